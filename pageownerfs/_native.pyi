@@ -1,0 +1,140 @@
+"""Types of the C core (pageownerfs/native); the C files hold the documentation of each rule."""
+
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+ABI_VERSION: Final[int]
+PAGE_SIZE: Final[int]
+MAX_PAGE_ORDER: Final[int]
+PAGEBLOCK_ORDER: Final[int]
+NR_CLIENTS: Final[int]
+
+# What a page is doing, as page_info()["state"] names it.
+# "free" (inside a free block), "buddy" (head of a free block), "pcp" (on a client's order-0 list, or
+# on its way in or out), "allocated" (head), "tail" (of an allocated block), "reserved"
+
+# Reasons that Pool._bad_page gets.
+BAD_PFN: Final[int]  # outside of the pool, or reserved
+BAD_FREE: Final[int]  # the page is free: a double free, or it was never allocated
+BAD_TAIL: Final[int]  # a tail page of an allocated block
+BAD_ORDER: Final[int]  # allocated, but with another order
+BAD_COMPOUND: Final[int]  # split_page of a compound page
+BAD_COUNT: Final[int]  # reference count would overflow, or page is shared where it must not be
+
+# Kinds of text that a Renderer asks for.
+TEXT_GFP: Final[int]  # value = gfp_mask -> b"0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP)"
+TEXT_FLAGS: Final[int]  # value = page->flags -> b"0x4000000000000040(head|zone=1)"
+TEXT_STACK: Final[int]  # value = handle -> b" f+0x1a/0x30 [mod]\n g+0x0/0x10 [mod]\n"
+TEXT_MIGRATE_REASON: Final[int]  # value = reason -> b"compaction"
+TEXT_MIGRATETYPE: Final[int]  # value = migratetype -> b"Movable"
+
+# offsetof()/sizeof() of the shared structures, as the C compiler sees them:
+# {"struct page_owner": {"": 64, "ts_nsec": 0, ...}, "struct page": {...}, ...}; "" is the size
+LAYOUT: Final[dict[str, dict[str, int]]]
+
+class Page:
+    """A block of 2^order pages. Made by Pool only."""
+
+    @property
+    def pfn(self) -> int: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def buffer(self) -> memoryview: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Pool:
+    """One attachment to a pool's shared memory; mm.page_alloc.Pool subclasses it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def nr_pages(self) -> int: ...  # PFNs are [0, nr_pages)
+    @property
+    def managed_pages(self) -> int: ...
+    @property
+    def page_owner_on(self) -> bool: ...
+    @property
+    def stack_depth(self) -> int: ...
+    @classmethod
+    def create(
+        cls,
+        path: str,
+        size: int,  # bytes of managed memory
+        movablecore: int,  # bytes of it in zone Movable
+        cma: int,  # bytes of zone Normal in CMA pageblocks
+        stack_depth: int,  # 1..64
+        stack_depot_bytes: int,
+    ) -> Self:
+        """Make the file (O_EXCL, 0600) and map it. OSError (FileExistsError, ENOSPC...), ValueError."""
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """Map an existing pool. OSError; ValueError when the file is no pool, or another version."""
+    def close(self) -> None:
+        """Give the order-0 lists back and unmap. BufferError while buffers of pages are in use."""
+    def alloc_pages(self, order: int = 0, gfp_mask: int = ...) -> Page: ...
+    def free_pages(self, page: Page | int, order: int | None = None) -> None: ...
+    def page(self, pfn: int) -> Page: ...
+    def get_page(self, page: Page | int) -> None: ...
+    def put_page(self, page: Page | int) -> None: ...
+    def page_count(self, page: Page | int) -> int: ...
+    def split_page(self, page: Page, order: int = 0) -> list[Page]: ...
+    def drain_local_pages(self) -> None: ...
+    # What mm.page_alloc.Pool must provide: exceptions to raise.
+    def _out_of_memory(self, order: int, gfp_mask: int, errnum: int) -> BaseException: ...
+    def _bad_page(self, reason: int, pfn: int, order: int) -> BaseException: ...
+    # Looking.
+    def zone_info(self) -> list[dict[str, Any]]:
+        """Per zone: name, start_pfn, spanned_pages, present_pages, managed_pages, nr_free, nr_pcp,
+        wmark_min, wmark_low, wmark_high, nr_free_by_type: list[order][migratetype] of block counts,
+        nr_blocks_by_type: list[migratetype] of pageblock counts."""
+    def client_info(self) -> list[dict[str, Any]]:
+        """Per live client: slot, pid, tgid, comm (bytes), nr_pcp, attached_nsec (CLOCK_MONOTONIC)."""
+    def page_info(self, pfn: int) -> dict[str, Any]:
+        """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index), and
+        page_owner: None or dict of struct page_owner's fields (comm as bytes)."""
+    def stats(self) -> dict[str, int]:
+        """Counters of the pool since its creation, in a fixed order; see mm.page_alloc.Pool.stats."""
+    def depot_stack(self, handle: int) -> list[tuple[str, str, int, int, str, int]]:
+        """Frames, innermost first: (name, module, offset, size, filename, lineno). ValueError: corrupt."""
+    def check(self) -> list[str]:
+        """Stop the pool's clients, check every invariant, let them go on; problems found, [] if none."""
+    # For the daemon.
+    def capture_stack(self, skip: int = 0) -> int:
+        """Handle of the caller's stack. 0 when the depot does not exist."""
+    def enable_page_owner(self, register_early: Callable[[], int], register_failure: Callable[[], int]) -> list[int]:
+        """Commit page_ext and the depot, stop the clients, switch tracking on, mark the pages allocated
+        before as early; number of early pages per zone. register_*() return handles (capture_stack),
+        called once page_ext and depot exist. OSError ENOSPC: nothing changed."""
+    def recover_clients(self) -> int:
+        """Return the order-0 lists of dead clients, and rebuild what they broke; number of dead clients."""
+    def report_free_pages(self) -> int:
+        """Give free blocks of order >= PAGEBLOCK_ORDER back to the system; pages given back."""
+    def table(self) -> Table: ...
+
+class Table:
+    """What a Renderer reads: page_ext, page flags and pageblock types of one source. Keeps its source alive."""
+
+    @property
+    def start_pfn(self) -> int: ...
+    @property
+    def end_pfn(self) -> int: ...
+
+class Renderer:
+    """Turns a table into page_owner text; caches the texts that it asks ``text`` for."""
+
+    def __init__(self, table: Table, text: Callable[[int, int], bytes], /) -> None: ...
+    def size(self) -> int:
+        """Length in bytes of the whole text now. Releases the GIL, holds no text."""
+    def record(self, pfn: int, /) -> tuple[bytes, int] | None:
+        """The first record at or after pfn, and the PFN to go on with; None at the end."""
+    def reader(self) -> Reader: ...
+
+class Reader:
+    """One open file: a position in the text. Any offset, any size; calls exclude each other."""
+
+    def read(self, size: int, offset: int, /) -> bytes: ...
+    def read_into(self, address: int, size: int, offset: int, /) -> int:
+        """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL."""

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* The Python types of the core, shared by the py_*.c files. All of it runs with the GIL held, but where said. */
+#ifndef PAGEOWNERFS_PY_H
+#define PAGEOWNERFS_PY_H
+
+#include "pystack.h"
+
+typedef struct {
+	PyObject_HEAD
+	struct pool pool;
+	struct pystack_cache *stacks;
+	PyObject *path;
+	bool closed;
+	Py_ssize_t users; /* buffers and tables that need the mapping: it goes with the last one */
+} PoolObject;
+
+typedef struct {
+	PyObject_HEAD
+	PoolObject *pool;
+	PyObject *view; /* weak reference to what buffer has returned, or NULL */
+	Py_ssize_t exports;
+	u32 pfn;
+	u32 references; /* that this object may drop; 0 = freed */
+	u8 order;
+} PageObject;
+
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, Renderer_Type, Reader_Type;
+
+/* py_page.c */
+PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
+int page_release_buffer(PageObject *page); /* BufferError if a part of it is still in use */
+void page_clear_freelist(void);
+
+/* py_pool.c */
+int pool_usable(PoolObject *self); /* ValueError when closed */
+PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
+void pool_drop_user(PoolObject *self);
+
+/* py_info.c: looking at a pool */
+PyObject *pool_zone_info(PyObject *self, PyObject *unused);
+PyObject *pool_client_info(PyObject *self, PyObject *unused);
+PyObject *pool_page_info(PyObject *self, PyObject *arg);
+PyObject *pool_stats(PyObject *self, PyObject *unused);
+PyObject *pool_depot_stack(PyObject *self, PyObject *arg);
+PyObject *pool_check_all(PyObject *self, PyObject *unused);
+PyObject *layout(void);
+
+/* py_render.c */
+PyObject *pool_table(PyObject *self, PyObject *unused);
+
+#endif

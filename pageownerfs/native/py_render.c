@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT
+/*
+ * py_render.c - Table, Renderer, Reader: render.c for Python.
+ *
+ * Rendering runs without the GIL. A reader's mutex is taken without it too, so that a thread which
+ * waits for the GIL to name a text never stops one that waits for the reader.
+ */
+#include "py.h"
+#include "render.h"
+
+typedef struct {
+	PyObject_HEAD
+	PoolObject *pool; /* whose memory table points to */
+	struct po_table table;
+} TableObject;
+
+typedef struct {
+	PyObject_HEAD
+	TableObject *table;
+	PyObject *text; /* text(kind, value) -> bytes */
+	struct text_cache *cache;
+} RendererObject;
+
+typedef struct {
+	PyObject_HEAD
+	RendererObject *renderer;
+	struct po_reader reader;
+	pthread_mutex_t lock;
+} ReaderObject;
+
+PyObject *pool_table(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	PoolObject *self = (PoolObject *)op;
+	TableObject *table;
+
+	if (pool_usable(self))
+		return NULL;
+	table = PyObject_New(TableObject, &Table_Type);
+	if (!table)
+		return NULL;
+	self->users++;
+	table->pool = (PoolObject *)Py_NewRef(op);
+	table->table = (struct po_table){
+		.page_ext = self->pool.page_ext,
+		.flags = (const char *)&self->pool.mem_map[0].flags,
+		.flags_stride = sizeof(struct page),
+		.pageblock_flags = self->pool.pageblock_flags,
+		.pageblock_order = PAGEBLOCK_ORDER,
+		.start_pfn = 0,
+		.end_pfn = self->pool.nr_pages,
+		.gate = &self->pool.header->gate,
+		.gate_bit = GATE_PAGE_OWNER,
+	};
+	return (PyObject *)table;
+}
+
+static void table_dealloc(PyObject *op)
+{
+	TableObject *self = (TableObject *)op;
+
+	pool_drop_user(self->pool);
+	Py_DECREF(self->pool);
+	PyObject_Free(self);
+}
+
+static PyObject *table_start_pfn(PyObject *op, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(((TableObject *)op)->table.start_pfn);
+}
+
+static PyObject *table_end_pfn(PyObject *op, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(((TableObject *)op)->table.end_pfn);
+}
+
+static PyGetSetDef table_getset[] = {
+	{"start_pfn", table_start_pfn, NULL, "PFNs are [start_pfn, end_pfn).", NULL},
+	{"end_pfn", table_end_pfn, NULL, "PFNs are [start_pfn, end_pfn).", NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+PyTypeObject Table_Type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "pageownerfs._native.Table",
+	.tp_basicsize = sizeof(TableObject),
+	.tp_dealloc = table_dealloc,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.tp_doc = "The records of one source.",
+	.tp_getset = table_getset,
+};
+
+static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	PyObject *table, *text;
+	RendererObject *self;
+
+	if (kwargs && PyDict_GET_SIZE(kwargs))
+		return PyErr_Format(PyExc_TypeError, "Renderer() takes no keyword arguments");
+	if (!PyArg_ParseTuple(args, "O!O:Renderer", &Table_Type, &table, &text))
+		return NULL;
+	self = (RendererObject *)type->tp_alloc(type, 0);
+	if (!self)
+		return NULL;
+	self->table = (TableObject *)Py_NewRef(table);
+	self->text = Py_NewRef(text);
+	self->cache = text_cache_new();
+	if (!self->cache) {
+		Py_DECREF(self);
+		return PyErr_NoMemory();
+	}
+	return (PyObject *)self;
+}
+
+static int renderer_traverse(PyObject *op, visitproc visit, void *arg)
+{
+	Py_VISIT(((RendererObject *)op)->text);
+	return 0;
+}
+
+static int renderer_clear(PyObject *op)
+{
+	Py_CLEAR(((RendererObject *)op)->text);
+	return 0;
+}
+
+static void renderer_dealloc(PyObject *op)
+{
+	RendererObject *self = (RendererObject *)op;
+
+	PyObject_GC_UnTrack(op);
+	text_cache_put(self->cache);
+	Py_XDECREF(self->text);
+	Py_XDECREF(self->table);
+	Py_TYPE(op)->tp_free(op);
+}
+
+/* Ask Python for a text, and keep it. */
+static int add_text(RendererObject *self, const struct text_miss *miss)
+{
+	PyObject *text = PyObject_CallFunction(self->text, "iK", (int)miss->kind, miss->value);
+	int error = -1;
+
+	if (!text)
+		return -1;
+	if (!PyBytes_Check(text)) {
+		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s", Py_TYPE(text)->tp_name);
+	} else {
+		if (text_cache_full(self->cache)) {
+			struct text_cache *empty = text_cache_new();
+
+			if (empty) {
+				text_cache_put(self->cache);
+				self->cache = empty;
+			}
+		}
+		if (text_cache_add(self->cache, miss->kind, miss->value, PyBytes_AS_STRING(text),
+				   (size_t)PyBytes_GET_SIZE(text)))
+			error = 0;
+		else
+			PyErr_NoMemory();
+	}
+	Py_DECREF(text);
+	return error;
+}
+
+static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	RendererObject *self = (RendererObject *)op;
+	u64 pfn = self->table->table.start_pfn, total = 0;
+	struct text_miss miss;
+	int result;
+
+	do {
+		struct text_cache *cache = text_cache_get(self->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		result = render_size(&self->table->table, cache, &pfn, &total, &miss);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (result == RENDER_MISS && add_text(self, &miss))
+			return NULL;
+	} while (result == RENDER_MISS);
+	return PyLong_FromUnsignedLongLong(total);
+}
+
+static PyObject *renderer_record(PyObject *op, PyObject *arg)
+{
+	RendererObject *self = (RendererObject *)op;
+	PyObject *pair = NULL;
+	struct po_reader reader;
+	u64 pfn = PyLong_AsUnsignedLongLong(arg);
+	long size;
+
+	if (pfn == (u64)-1 && PyErr_Occurred())
+		return NULL;
+	reader_init(&reader, &self->table->table);
+	do {
+		struct text_cache *cache = text_cache_get(self->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		size = render_record(&reader, cache, &pfn);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (size == RENDER_MISS && add_text(self, &reader.miss))
+			goto out;
+	} while (size == RENDER_MISS);
+	if (size == 0)
+		pair = Py_NewRef(Py_None);
+	else if (size < 0)
+		PyErr_NoMemory();
+	else
+		pair = Py_BuildValue("y#K", reader.record, (Py_ssize_t)size, pfn);
+out:
+	reader_free(&reader);
+	return pair;
+}
+
+static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	ReaderObject *self = PyObject_New(ReaderObject, &Reader_Type);
+
+	if (!self)
+		return NULL;
+	self->renderer = (RendererObject *)Py_NewRef(op);
+	reader_init(&self->reader, &self->renderer->table->table);
+	pthread_mutex_init(&self->lock, NULL);
+	return (PyObject *)self;
+}
+
+static PyMethodDef renderer_methods[] = {
+	{"size", renderer_size, METH_NOARGS, "Length of the whole text, now."},
+	{"record", renderer_record, METH_O, "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
+	{"reader", renderer_reader, METH_NOARGS, "A position in the text."},
+	{NULL, NULL, 0, NULL},
+};
+
+PyTypeObject Renderer_Type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "pageownerfs._native.Renderer",
+	.tp_basicsize = sizeof(RendererObject),
+	.tp_dealloc = renderer_dealloc,
+	.tp_traverse = renderer_traverse,
+	.tp_clear = renderer_clear,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.tp_doc = "Renderer(table, text)\n\nTurns records into text; text(kind, value) -> bytes is asked once for each.",
+	.tp_methods = renderer_methods,
+	.tp_new = renderer_new,
+};
+
+static void reader_dealloc(PyObject *op)
+{
+	ReaderObject *self = (ReaderObject *)op;
+
+	reader_free(&self->reader);
+	pthread_mutex_destroy(&self->lock);
+	Py_DECREF(self->renderer);
+	PyObject_Free(self);
+}
+
+/* Fill out; -1 with an exception. */
+static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset)
+{
+	RendererObject *renderer = self->renderer;
+	Py_ssize_t done = 0;
+	long result;
+
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	for (;;) {
+		struct text_cache *cache = text_cache_get(renderer->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		self->reader.miss.kind = NR_TEXT_KINDS;
+		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done), offset + (u64)done);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (result > 0)
+			done += result;
+		/* Only a text that was missing, and room for more, are reasons to go on. */
+		if (result == RENDER_NOMEM || self->reader.miss.kind == NR_TEXT_KINDS)
+			break;
+		if (add_text(renderer, &self->reader.miss)) {
+			done = -1;
+			break;
+		}
+		if (done && size - done <= 4096)
+			break; /* or the rest would be cut as for a small buffer */
+	}
+	pthread_mutex_unlock(&self->lock);
+	if (result == RENDER_NOMEM) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	return done;
+}
+
+static int read_arguments(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t expect, Py_ssize_t *size, u64 *offset)
+{
+	if (nargs != expect) {
+		PyErr_Format(PyExc_TypeError, "%zd arguments expected, not %zd", expect, nargs);
+		return -1;
+	}
+	*size = PyLong_AsSsize_t(args[expect - 2]);
+	*offset = PyLong_AsUnsignedLongLong(args[expect - 1]);
+	if (PyErr_Occurred())
+		return -1;
+	if (*size < 0 || *offset > (u64)1 << 62) {
+		PyErr_SetString(PyExc_ValueError, "size and offset must not be negative");
+		return -1;
+	}
+	return 0;
+}
+
+static PyObject *reader_read_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_ssize_t size, done;
+	PyObject *bytes;
+	u64 offset;
+
+	if (read_arguments(args, nargs, 2, &size, &offset))
+		return NULL;
+	bytes = PyBytes_FromStringAndSize(NULL, size);
+	if (!bytes)
+		return NULL;
+	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset);
+	if (done < 0)
+		Py_CLEAR(bytes);
+	else if (done != size)
+		_PyBytes_Resize(&bytes, done);
+	return bytes;
+}
+
+static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_ssize_t size, done;
+	char *address;
+	u64 offset;
+
+	if (read_arguments(args, nargs, 3, &size, &offset))
+		return NULL;
+	address = PyLong_AsVoidPtr(args[0]);
+	if (!address && PyErr_Occurred())
+		return NULL;
+	done = read_out((ReaderObject *)op, address, size, offset);
+	return done < 0 ? NULL : PyLong_FromSsize_t(done);
+}
+
+#define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef reader_methods[] = {
+	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
+	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset) -> number of bytes"},
+	{NULL, NULL, 0, NULL},
+};
+
+PyTypeObject Reader_Type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "pageownerfs._native.Reader",
+	.tp_basicsize = sizeof(ReaderObject),
+	.tp_dealloc = reader_dealloc,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.tp_doc = "A position in the text: one open file.",
+	.tp_methods = reader_methods,
+};

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: MIT
+/*
+ * render.c - records to text, in the format of 6.12's print_page_owner().
+ *
+ * Knows no name: it joins numbers with texts that it finds in a cache (text_cache.c). Runs without the
+ * GIL; a text that is missing makes it return, to be called again once Python has added it.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "text_cache.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define ONE_RECORD_BYTES 4096	       /* a read of no more than this gets one record, as in the kernel */
+#define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
+#define DROP_PFNS (1UL << 16)	       /* 4 MiB of page_ext: see drop_behind() */
+#define COPY_TRIES 64
+#define MAX_PAGE_ORDER 10
+
+struct checkpoint {
+	u64 offset, pfn;
+};
+
+/* A record and the texts that belong to it. */
+struct record {
+	struct page_owner owner;
+	u64 pfn, block;
+	const struct text *gfp, *flags, *stack, *page_mt, *block_mt, *reason;
+	unsigned int comm_size;
+};
+
+static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+				  "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+				  "8081828384858687888990919293949596979899";
+
+static inline unsigned int dec_size(u64 value)
+{
+	unsigned int size = 1;
+
+	for (; value >= 10000; value /= 10000)
+		size += 4;
+	return size + (value >= 10) + (value >= 100) + (value >= 1000);
+}
+
+static inline char *put_dec(char *out, u64 value)
+{
+	char *end = out + dec_size(value), *p = end;
+
+	while (value >= 100) {
+		p -= 2;
+		memcpy(p, digit_pairs + value % 100 * 2, 2);
+		value /= 100;
+	}
+	if (value >= 10)
+		memcpy(p - 2, digit_pairs + value * 2, 2);
+	else
+		p[-1] = (char)('0' + value);
+	return end;
+}
+
+/* pids are signed in print, as in the kernel */
+static inline unsigned int int_size(s32 value)
+{
+	return value < 0 ? 1 + dec_size(-(u64)(long long)value) : dec_size((u64)value);
+}
+
+static inline char *put_int(char *out, s32 value)
+{
+	if (value < 0) {
+		*out++ = '-';
+		return put_dec(out, -(u64)(long long)value);
+	}
+	return put_dec(out, (u64)value);
+}
+
+static inline unsigned int hex_size(u64 value)
+{
+	return value ? (67U - (unsigned int)__builtin_clzll(value)) / 4 : 1;
+}
+
+static inline char *put_hex(char *out, u64 value)
+{
+	char *end = out + hex_size(value);
+
+	for (char *p = end; p > out; value >>= 4)
+		*--p = "0123456789abcdef"[value & 15];
+	return end;
+}
+
+#define put_literal(out, literal) ((char *)memcpy((out), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
+
+static inline char *put_text(char *out, const struct text *text)
+{
+	return (char *)memcpy(out, text->data, text->size) + text->size;
+}
+
+/*
+ * Copy the record of an allocated page; false if there is none. ts_nsec is another one for each
+ * allocation of a page, is stored before the rest and state after it: if neither has changed around
+ * the copy, everything between belongs to one allocation.
+ */
+static bool page_owner_copy(const struct page_owner *shared, struct page_owner *copy)
+{
+	for (int try = 0; try < COPY_TRIES; try++) {
+		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_acquire);
+		u8 state = atomic_load_explicit((const _Atomic u8 *)&shared->state, memory_order_acquire);
+
+		if (!(state & PAGE_EXT_OWNER_ALLOCATED))
+			return false;
+		memcpy(copy, (const void *)shared, sizeof(*copy));
+		__asm__ __volatile__("" ::: "memory");
+		atomic_thread_fence(memory_order_acquire);
+		if (likely(ts == atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_relaxed) &&
+			   state == atomic_load_explicit((const _Atomic u8 *)&shared->state, memory_order_relaxed) &&
+			   copy->ts_nsec == ts)) {
+			copy->state = state;
+			return true;
+		}
+	}
+	return false; /* changes hands all the time: as good as free */
+}
+
+/* What read_page_owner() skips: free pages, tail pages, pages without a stack. */
+static inline bool find_record(const struct po_table *table, u64 *pfn, struct record *record)
+{
+	for (; *pfn < table->end_pfn; ++*pfn) {
+		const struct page_owner *shared = &table->page_ext[*pfn - table->start_pfn];
+
+		if (!(*(const volatile u8 *)&shared->state & PAGE_EXT_OWNER_ALLOCATED) ||
+		    !page_owner_copy(shared, &record->owner))
+			continue;
+		if (*pfn & ((1ULL << (record->owner.order & 63)) - 1) || record->owner.handle == 0)
+			continue;
+		record->pfn = *pfn;
+		return true;
+	}
+	return false;
+}
+
+/* Past a record: its tail pages have none. */
+static inline u64 next_pfn(const struct record *record)
+{
+	return record->pfn + (record->owner.order <= MAX_PAGE_ORDER ? 1ULL << record->owner.order : 1);
+}
+
+static inline const struct text *want(const struct text_cache *cache, enum text_kind kind, u64 value,
+				      struct text_miss *miss)
+{
+	const struct text *text = text_find(cache, kind, value);
+
+	if (unlikely(!text))
+		*miss = (struct text_miss){.kind = kind, .value = value};
+	return text;
+}
+
+/* Look up a record's texts; false: one is missing. */
+static inline bool find_texts(const struct po_table *table, const struct text_cache *cache,
+			      struct record *record, struct text_miss *miss)
+{
+	const struct page_owner *owner = &record->owner;
+	u64 index = record->pfn - table->start_pfn;
+	u64 flags = *(const volatile u64 *)(table->flags + index * table->flags_stride);
+	u8 block_mt = table->pageblock_flags ?
+			      table->pageblock_flags[record->pfn >> table->pageblock_order] : owner->pageblock_migratetype;
+
+	record->block = record->pfn >> table->pageblock_order;
+	record->comm_size = (unsigned int)strnlen(owner->comm, TASK_COMM_LEN);
+	record->reason = NULL;
+	if (!(record->gfp = want(cache, TEXT_GFP, owner->gfp_mask, miss)) ||
+	    !(record->flags = want(cache, TEXT_FLAGS, flags, miss)) ||
+	    !(record->stack = want(cache, TEXT_STACK, owner->handle, miss)) ||
+	    !(record->page_mt = want(cache, TEXT_MIGRATETYPE, (owner->gfp_mask & 0x18) >> 3, miss)) ||
+	    !(record->block_mt = want(cache, TEXT_MIGRATETYPE, block_mt, miss)))
+		return false;
+	return owner->last_migrate_reason < 0 ||
+	       (record->reason = want(cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss));
+}
+
+static const char migrated[] = "Page has been migrated, last migrate reason: ";
+
+static inline size_t record_size(const struct record *record)
+{
+	const struct page_owner *owner = &record->owner;
+
+	return sizeof("Page allocated via order , mask , pid , tgid  (), ts  ns\n") - 1 + dec_size(owner->order) +
+	       record->gfp->size + int_size(owner->pid) + int_size(owner->tgid) + record->comm_size +
+	       dec_size(owner->ts_nsec) + sizeof("PFN 0x type  Block  type  Flags \n") - 1 + hex_size(record->pfn) +
+	       record->page_mt->size + dec_size(record->block) + record->block_mt->size + record->flags->size +
+	       record->stack->size + (record->reason ? sizeof(migrated) + record->reason->size : 0) + 1;
+}
+
+static char *put_record(char *out, const struct record *record)
+{
+	const struct page_owner *owner = &record->owner;
+
+	out = put_literal(out, "Page allocated via order ");
+	out = put_dec(out, owner->order);
+	out = put_literal(out, ", mask ");
+	out = put_text(out, record->gfp);
+	out = put_literal(out, ", pid ");
+	out = put_int(out, owner->pid);
+	out = put_literal(out, ", tgid ");
+	out = put_int(out, owner->tgid);
+	out = put_literal(out, " (");
+	out = (char *)memcpy(out, owner->comm, record->comm_size) + record->comm_size;
+	out = put_literal(out, "), ts ");
+	out = put_dec(out, owner->ts_nsec);
+	out = put_literal(out, " ns\nPFN 0x");
+	out = put_hex(out, record->pfn);
+	out = put_literal(out, " type ");
+	out = put_text(out, record->page_mt);
+	out = put_literal(out, " Block ");
+	out = put_dec(out, record->block);
+	out = put_literal(out, " type ");
+	out = put_text(out, record->block_mt);
+	out = put_literal(out, " Flags ");
+	out = put_text(out, record->flags);
+	*out++ = '\n';
+	out = put_text(out, record->stack);
+	if (record->reason) {
+		out = put_literal(out, migrated);
+		out = put_text(out, record->reason);
+		*out++ = '\n';
+	}
+	*out++ = '\n';
+	return out;
+}
+
+static bool table_is_empty(const struct po_table *table)
+{
+	return !(atomic_load(table->gate) & table->gate_bit);
+}
+
+/*
+ * Shared memory that was looked at counts as ours (RSS). Behind a reader of a large table, unmap it
+ * again: the data stay where they are.
+ */
+static void drop_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
+{
+	u64 first = *dropped_pfn - table->start_pfn, last = pfn - table->start_pfn;
+	struct {
+		const char *base;
+		size_t stride;
+	} parts[] = {{(const char *)table->page_ext, sizeof(struct page_owner)},
+		     {table->flags, table->flags_stride}};
+
+	if (pfn < *dropped_pfn) {
+		*dropped_pfn = pfn;
+		return;
+	}
+	if (pfn - *dropped_pfn < DROP_PFNS)
+		return;
+	for (int i = 0; i < 2; i++) {
+		uintptr_t start = ((uintptr_t)parts[i].base + first * parts[i].stride) & ~4095UL;
+		uintptr_t end = ((uintptr_t)parts[i].base + last * parts[i].stride) & ~4095UL;
+
+		if (end > start)
+			madvise((void *)start, end - start, MADV_DONTNEED);
+	}
+	*dropped_pfn = pfn;
+}
+
+void reader_init(struct po_reader *reader, const struct po_table *table)
+{
+	memset(reader, 0, sizeof(*reader));
+	reader->table = table;
+	reader->pos_pfn = reader->dropped_pfn = table->start_pfn;
+}
+
+void reader_free(struct po_reader *reader)
+{
+	free(reader->record);
+	free(reader->checkpoints);
+}
+
+static void note_checkpoint(struct po_reader *reader)
+{
+	size_t nr = reader->nr_checkpoints;
+
+	if (nr && reader->pos_offset < reader->checkpoints[nr - 1].offset + CHECKPOINT_BYTES)
+		return;
+	if (nr == reader->checkpoints_room) {
+		size_t room = nr ? nr * 2 : 64;
+		struct checkpoint *more = realloc(reader->checkpoints, room * sizeof(*more));
+
+		if (!more)
+			return; /* seeking will take longer */
+		reader->checkpoints = more;
+		reader->checkpoints_room = room;
+	}
+	reader->checkpoints[nr] = (struct checkpoint){.offset = reader->pos_offset, .pfn = reader->pos_pfn};
+	reader->nr_checkpoints = nr + 1;
+}
+
+/* The record goes to record[]: it is handed out in parts, or the caller wants just one. */
+static long keep_record(struct po_reader *reader, const struct record *record, size_t size)
+{
+	if (size > reader->record_room) {
+		char *more = realloc(reader->record, size + 1024);
+
+		if (!more)
+			return RENDER_NOMEM;
+		reader->record = more;
+		reader->record_room = size + 1024;
+	}
+	put_record(reader->record, record);
+	reader->record_offset = reader->pos_offset;
+	reader->record_size = size;
+	return (long)size;
+}
+
+long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn)
+{
+	struct record record;
+	long size;
+
+	if (*pfn < reader->table->start_pfn)
+		*pfn = reader->table->start_pfn;
+	if (table_is_empty(reader->table) || !find_record(reader->table, pfn, &record))
+		return 0;
+	if (!find_texts(reader->table, cache, &record, &reader->miss))
+		return RENDER_MISS;
+	size = keep_record(reader, &record, record_size(&record));
+	if (size > 0)
+		*pfn = next_pfn(&record);
+	return size;
+}
+
+static void advance(struct po_reader *reader, const struct record *record, size_t size)
+{
+	note_checkpoint(reader);
+	reader->pos_offset += size;
+	reader->pos_pfn = next_pfn(record);
+	drop_behind(reader->table, &reader->dropped_pfn, reader->pos_pfn);
+}
+
+/* Whole records, as many as fit; the first one in parts if it must be. */
+static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size)
+{
+	bool one = size <= ONE_RECORD_BYTES;
+	struct record record;
+	char *start = out;
+
+	while (find_record(reader->table, &reader->pos_pfn, &record)) {
+		size_t length, room = size - (size_t)(out - start);
+
+		if (!find_texts(reader->table, cache, &record, &reader->miss))
+			return out > start ? out - start : RENDER_MISS;
+		length = record_size(&record);
+		if (length > room && out > start)
+			break;
+		if (length > room || one) {
+			if (keep_record(reader, &record, length) < 0)
+				return RENDER_NOMEM;
+			advance(reader, &record, length);
+			length = length < room ? length : room;
+			memcpy(out, reader->record, length);
+			return (long)length;
+		}
+		out = put_record(out, &record);
+		advance(reader, &record, length);
+	}
+	return out - start;
+}
+
+/* Go to where the record around offset begins. 0, RENDER_MISS; pos_offset < offset: beyond the end. */
+static int seek(struct po_reader *reader, const struct text_cache *cache, u64 offset)
+{
+	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
+	struct record record;
+
+	for (size_t low = 0, high = reader->nr_checkpoints; low < high;) {
+		size_t middle = (low + high) / 2;
+
+		if (reader->checkpoints[middle].offset <= offset) {
+			from = reader->checkpoints[middle];
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	/* Where a miss has interrupted us is better, if it is on the way. */
+	if (reader->pos_offset > offset || reader->pos_offset < from.offset) {
+		reader->pos_offset = from.offset;
+		reader->pos_pfn = from.pfn;
+		reader->dropped_pfn = from.pfn;
+	}
+	reader->record_size = 0;
+	while (reader->pos_offset < offset && find_record(reader->table, &reader->pos_pfn, &record)) {
+		size_t size;
+
+		if (!find_texts(reader->table, cache, &record, &reader->miss))
+			return RENDER_MISS;
+		size = record_size(&record);
+		if (reader->pos_offset + size > offset) {
+			if (keep_record(reader, &record, size) < 0)
+				return RENDER_NOMEM;
+			advance(reader, &record, size);
+			return 0;
+		}
+		advance(reader, &record, size);
+	}
+	return 0;
+}
+
+static long read_rest_of_record(struct po_reader *reader, char *out, size_t size, u64 offset)
+{
+	size_t skip = (size_t)(offset - reader->record_offset);
+	size_t rest = reader->record_size - skip;
+
+	rest = rest < size ? rest : size;
+	memcpy(out, reader->record + skip, rest);
+	return (long)rest;
+}
+
+/* read(2) at any offset, of any size: bytes, 0 at the end, RENDER_MISS, RENDER_NOMEM. */
+long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset)
+{
+	if (table_is_empty(reader->table) || size == 0)
+		return 0;
+	for (int pass = 0; pass < 2; pass++) {
+		if (reader->record_size && offset >= reader->record_offset &&
+		    offset < reader->record_offset + reader->record_size)
+			return read_rest_of_record(reader, out, size, offset);
+		if (offset == reader->pos_offset)
+			return read_records(reader, cache, out, size);
+		if (pass == 0) {
+			int error = seek(reader, cache, offset);
+
+			if (error)
+				return error;
+		}
+	}
+	return 0;
+}
+
+int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,
+		struct text_miss *miss)
+{
+	u64 dropped_pfn = *pfn;
+	struct record record;
+
+	if (table_is_empty(table))
+		return 0;
+	while (find_record(table, pfn, &record)) {
+		if (!find_texts(table, cache, &record, miss))
+			return RENDER_MISS;
+		*total += record_size(&record);
+		*pfn = next_pfn(&record);
+		drop_behind(table, &dropped_pfn, *pfn);
+	}
+	drop_behind(table, &dropped_pfn, *pfn);
+	return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PAGEOWNERFS_RENDER_H
+#define PAGEOWNERFS_RENDER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "page_owner.h"
+
+/* What is rendered: the records of one source, and what else is known per PFN. */
+struct po_table {
+	const struct page_owner *page_ext; /* of start_pfn */
+	const char *flags;		   /* page->flags of start_pfn, each a u64 ... */
+	size_t flags_stride;		   /* ... this far apart */
+	const u8 *pageblock_flags;	   /* by pfn >> pageblock_order; NULL: the record says it */
+	unsigned int pageblock_order;
+	u64 start_pfn, end_pfn;
+	const _Atomic u32 *gate; /* of the source: no record is there unless (*gate & gate_bit) */
+	u32 gate_bit;
+};
+
+/* The texts that records are joined from; the same numbers as TEXT_* in Python. */
+enum text_kind {
+	TEXT_GFP,
+	TEXT_FLAGS,
+	TEXT_STACK,
+	TEXT_MIGRATE_REASON,
+	TEXT_MIGRATETYPE,
+	NR_TEXT_KINDS
+};
+
+/* Insert-only, read without a lock. Replaced by an empty one when full. */
+struct text_cache;
+struct text_cache *text_cache_new(void);
+struct text_cache *text_cache_get(struct text_cache *cache);
+void text_cache_put(struct text_cache *cache);
+bool text_cache_full(const struct text_cache *cache);
+bool text_cache_add(struct text_cache *cache, enum text_kind kind, u64 value, const char *text, size_t size);
+
+/* A text that is not in the cache yet: add it and call again. */
+struct text_miss {
+	enum text_kind kind;
+	u64 value;
+};
+
+struct po_reader {
+	const struct po_table *table;
+	u64 pos_offset, pos_pfn; /* where the next record goes, and from which PFN on it is looked for */
+	u64 record_offset;	 /* of the record in record[], */
+	size_t record_size;	 /* of which a reader may have seen a part; 0: none */
+	size_t record_room;
+	char *record;
+	u64 dropped_pfn;
+	struct checkpoint *checkpoints; /* ascending places in the text, for readers that seek */
+	size_t nr_checkpoints, checkpoints_room;
+	struct text_miss miss;
+};
+
+#define RENDER_MISS (-1)   /* reader->miss */
+#define RENDER_NOMEM (-2)
+
+void reader_init(struct po_reader *reader, const struct po_table *table);
+void reader_free(struct po_reader *reader);
+long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset);
+/* Length of the records of [*pfn, end): added to *total; 0, or RENDER_MISS. */
+int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,
+		struct text_miss *miss);
+/* The first record at or after *pfn into the reader's record[]; its size, 0 at the end; *pfn moves behind it. */
+long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn);
+
+#endif
