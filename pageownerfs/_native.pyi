@@ -10,8 +10,8 @@ PAGEBLOCK_ORDER: Final[int]
 NR_CLIENTS: Final[int]
 
 # What a page is doing, as page_info()["state"] names it.
-# "free" (inside a free block), "buddy" (head of a free block), "pcp" (on a client's order-0 list, or
-# on its way in or out), "allocated" (head), "tail" (of an allocated block), "reserved"
+# "free" (inside a free block), "buddy" (head of a free block), "pcp" (on a client's order-0 list,
+# or on its way in or out), "allocated" (head), "tail" (of an allocated block), "reserved"
 
 # Reasons that Pool._bad_page gets.
 BAD_PFN: Final[int]  # outside of the pool, or reserved
@@ -68,12 +68,12 @@ class Pool:
         stack_depth: int,  # 1..64
         stack_depot_bytes: int,
     ) -> Self:
-        """Make the file (O_EXCL, 0600) and map it. OSError (FileExistsError, ENOSPC...), ValueError."""
+        """Make the file (O_EXCL, 0600) and map it. OSError (EEXIST, ENOSPC...), ValueError."""
     @classmethod
     def open(cls, path: str) -> Self:
-        """Map an existing pool. OSError; ValueError when the file is no pool, or another version."""
+        """Map an existing pool. OSError; ValueError: no pool, or of another version."""
     def close(self) -> None:
-        """Give the order-0 lists back and unmap. BufferError while buffers of pages are in use."""
+        """Give the order-0 lists back. The mapping goes with the last buffer in use."""
     def alloc_pages(self, order: int = 0, gfp_mask: int = ...) -> Page: ...
     def free_pages(self, page: Page | int, order: int | None = None) -> None: ...
     def page(self, pfn: int) -> Page: ...
@@ -87,35 +87,35 @@ class Pool:
     def _bad_page(self, reason: int, pfn: int, order: int) -> BaseException: ...
     # Looking.
     def zone_info(self) -> list[dict[str, Any]]:
-        """Per zone: name, start_pfn, spanned_pages, present_pages, managed_pages, nr_free, nr_pcp,
-        wmark_min, wmark_low, wmark_high, nr_free_by_type: list[order][migratetype] of block counts,
-        nr_blocks_by_type: list[migratetype] of pageblock counts."""
+        """Per zone what mm.zone.Zone has; nr_free_by_type[order][migratetype] is blocks."""
     def client_info(self) -> list[dict[str, Any]]:
-        """Per live client: slot, pid, tgid, comm (bytes), nr_pcp, attached_nsec (CLOCK_MONOTONIC)."""
+        """Per client: slot, pid, tgid, comm (bytes), nr_pcp, attached_nsec, pgalloc, pgfree."""
     def page_info(self, pfn: int) -> dict[str, Any]:
-        """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index), and
-        page_owner: None or dict of struct page_owner's fields (comm as bytes)."""
+        """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index),
+        page_owner: None or a dict of struct page_owner's fields (comm as bytes)."""
     def stats(self) -> dict[str, int]:
-        """Counters of the pool since its creation, in a fixed order; see mm.page_alloc.Pool.stats."""
+        """Counters of the pool since its creation, in a fixed order."""
     def depot_stack(self, handle: int) -> list[tuple[str, str, int, int, str, int]]:
-        """Frames, innermost first: (name, module, offset, size, filename, lineno). ValueError: corrupt."""
+        """(name, module, offset, size, filename, lineno), innermost first. ValueError: corrupt."""
     def check(self) -> list[str]:
-        """Stop the pool's clients, check every invariant, let them go on; problems found, [] if none."""
+        """Stop the clients, check every invariant, let them go on; the problems found."""
     # For the daemon.
-    def capture_stack(self, skip: int = 0) -> int:
-        """Handle of the caller's stack. 0 when the depot does not exist."""
-    def enable_page_owner(self, register_early: Callable[[], int], register_failure: Callable[[], int]) -> list[int]:
-        """Commit page_ext and the depot, stop the clients, switch tracking on, mark the pages allocated
-        before as early; number of early pages per zone. register_*() return handles (capture_stack),
-        called once page_ext and depot exist. OSError ENOSPC: nothing changed."""
+    def capture_stack(self, depth: int = ..., /) -> int:
+        """Handle of the caller's stack, of depth frames at most. 0: the depot does not exist."""
+    def enable_page_owner(
+        self, register_early: Callable[[], int], register_failure: Callable[[], int]
+    ) -> list[int]:
+        """Commit page_ext and the depot, stop the clients, switch tracking on, mark the pages
+        allocated before as early; number of early pages per zone. register_*() return handles
+        (capture_stack), called once the depot exists. OSError ENOSPC: nothing changed."""
     def recover_clients(self) -> int:
-        """Return the order-0 lists of dead clients, and rebuild what they broke; number of dead clients."""
+        """Return the order-0 lists of dead clients; their number."""
     def report_free_pages(self) -> int:
-        """Give free blocks of order >= PAGEBLOCK_ORDER back to the system; pages given back."""
+        """Give free blocks of PAGEBLOCK_ORDER and more to the system; pages given."""
     def table(self) -> Table: ...
 
 class Table:
-    """What a Renderer reads: page_ext, page flags and pageblock types of one source. Keeps its source alive."""
+    """What a Renderer reads of one source: page_ext, page flags, pageblock types."""
 
     @property
     def start_pfn(self) -> int: ...

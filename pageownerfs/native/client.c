@@ -152,6 +152,8 @@ int pool_register(struct pool *pool)
 	struct pool_header *header = pool->header;
 	int error;
 
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0))
+		atomic_store(&header->membarrier_slow, 1);
 	if (pool_mutex_lock(pool, &header->clients_lock) == EBUSY)
 		return -EBUSY;
 	error = take_slot(pool);
@@ -189,12 +191,16 @@ static void sleep_nsec(long nsec)
 
 /*
  * Clients store in_op and then load gate, without a fence. This is the fence, on their side, paid
- * by the rare caller: afterwards either we see their in_op, or they see our gate.
+ * by the rare caller: afterwards either we see their in_op, or they see our gate. Expedited takes
+ * microseconds, but reaches only processes that have registered for it.
  */
-static void fence_all_clients(void)
+static void fence_all_clients(const struct pool *pool)
 {
+	if (atomic_load(&pool->header->membarrier_slow) == 0 &&
+	    syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0)
+		return;
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
-		sleep_nsec(20000000); /* not there: store buffers drain in far less */
+		sleep_nsec(20000000); /* not there at all: store buffers drain in far less */
 }
 
 static int wait_quiescent(struct pool *pool)
@@ -226,7 +232,7 @@ int pool_freeze(struct pool *pool)
 	if (pool_mutex_lock(pool, &header->freeze_lock) == EBUSY)
 		return -EBUSY;
 	atomic_fetch_or(&header->gate, GATE_FROZEN);
-	fence_all_clients();
+	fence_all_clients(pool);
 	error = wait_quiescent(pool);
 	if (error)
 		pool_thaw(pool);

@@ -121,7 +121,8 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 /* __split_page_owner() */
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order)
 {
-	for (u32 nr = 0; nr < 1U << old_order; nr++)
+	/* From the end: a half-done split shows at the end, see undo_split(). */
+	for (u32 nr = 1U << old_order; nr--;)
 		atomic_store_explicit((_Atomic u8 *)&pool->page_ext[pfn + nr].order, (u8)new_order,
 				      memory_order_relaxed);
 }

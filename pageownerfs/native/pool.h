@@ -187,6 +187,7 @@ struct pool_header {
 	_Atomic u32 nr_clients; /* slots that have memory: the others must not be touched */
 	_Atomic u32 gate;
 	_Atomic u32 depot_ready;
+	_Atomic u32 membarrier_slow; /* a client could not register for the expedited kind */
 	pthread_mutex_t clients_lock; /* taking and giving back slots */
 	pthread_mutex_t freeze_lock;
 	pthread_mutex_t depot_lock;

@@ -241,7 +241,7 @@ static inline u32 save_stack(PoolObject *self)
 {
 	if (likely(!(atomic_load_explicit(&self->pool.header->gate, memory_order_relaxed) & GATE_PAGE_OWNER)))
 		return 0;
-	return pystack_save(self->stacks, &self->pool, 0);
+	return pystack_save(self->stacks, &self->pool, self->pool.stack_depth);
 }
 
 static PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -443,13 +443,15 @@ static PyObject *pool_drain_local_pages(PyObject *op, PyObject *Py_UNUSED(unused
 static PyObject *pool_capture_stack(PyObject *op, PyObject *args)
 {
 	PoolObject *self = (PoolObject *)op;
-	unsigned int skip = 0;
+	unsigned int depth = self->pool.stack_depth;
 
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "|I:capture_stack", &skip))
+	if (pool_usable(self) || !PyArg_ParseTuple(args, "|I:capture_stack", &depth))
 		return NULL;
+	if (depth > MAX_STACK_DEPTH)
+		depth = MAX_STACK_DEPTH;
 	if (!atomic_load(&self->pool.header->depot_ready))
 		return PyLong_FromLong(0);
-	return PyLong_FromUnsignedLong(pystack_save(self->stacks, &self->pool, skip));
+	return PyLong_FromUnsignedLong(pystack_save(self->stacks, &self->pool, depth));
 }
 
 static int register_stack(PyObject *function, u32 *handle)

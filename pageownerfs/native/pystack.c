@@ -88,13 +88,13 @@ void pystack_free(struct pystack_cache *cache)
 #define frame_code(frame) ((frame)->f_code)
 #endif
 
-static unsigned int walk(struct frame_key *keys, unsigned int depth, unsigned int skip)
+static unsigned int walk(struct frame_key *keys, unsigned int depth)
 {
 	_PyInterpreterFrame *frame = current_frame(PyThreadState_Get());
 	unsigned int nr = 0;
 
 	for (; frame && nr < depth; frame = frame->previous) {
-		if (_PyFrame_IsIncomplete(frame) || (skip && skip--))
+		if (_PyFrame_IsIncomplete(frame))
 			continue;
 		keys[nr].code = (uintptr_t)frame_code(frame);
 		keys[nr].lasti = (u64)(s32)_PyInterpreterFrame_LASTI(frame) * sizeof(_Py_CODEUNIT);
@@ -103,24 +103,19 @@ static unsigned int walk(struct frame_key *keys, unsigned int depth, unsigned in
 	return nr;
 }
 #else
-static unsigned int walk(struct frame_key *keys, unsigned int depth, unsigned int skip)
+static unsigned int walk(struct frame_key *keys, unsigned int depth)
 {
 	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
 	unsigned int nr = 0;
 
 	while (frame && nr < depth) {
 		PyFrameObject *back = PyFrame_GetBack(frame);
+		PyCodeObject *code = PyFrame_GetCode(frame);
 
-		if (skip) {
-			skip--;
-		} else {
-			PyCodeObject *code = PyFrame_GetCode(frame);
-
-			keys[nr].code = (uintptr_t)code;
-			keys[nr].lasti = (u64)PyFrame_GetLasti(frame);
-			nr++;
-			Py_DECREF(code); /* the frame holds it */
-		}
+		keys[nr].code = (uintptr_t)code;
+		keys[nr].lasti = (u64)PyFrame_GetLasti(frame);
+		nr++;
+		Py_DECREF(code); /* the frame holds it */
 		Py_DECREF(frame);
 		frame = back;
 	}
@@ -181,7 +176,7 @@ static u32 intern_text(struct pool *pool, PyObject *text)
 	return handle;
 }
 
-/* The frame that walk() found as number nr (skip not counted), with a reference. */
+/* The frame that walk() found as number nr, with a reference. */
 static PyFrameObject *frame_object(unsigned int nr)
 {
 	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
@@ -246,14 +241,14 @@ static u32 frame_handle(struct pystack_cache *cache, struct pool *pool, unsigned
 }
 
 static u32 intern_stack(struct pystack_cache *cache, struct pool *pool, const struct frame_key *keys,
-			unsigned int nr, unsigned int skip)
+			unsigned int nr)
 {
 	u32 frames[MAX_STACK_DEPTH];
 
 	if (cache->nr_frames >= FRAME_CACHE_MAX)
 		forget(cache);
 	for (unsigned int i = 0; i < nr; i++) {
-		frames[i] = frame_handle(cache, pool, i + skip, &keys[i]);
+		frames[i] = frame_handle(cache, pool, i, &keys[i]);
 		if (!frames[i])
 			return 0;
 	}
@@ -273,13 +268,13 @@ static void remember(struct cached_stack *stack, u64 hash, const struct frame_ke
 }
 
 /*
- * save_stack(): the handle of the calling thread's stack, without its skip innermost frames. Never 0:
- * what can't be stored gets the failure stack, and is counted. GIL held.
+ * save_stack(): the handle of the calling thread's stack, of depth frames at most. What can't be stored
+ * gets the failure stack, and is counted. GIL held.
  */
-u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int skip)
+u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int depth)
 {
 	struct frame_key keys[MAX_STACK_DEPTH];
-	unsigned int nr = walk(keys, pool->stack_depth, skip);
+	unsigned int nr = walk(keys, depth);
 	struct cached_stack *set, *stack;
 	u64 hash = nr;
 	u32 handle;
@@ -293,7 +288,7 @@ u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int sk
 			   memcmp(stack->keys, keys, nr * sizeof(keys[0])) == 0))
 			return stack->handle;
 	}
-	handle = nr ? intern_stack(cache, pool, keys, nr, skip) : 0;
+	handle = nr ? intern_stack(cache, pool, keys, nr) : 0;
 	if (!handle) {
 		stat_inc(pool, stack_depot_failed);
 		return pool->header->failure_handle;

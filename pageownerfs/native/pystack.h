@@ -11,6 +11,6 @@ struct pystack_cache;
 
 struct pystack_cache *pystack_new(void);
 void pystack_free(struct pystack_cache *cache);
-u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int skip);
+u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int depth);
 
 #endif

@@ -23,6 +23,28 @@ static bool word_is_free(u64 word)
 	return word_state(word) == PAGE_FREE || word_state(word) == PAGE_BUDDY;
 }
 
+/* A client may have died while it split this block: the head, written last, still covers it. Undo that. */
+static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
+{
+	bool split = false;
+
+	for (u32 nr = 1; nr < 1U << order; nr++) {
+		if (word_state(page_word(pool, pfn + nr)) == PAGE_TAIL)
+			continue;
+		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_TAIL, 0, 0, 0));
+		split = true;
+	}
+#if CONFIG_PAGE_OWNER
+	/* The owners are split before the first word: an early block's were never of one order. */
+	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER &&
+	    !(pool->page_ext[pfn].state & PAGE_EXT_OWNER_EARLY) &&
+	    (split || pool->page_ext[pfn + (1U << order) - 1].order != order))
+		__split_page_owner(pool, pfn, order, order);
+#else
+	(void)split;
+#endif
+}
+
 /*
  * Make the free lists and counters of a zone anew: whatever no allocated, held or reserved head covers
  * is free. Called when the holder of the zone's lock died or its lists make no sense. Lock held.
@@ -40,7 +62,11 @@ void rebuild_zone(struct pool *pool, unsigned int zone)
 		u32 start = pfn;
 
 		if (!word_is_free(word)) {
-			pfn += covered(word, pfn, end);
+			u32 nr = covered(word, pfn, end);
+
+			if (word_state(word) == PAGE_ALLOCATED && nr > 1)
+				undo_split(pool, pfn, word_order(word));
+			pfn += nr;
 			continue;
 		}
 		while (pfn < end && word_is_free(page_word(pool, pfn))) {
@@ -154,6 +180,9 @@ static void check_owner(struct check *check, u32 pfn, u32 nr, bool allocated)
 			problem(check, "PFN 0x%x: %s, its page_owner is %s", pfn + i,
 				allocated ? "allocated" : "free",
 				allocated ? "not allocated" : "allocated");
+		else if (allocated && !(owner->state & PAGE_EXT_OWNER_EARLY) && 1U << (owner->order & 31) != nr)
+			problem(check, "PFN 0x%x: page_owner of order %u in a block of %u pages", pfn + i,
+				owner->order, nr);
 		else if (allocated && owner->handle == 0)
 			problem(check, "PFN 0x%x: page_owner without a stack", pfn + i);
 	}

@@ -25,7 +25,7 @@ struct checkpoint {
 	u64 offset, pfn;
 };
 
-/* A record and the texts that belong to it. */
+/* A record and the texts that belong to it. Starts as zeroes, and is used for one record after the other. */
 struct record {
 	struct page_owner owner;
 	u64 pfn, block;
@@ -147,14 +147,20 @@ static inline u64 next_pfn(const struct record *record)
 	return record->pfn + (record->owner.order <= MAX_PAGE_ORDER ? 1ULL << record->owner.order : 1);
 }
 
-static inline const struct text *want(const struct text_cache *cache, enum text_kind kind, u64 value,
-				      struct text_miss *miss)
+/*
+ * The text of a value. last is where the record before has left its text of this kind: mostly it is
+ * the same one.
+ */
+static inline bool want(const struct text **last, const struct text_cache *cache, enum text_kind kind, u64 value,
+			struct text_miss *miss)
 {
-	const struct text *text = text_find(cache, kind, value);
-
-	if (unlikely(!text))
-		*miss = (struct text_miss){.kind = kind, .value = value};
-	return text;
+	if (likely(*last && (*last)->value == value))
+		return true;
+	*last = text_find(cache, kind, value);
+	if (likely(*last))
+		return true;
+	*miss = (struct text_miss){.kind = kind, .value = value};
+	return false;
 }
 
 /* Look up a record's texts; false: one is missing. */
@@ -169,15 +175,17 @@ static inline bool find_texts(const struct po_table *table, const struct text_ca
 
 	record->block = record->pfn >> table->pageblock_order;
 	record->comm_size = (unsigned int)strnlen(owner->comm, TASK_COMM_LEN);
-	record->reason = NULL;
-	if (!(record->gfp = want(cache, TEXT_GFP, owner->gfp_mask, miss)) ||
-	    !(record->flags = want(cache, TEXT_FLAGS, flags, miss)) ||
-	    !(record->stack = want(cache, TEXT_STACK, owner->handle, miss)) ||
-	    !(record->page_mt = want(cache, TEXT_MIGRATETYPE, (owner->gfp_mask & 0x18) >> 3, miss)) ||
-	    !(record->block_mt = want(cache, TEXT_MIGRATETYPE, block_mt, miss)))
+	if (!want(&record->gfp, cache, TEXT_GFP, owner->gfp_mask, miss) ||
+	    !want(&record->flags, cache, TEXT_FLAGS, flags, miss) ||
+	    !want(&record->stack, cache, TEXT_STACK, owner->handle, miss) ||
+	    !want(&record->page_mt, cache, TEXT_MIGRATETYPE, (owner->gfp_mask & 0x18) >> 3, miss) ||
+	    !want(&record->block_mt, cache, TEXT_MIGRATETYPE, block_mt, miss))
 		return false;
-	return owner->last_migrate_reason < 0 ||
-	       (record->reason = want(cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss));
+	if (likely(owner->last_migrate_reason < 0)) {
+		record->reason = NULL;
+		return true;
+	}
+	return want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss);
 }
 
 static const char migrated[] = "Page has been migrated, last migrate reason: ";
@@ -191,6 +199,13 @@ static inline size_t record_size(const struct record *record)
 	       dec_size(owner->ts_nsec) + sizeof("PFN 0x type  Block  type  Flags \n") - 1 + hex_size(record->pfn) +
 	       record->page_mt->size + dec_size(record->block) + record->block_mt->size + record->flags->size +
 	       record->stack->size + (record->reason ? sizeof(migrated) + record->reason->size : 0) + 1;
+}
+
+/* No record with these texts is longer. */
+static inline size_t record_size_max(const struct record *record)
+{
+	return 256 + record->gfp->size + record->page_mt->size + record->block_mt->size + record->flags->size +
+	       record->stack->size + (record->reason ? record->reason->size : 0);
 }
 
 static char *put_record(char *out, const struct record *record)
@@ -315,7 +330,7 @@ static long keep_record(struct po_reader *reader, const struct record *record, s
 
 long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn)
 {
-	struct record record;
+	struct record record = {0};
 	long size;
 
 	if (*pfn < reader->table->start_pfn)
@@ -342,7 +357,7 @@ static void advance(struct po_reader *reader, const struct record *record, size_
 static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size)
 {
 	bool one = size <= ONE_RECORD_BYTES;
-	struct record record;
+	struct record record = {0};
 	char *start = out;
 
 	while (find_record(reader->table, &reader->pos_pfn, &record)) {
@@ -350,6 +365,13 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 
 		if (!find_texts(reader->table, cache, &record, &reader->miss))
 			return out > start ? out - start : RENDER_MISS;
+		if (likely(record_size_max(&record) <= room && !one)) {
+			char *end = put_record(out, &record);
+
+			advance(reader, &record, (size_t)(end - out));
+			out = end;
+			continue;
+		}
 		length = record_size(&record);
 		if (length > room && out > start)
 			break;
@@ -371,7 +393,7 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 static int seek(struct po_reader *reader, const struct text_cache *cache, u64 offset)
 {
 	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
-	struct record record;
+	struct record record = {0};
 
 	for (size_t low = 0, high = reader->nr_checkpoints; low < high;) {
 		size_t middle = (low + high) / 2;
@@ -442,7 +464,7 @@ int render_size(const struct po_table *table, const struct text_cache *cache, u6
 		struct text_miss *miss)
 {
 	u64 dropped_pfn = *pfn;
-	struct record record;
+	struct record record = {0};
 
 	if (table_is_empty(table))
 		return 0;

@@ -1,0 +1,104 @@
+"""
+Allocate pages of a mounted pool, from the shell.
+
+Prints the PFN of each block, one per line. The blocks are freed at once, or with --hold after
+some seconds (or at Ctrl-C or SIGTERM), or with --leak never: then they stay in page_owner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from pageownerfs import _native
+from pageownerfs.mm.gfp import GFP_KERNEL, parse_gfp
+from pageownerfs.mm.page_alloc import Pool
+
+if TYPE_CHECKING:
+    from pageownerfs._native import Page
+
+
+def _gfp(text: str) -> int:
+    try:
+        return parse_gfp(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _number(text: str, first: int, last: float) -> int:
+    if not text.isdecimal() or not first <= int(text) <= last:
+        limit = f"from {first} to {last:.0f}" if math.isfinite(last) else f"from {first} on"
+        msg = f"{text!r} is not a whole number {limit}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _order(text: str) -> int:
+    return _number(text, 0, _native.MAX_PAGE_ORDER)
+
+
+def _count(text: str) -> int:
+    return _number(text, 1, math.inf)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    # A year and more is beyond what sigtimedwait() takes everywhere.
+    if not 0 <= seconds <= 366 * 24 * 3600:
+        msg = f"{text!r} is not a number of seconds"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare options and operands."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="of a pool")
+    parser.add_argument(
+        "--order",
+        type=_order,
+        default=0,
+        metavar="N",
+        help=f"2^N pages per block, 0 to {_native.MAX_PAGE_ORDER} (default: 0)",
+    )
+    parser.add_argument(
+        "--count", type=_count, default=1, metavar="N", help="number of blocks (default: 1)"
+    )
+    parser.add_argument(
+        "--gfp",
+        type=_gfp,
+        default=GFP_KERNEL,
+        metavar="MASK",
+        help="number, or names joined by | as in 'GFP_KERNEL|__GFP_ZERO' (default: GFP_KERNEL)",
+    )
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--hold", type=_seconds, metavar="SECONDS", help="free after this time")
+    end.add_argument("--leak", action="store_true", help="exit without freeing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Allocate, print, hold, free."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    with Pool.attach(args.mountpoint) as pool:
+        if args.hold is not None:
+            # From the first page on: a signal must not leave any of them behind.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pages: list[Page] = []
+        try:
+            for _ in range(args.count):
+                pages.append(pool.alloc_pages(args.order, args.gfp))
+                print(f"{pages[-1].pfn:#x}")
+            sys.stdout.flush()
+            if args.hold is not None:
+                signal.sigtimedwait(signals, args.hold)
+        finally:
+            if not args.leak:
+                for page in pages:
+                    pool.free_pages(page)
+    return os.EX_OK

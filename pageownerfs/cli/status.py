@@ -1,0 +1,114 @@
+"""
+Show the mounts of this system, or the one at MOUNTPOINT.
+
+With --json: one object for a MOUNTPOINT, else a list.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pageownerfs.daemon.mounts import read_mounts
+from pageownerfs.errors import PageOwnerError
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.mm.page_alloc import read_mount
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare options and operands."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", help="(default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show it."""
+    if args.mountpoint is not None:
+        one = _read(args.mountpoint)
+        print(json.dumps(one, indent=2) if args.json else _format(args.mountpoint, one))
+        return 0
+    mountpoints = [mount.mountpoint for mount in read_mounts(ours=True)]
+    mounts = [_read_or_error(mountpoint) for mountpoint in mountpoints]
+    if args.json:
+        print(json.dumps(mounts, indent=2))
+    elif not mounts:
+        print(
+            "nothing is mounted; mount a pool with: pageownerfs pool MOUNTPOINT -o page_owner=on"
+        )
+    else:
+        print("\n\n".join(map(_format, mountpoints, mounts)))
+    return 0
+
+
+def _read(mountpoint: str) -> dict[str, Any]:
+    mount = read_mount(mountpoint)
+    mount["rss_bytes"] = _rss_bytes(mount["pid"])
+    return mount
+
+
+def _read_or_error(mountpoint: str) -> dict[str, Any]:
+    try:
+        return _read(mountpoint)
+    except PageOwnerError as error:
+        return {"mount_points": [mountpoint], "error": str(error)}
+
+
+def _rss_bytes(pid: int) -> int | None:
+    import psutil  # noqa: PLC0415 - slow to import, and not wanted by the other verbs
+
+    try:
+        rss: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return None
+    return rss
+
+
+def _format(mountpoint: str, mount: dict[str, Any]) -> str:
+    if "error" in mount:
+        return f"{mountpoint}\n  error: {mount['error'].removeprefix(f'{mountpoint}: ')}"
+    rows = [
+        ("source", f"{mount['source']} (pageownerfs {mount['version']})"),
+        ("size", format_size(mount["size_bytes"])),
+        ("pages", f"{mount['pages_allocated']} allocated, {mount['pages_free']} free"),
+        ("page_owner", _format_tracking(mount)),
+        ("uptime", _format_nsec(mount["uptime_nsec"])),
+        ("daemon", _format_daemon(mount)),
+        ("log", mount["log"]),
+        ("memory", mount["shm_path"]),
+        ("clients", _format_clients(mount)),
+    ]
+    others = [path for path in mount["mount_points"] if path != mountpoint]
+    if others:
+        rows.insert(1, ("also at", ", ".join(others)))
+    return "\n".join([mountpoint, *(f"  {name + ':':12}{value}" for name, value in rows)])
+
+
+def _format_tracking(mount: dict[str, Any]) -> str:
+    if not mount["page_owner_on"]:
+        return "off"
+    depth, limit = mount["stack_depth"], format_size(mount["stack_depot_bytes"])
+    used = mount["stats"].get("stack_depot_bytes")
+    depot = f"{format_size(used)} of {limit}" if used is not None else f"limit {limit}"
+    abi = ", kernel_abi" if mount["kernel_abi"] else ""
+    return f"on{abi}, {depth} frames, stack depot {depot}"
+
+
+def _format_daemon(mount: dict[str, Any]) -> str:
+    rss = mount["rss_bytes"]
+    return f"pid {mount['pid']}" + (f", {format_size(rss)} resident" if rss is not None else "")
+
+
+def _format_nsec(nsec: int) -> str:
+    minutes, seconds = divmod(nsec // 10**9, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _format_clients(mount: dict[str, Any]) -> str:
+    shown = [f"{client['tgid']} ({client['comm']})" for client in mount["clients"]]
+    more = mount["nr_clients"] - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")

@@ -1,0 +1,116 @@
+"""Life of the background process: start, readiness, signals, end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from pageownerfs.errors import MountError, PageOwnerError, UsageError
+from pageownerfs.fs import load_binding
+from pageownerfs.mm.page_alloc import read_mount
+
+from .checks import check_all
+from .log import open_log
+from .serve import Daemon, MountOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+_log = logging.getLogger(__name__)
+
+__all__ = ["MountOptions", "run"]
+
+# The child writes this when the mount is there; all that comes before it, or before the end of
+# the pipe, is why there will be none.
+_READY: Final = b"\0"
+
+
+def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
+    """
+    Mount; return once the mount answers, or, in the foreground, once it has ended.
+
+    :param on_ready: called when the mount answers
+    :raises PageOwnerError: it could not be mounted, and nothing is left of the attempt
+    """
+    options = options._replace(mountpoint=os.path.realpath(options.mountpoint))
+    check_all(options.mountpoint)
+    binding = load_binding()
+    if options.foreground:
+        log = open_log(foreground=True)
+        Daemon(options, log, on_ready).serve(binding)
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(readable)
+        _background(options, binding, writable)
+    os.close(writable)
+    try:
+        _wait_for(pid, readable, options.mountpoint)
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        raise
+    on_ready()
+
+
+def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoReturn:
+    # The child. libfuse and fusermount write their reasons to standard error: into the pipe.
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        os.dup2(pipe, 2)
+        _to_null(0, 1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+        def on_ready() -> None:
+            os.write(2, _READY)
+            _to_null(2)
+
+        Daemon(options, open_log(foreground=False), on_ready).serve(binding)
+        status = 0
+    except PageOwnerError as error:
+        os.write(2, f"{error}\n".encode(errors="backslashreplace"))
+        status = error.exit_code
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the parent's code
+        _log.critical("the daemon fails", exc_info=True)
+        os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def _to_null(*descriptors: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _wait_for(pid: int, pipe: int, mountpoint: str) -> None:
+    text = b""
+    with open(pipe, "rb", buffering=0) as stream:
+        while _READY not in text:
+            data = stream.read(4096)
+            if not data:
+                break
+            text += data
+    if _READY in text:
+        mount = read_mount(mountpoint)
+        if mount["pid"] != pid:
+            msg = f"{mountpoint}: pid {mount['pid']} has mounted there at the same time"
+            raise MountError(msg)
+        return
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    # libfuse's own lines, then ours.
+    reasons = text.decode(errors="backslashreplace").splitlines()
+    if code < 0:
+        reasons.append(f"the daemon was killed by signal {-code}")
+    kind = UsageError if code == UsageError.exit_code else MountError
+    raise kind("; ".join(reasons) or f"the daemon ended with exit code {code}")

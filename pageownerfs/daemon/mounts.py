@@ -1,0 +1,65 @@
+"""The mounts of this system that are ours: /proc/self/mountinfo."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pageownerfs.fs import FSTYPE
+
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    device: str
+    """major:minor; the same for all mount points of one file system."""
+    mountpoint: str
+    """Absolute path."""
+    fstype: str
+    """fuse.pageownerfs for ours."""
+    source: str
+    """What is mounted: pool."""
+
+
+def parse_mountinfo(text: bytes) -> list[Mount]:
+    r"""Parse the text of /proc/PID/mountinfo; blanks in paths are written there as ``\040``."""
+    mounts = []
+    for line in text.splitlines():
+        left, _, right = line.partition(b" - ")
+        fields, fs = left.split(b" "), right.split(b" ")
+        device, mountpoint = fields[2].decode(), _unescape(fields[4])
+        mounts.append(Mount(device, mountpoint, fs[0].decode(), _unescape(fs[1])))
+    return mounts
+
+
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda m: bytes([int(m[1], 8)]), field))
+
+
+def read_mounts(*, ours: bool = False) -> list[Mount]:
+    """
+    Read the mounts that this process sees, oldest first.
+
+    :param ours: only those of pageownerfs
+    """
+    mounts = parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
+    return [mount for mount in mounts if not ours or mount.fstype == FSTYPE]
+
+
+def mount_at(mountpoint: str) -> Mount | None:
+    """Find what is mounted on top at a path, also where its daemon is dead and stat() fails."""
+    path = os.path.realpath(mountpoint)
+    found = [mount for mount in read_mounts() if mount.mountpoint == path]
+    return found[-1] if found else None
+
+
+def mount_points_of(mountpoint: str) -> list[str]:
+    """List every path at which the file system of ``mountpoint`` can be seen, itself included."""
+    mount = mount_at(mountpoint)
+    if mount is None:
+        return []
+    return [other.mountpoint for other in read_mounts() if other.device == mount.device]

@@ -1,0 +1,145 @@
+"""One mount from its start to its end, in the process that serves it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pageownerfs import _native
+from pageownerfs.fs import FileSystem, Session
+from pageownerfs.mm.page_alloc import XATTR
+from pageownerfs.sources import SOURCES, PoolOptions
+from pageownerfs.views import make_views
+
+from .mounts import mount_points_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+_log = logging.getLogger(__name__)
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# Tells the main thread that libfuse has ended; and wakes libfuse's thread, to make it end.
+_ENDED: Final = signal.SIGUSR1
+_WAKE: Final = signal.SIGUSR2
+_WAKE_SEC: Final = 0.02
+
+
+class MountOptions(NamedTuple):
+    """What to mount, where, and how."""
+
+    source: str
+    """Name of a source: pool."""
+    mountpoint: str
+    """Directory; absolute once the daemon has it."""
+    version: str
+    """Of this package, for status."""
+    foreground: bool = False
+    """Stay the shell's child, log to standard error."""
+    kernel_abi: bool = False
+    """page_owner as the kernel has it, instead of an ordinary file."""
+    fuse: tuple[str, ...] = ()
+    """Options for libfuse: allow_other, allow_root, ro."""
+    pool: PoolOptions = PoolOptions()
+    """How to make the pool."""
+
+
+class Daemon:
+    """
+    A source, its views and their mount.
+
+    The main thread does nothing but wait for signals, which are blocked everywhere else: so no
+    signal can end the process between two steps and leave a mount or a file behind.
+    """
+
+    def __init__(self, options: MountOptions, log: str, on_ready: Callable[[], None]) -> None:
+        """
+        Prepare to serve.
+
+        :param log: where the log lines go, for status
+        :param on_ready: called once, from another thread, when the mount is there
+        """
+        self._options = options
+        self._log = log
+        self._on_ready = on_ready
+        self._started_nsec = time.monotonic_ns()
+        self._ended = threading.Event()
+        self._may_exit = threading.Event()
+        self._failure: BaseException | None = None
+
+    def serve(self, binding: ModuleType) -> None:
+        """
+        Mount, serve until unmounted or told to stop, and clean up.
+
+        :raises PageOwnerError: it could not be mounted
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOP_SIGNALS, _ENDED))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(_WAKE, lambda *_: None)
+        options = self._options
+        with SOURCES[options.source](options.pool) as source:
+            views = make_views(source, kernel_abi=options.kernel_abi)
+            filesystem = FileSystem(
+                views,
+                {XATTR: lambda: self._describe(source.describe())},
+                kernel_abi=options.kernel_abi,
+                on_init=self._on_ready,
+            )
+            self._serve(Session(binding, filesystem))
+        if self._failure is not None:
+            raise self._failure
+        _log.info("%s is unmounted", options.mountpoint)
+
+    def _serve(self, session: Session) -> None:
+        # libfuse gets a thread of its own, that the main thread may handle signals.
+        thread = threading.Thread(
+            target=self._run, args=(session, threading.main_thread().ident), name="fuse"
+        )
+        thread.start()
+        while not self._ended.is_set():
+            received = signal.sigwait((*_STOP_SIGNALS, _ENDED))
+            if received in _STOP_SIGNALS:
+                _log.info("%s received, unmounting", signal.Signals(received).name)
+                self._stop(session, thread)
+        self._may_exit.set()
+        thread.join()
+
+    def _run(self, session: Session, main_thread: int) -> None:
+        options = self._options
+        try:
+            session.run(options.source, os.fsencode(options.mountpoint), options.fuse)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._failure = error
+        self._ended.set()
+        signal.pthread_kill(main_thread, _ENDED)
+        # Until nobody will send a signal to this thread any more.
+        self._may_exit.wait()
+
+    def _stop(self, session: Session, thread: threading.Thread) -> None:
+        # Repeated, since the signal is lost on a thread that is about to fall asleep.
+        while not self._ended.is_set():
+            session.stop()
+            if thread.ident is not None:
+                signal.pthread_kill(thread.ident, _WAKE)
+            self._ended.wait(_WAKE_SEC)
+
+    def _describe(self, source: dict[str, Any]) -> bytes:
+        options = self._options
+        general = {
+            "version": options.version,
+            "abi": _native.ABI_VERSION,
+            "source": options.source,
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "mount_points": mount_points_of(options.mountpoint),
+            "uptime_nsec": time.monotonic_ns() - self._started_nsec,
+            "kernel_abi": options.kernel_abi,
+            "log": self._log,
+        }
+        return json.dumps(general | source).encode()

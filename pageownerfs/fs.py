@@ -1,0 +1,352 @@
+"""
+The mount: a path table of views, served by FUSE. No formatting and no mm logic here.
+
+The only module that imports the binding, and only when something is mounted: fusepy, or mfusepy,
+which has the same API and serves where libfuse2 is gone.
+
+A handler raises ViewError for what is part of a file's behaviour; anything else is logged with
+its traceback and reported as EIO. The binding sees its own FuseOSError and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import importlib
+import itertools
+import logging
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .errors import MountError
+from .views import OpenFile, View, ViewError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType
+
+_log = logging.getLogger(__name__)
+
+FSTYPE: Final = "fuse.pageownerfs"
+"""Type of the mount in /proc/mounts."""
+
+# cp, cat and Python read in steps of st_blksize; the kernel's own files say 4096.
+_BLKSIZE: Final = 128 << 10
+# st_size costs a pass over the table. Each path walk asks anew (entry_timeout=0); this only lets
+# the fstat() that follows an open() use what the walk has just found.
+_ATTR_TIMEOUT_SEC: Final = 0.005
+_HANDLERS: Final = (
+    *("init", "getattr", "readdir", "opendir", "releasedir", "open", "read", "write", "truncate"),
+    *("release", "fsync", "statfs", "getxattr", "listxattr", "chmod", "chown", "utimens"),
+    *("create", "mknod", "mkdir", "unlink", "rmdir", "symlink", "link", "rename"),
+)
+
+
+class _Opened(NamedTuple):
+    path: str
+    file: OpenFile
+
+
+class FileSystem:
+    """Handlers of a mount: names to views, file handles to open files."""
+
+    def __init__(
+        self,
+        views: Mapping[str, View],
+        xattrs: Mapping[str, Callable[[], bytes]],
+        *,
+        kernel_abi: bool = False,
+        on_init: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Serve ``views``.
+
+        :param xattrs: extended attributes of the root; values are made anew for each getxattr()
+        :param kernel_abi: answer stat, open and fsync as debugfs does
+        :param on_init: called when the kernel has accepted the mount
+        """
+        self._views = views
+        self._xattrs = xattrs
+        self._kernel_abi = kernel_abi
+        self._on_init = on_init
+        self._open: dict[int, _Opened] = {}
+        self._open_dirs: dict[int, str] = {}
+        self._next_fh = itertools.count(1)
+        self._chmods: dict[str, int] = {}
+        self._mounted_nsec = time.time_ns()
+
+    def init(self, path: str) -> None:
+        """Answer FUSE_INIT: the mount is there."""
+        del path
+        self._on_init()
+
+    # Names
+
+    def _view(self, path: str) -> View:
+        view = self._views.get(path)
+        if view is None or not view.present():
+            raise ViewError(errno.ENOENT)
+        return view
+
+    def _names(self, directory: str) -> list[str]:
+        prefix = directory.rstrip("/") + "/"
+        below = [
+            p[len(prefix) :]
+            for p, v in self._views.items()
+            if p.startswith(prefix) and v.present()
+        ]
+        return list(dict.fromkeys(name.partition("/")[0] for name in below))
+
+    def getattr(self, path: str | None, fh: int | None = None) -> dict[str, int]:
+        """Answer stat() and fstat(); st_size is the length of the text at this moment."""
+        if path is None:
+            path = self._opened(fh).path
+        attrs = {
+            "st_uid": os.getuid(),
+            "st_gid": os.getgid(),
+            "st_blksize": 4096 if self._kernel_abi else _BLKSIZE,
+            "st_nlink": 1,
+        }
+        attrs |= dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self._mounted_nsec)
+        if path == "/" or (path not in self._views and self._names(path)):
+            mode = self._chmods.get(path, 0o555)
+            return attrs | {"st_mode": stat.S_IFDIR | mode, "st_nlink": 2}
+        view = self._view(path)
+        size = view.size()
+        mode = self._chmods.get(path, view.mode)
+        return attrs | {
+            "st_mode": stat.S_IFREG | mode,
+            "st_size": size,
+            "st_blocks": (size + 511) // 512,
+        }
+
+    def opendir(self, path: str) -> int:
+        """Open a directory."""
+        fh = next(self._next_fh)
+        self._open_dirs[fh] = path
+        return fh
+
+    def readdir(self, path: str | None, fh: int) -> list[str]:
+        """List what is present now."""
+        return [".", "..", *self._names(self._open_dirs[fh] if path is None else path)]
+
+    def releasedir(self, path: str | None, fh: int) -> None:
+        """Close a directory."""
+        del path
+        self._open_dirs.pop(fh, None)
+
+    # Files
+
+    def _opened(self, fh: int | None) -> _Opened:
+        opened = self._open.get(fh) if fh is not None else None
+        if opened is None:
+            raise ViewError(errno.EBADF)
+        return opened
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a view. Who may is checked by the kernel, from the mode (default_permissions)."""
+        view = self._view(path)
+        if self._kernel_abi and flags & os.O_DIRECT:
+            raise ViewError(errno.EINVAL)
+        fh = next(self._next_fh)
+        self._open[fh] = _Opened(path, view.open())
+        return fh
+
+    def read(self, fh: int, address: int, size: int, offset: int) -> int:
+        """Let the view write into FUSE's own buffer; number of bytes."""
+        return self._opened(fh).file.read_into(address, size, offset)
+
+    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
+        """Hand to the view what one write() brought."""
+        del path
+        return self._opened(fh).file.write(data, offset)
+
+    def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
+        """Do nothing, as debugfs: ``echo 1 > file`` truncates before it writes."""
+        del length
+        if path is None:
+            self._opened(fh)
+        else:
+            self._view(path)
+
+    def release(self, path: str | None, fh: int) -> None:
+        """Close a file handle: after the last close() of what open() gave."""
+        del path
+        opened = self._open.pop(fh, None)
+        if opened is not None:
+            opened.file.close()
+
+    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
+        """Do nothing; with kernel_abi EINVAL, since debugfs has no fsync."""
+        del path, datasync, fh
+        if self._kernel_abi:
+            raise ViewError(errno.EINVAL)
+
+    def statfs(self, path: str) -> dict[str, int]:
+        """Answer statfs(): no blocks, as every file system made of text has."""
+        del path
+        return {"f_bsize": 4096, "f_frsize": 4096, "f_namemax": 255}
+
+    # Attributes
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        """Give an attribute of the root."""
+        del position
+        if path != "/" or name not in self._xattrs:
+            raise ViewError(errno.ENODATA)
+        return self._xattrs[name]()
+
+    def listxattr(self, path: str) -> list[str]:
+        """Name the attributes, which only the root has."""
+        return list(self._xattrs) if path == "/" else []
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Keep another mode, as debugfs, to let others read a mount with allow_other."""
+        self.getattr(path)
+        self._chmods[path] = stat.S_IMODE(mode)
+
+    def utimens(self, path: str, times: object = None) -> None:
+        """Do nothing, so that touch succeeds."""
+        del path, times
+
+    # What this tree does not allow, with the errno that debugfs gives even to root
+
+    def create(self, path: str, mode: int) -> int:
+        """Refuse: EACCES."""
+        del path, mode
+        raise ViewError(errno.EACCES)
+
+    def _refuse(self, *args: object) -> None:
+        del args
+        raise ViewError(errno.EPERM)
+
+    chown = mknod = mkdir = unlink = rmdir = symlink = link = rename = _refuse
+
+
+def load_binding() -> ModuleType:
+    """
+    Import the FUSE binding: fusepy, or mfusepy.
+
+    :raises MountError: neither is there, or libfuse is not, with what to install
+    """
+    reasons = []
+    for name in ("fuse", "mfusepy"):
+        try:
+            binding = importlib.import_module(name)
+        except (ImportError, OSError, AttributeError) as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if hasattr(binding, "FUSE") and hasattr(binding, "FuseOSError"):
+            return binding
+        reasons.append(f"{name}: not fusepy")  # fuse-python has the same module name
+    msg = (
+        f"no usable FUSE binding ({'; '.join(reasons)}): install libfuse2 (Debian: apt install "
+        "libfuse2), or with libfuse3 alone: pip install mfusepy"
+    )
+    raise MountError(msg)
+
+
+def _guard(handler: Callable[..., Any], fuse_os_error: type[OSError]) -> Callable[..., Any]:
+    # The one place where exceptions of handlers end.
+    @functools.wraps(handler)
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the binding passes
+        try:
+            return handler(*args, **kwargs)
+        except ViewError as error:
+            raise fuse_os_error(error.errno) from None
+        except Exception:  # noqa: BLE001 - whatever it is, it ends here
+            _log.exception("%s%r failed, reported as EIO", handler.__name__, args)
+            raise fuse_os_error(errno.EIO) from None
+
+    return guarded
+
+
+class _Operations:
+    """What the binding gets: the handlers, guarded, and what it looks for beside them."""
+
+    use_ns = True
+    # Only handles, no paths, for read() and the like: libfuse need not build them.
+    flag_nullpath_ok = 1
+    flag_nopath = 1
+
+    def __init__(self, filesystem: FileSystem, fuse_os_error: type[OSError]) -> None:
+        for name in _HANDLERS:
+            setattr(self, name, _guard(getattr(filesystem, name), fuse_os_error))
+
+
+class _CallableOperations(_Operations):
+    # fusepy calls operations(name, ...), mfusepy operations.name(...) and warns of __call__.
+    def __call__(self, name: str, *args: object) -> Any:  # noqa: ANN401 - as the handler
+        return getattr(self, name)(*args)
+
+
+def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -> int:  # noqa: ANN401, PLR0913, PLR0917
+    # The binding's read() copies a bytes object; here the text is written into buf itself.
+    del path
+    count: int = self.operations.read(
+        fip.contents.fh, ctypes.addressof(buf.contents), size, offset
+    )
+    return count
+
+
+class Session:
+    """One mount being served: run() in one thread, stop() from any other."""
+
+    def __init__(self, binding: ModuleType, filesystem: FileSystem) -> None:
+        """Prepare to serve ``filesystem`` through ``binding``, see load_binding()."""
+        self._binding: Any = binding
+        self._filesystem = filesystem
+        self._fuse_pointer: int | None = None
+
+    def run(self, fsname: str, mountpoint: bytes, options: Iterable[str] = ()) -> None:
+        """
+        Mount, and serve until it is unmounted or stopped.
+
+        :param fsname: what /proc/mounts shows as the device
+        :param mountpoint: absolute path
+        :param options: for libfuse, beside those that this file system needs
+        :raises MountError: libfuse could not mount; it has said why on standard error
+        """
+        operations_type = _CallableOperations if self._binding.__name__ == "fuse" else _Operations
+        operations = operations_type(self._filesystem, self._binding.FuseOSError)
+        operations.init = self._with_pointer(operations.init)  # type: ignore[attr-defined]
+        mount = type("Mount", (self._binding.FUSE,), {"read": _read})
+        try:
+            mount(
+                operations,
+                mountpoint.decode("latin-1"),
+                # Every byte decodes, so that odd file names are ENOENT and no fault.
+                encoding="latin-1",
+                foreground=True,
+                fsname=fsname,
+                subtype=FSTYPE.partition(".")[2],
+                default_permissions=True,
+                direct_io=True,
+                attr_timeout=_ATTR_TIMEOUT_SEC,
+                entry_timeout=0,
+                **dict.fromkeys(options, True),
+            )
+        except RuntimeError as error:
+            msg = f"libfuse could not mount on {os.fsdecode(mountpoint)}"
+            raise MountError(msg) from error
+
+    def _with_pointer(self, init: Callable[[str], None]) -> Callable[[str], None]:
+        # Only inside a handler does libfuse tell which struct fuse it serves.
+        def init_with_pointer(path: str) -> None:
+            context = self._binding._libfuse.fuse_get_context()  # noqa: SLF001
+            self._fuse_pointer = context.contents.fuse
+            init(path)
+
+        return init_with_pointer
+
+    def stop(self) -> None:
+        """
+        Make run() return: fuse_exit(), from outside of a handler.
+
+        The thread in run() sleeps in sem_wait() and has to be woken by a signal as well.
+        """
+        if self._fuse_pointer is not None:
+            self._binding._libfuse.fuse_exit(ctypes.c_void_p(self._fuse_pointer))  # noqa: SLF001

@@ -1,0 +1,63 @@
+"""
+Numbers and booleans as the kernel reads them: lib/kstrtox.c, lib/cmdline.c.
+
+Used for mount options and for what is written to files of the mount, so that both take the
+spellings that the kernel's boot line and debugfs take.
+"""
+
+import re
+from typing import Final
+
+_TRUE: Final = "yYtT1"
+_FALSE: Final = "nNfF0"
+_MEMPARSE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)\s*([kKmMgGtT]?)(i?[bB])?")
+_SHIFTS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def kstrtobool(text: str) -> bool:
+    """
+    Parse a boolean: on/off, 1/0, y/n, yes/no, t/f, true/false.
+
+    Mirrors kstrtobool(): one character decides, two for on and off; the rest is not looked at.
+
+    :raises ValueError: anything else
+    """
+    first = text[:1]
+    if first and first in _TRUE:
+        return True
+    if first and first in _FALSE:
+        return False
+    if first in ("o", "O"):
+        if text[1:2] in ("n", "N"):
+            return True
+        if text[1:2] in ("f", "F"):
+            return False
+    msg = f"{text!r} is not a boolean: write on or off, 1 or 0, y or n"
+    raise ValueError(msg)
+
+
+def memparse(text: str) -> int:
+    """
+    Parse a size in bytes: ``4096``, ``0x1000``, ``256M``, ``1G``, ``1GiB``, ``1g``.
+
+    Mirrors memparse(): K, M, G and T are powers of 1024; unlike it, nothing may follow, but for
+    B or iB after the number or the suffix.
+
+    :raises ValueError: anything else
+    """
+    match = _MEMPARSE.fullmatch(text.strip())
+    if match is None:
+        msg = f"{text!r} is not a size: write bytes, or a number with K, M, G or T, as in 256M"
+        raise ValueError(msg)
+    number, suffix, _ = match.groups()
+    return int(number, 0 if number[:2] in ("0x", "0X") else 10) << _SHIFTS[suffix.lower()]
+
+
+def format_size(nr_bytes: int) -> str:
+    """Write a size for people: ``256M``, ``1.5G``, ``4096``; at most one decimal, rounded down."""
+    for suffix, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
+        if nr_bytes >= 1 << shift:
+            tenths = nr_bytes * 10 >> shift
+            whole, tenth = divmod(tenths, 10)
+            return f"{whole}.{tenth}{suffix}" if tenth else f"{whole}{suffix}"
+    return str(nr_bytes)

@@ -1,0 +1,73 @@
+"""
+Migratetypes and the reasons of migration (include/linux/mmzone.h, migrate_mode.h).
+
+Names are those of migratetype_names[] in mm/page_alloc.c and migrate_reason_names[] in
+mm/debug.c of Linux 6.12, with CONFIG_CMA and CONFIG_MEMORY_ISOLATION.
+"""
+
+from typing import Final
+
+MIGRATE_UNMOVABLE: Final = 0
+MIGRATE_MOVABLE: Final = 1
+MIGRATE_RECLAIMABLE: Final = 2
+MIGRATE_PCPTYPES: Final = 3
+"""Number of types that the lists of order 0 know; HighAtomic comes right after them."""
+MIGRATE_HIGHATOMIC: Final = MIGRATE_PCPTYPES
+MIGRATE_CMA: Final = 4
+MIGRATE_ISOLATE: Final = 5
+MIGRATE_TYPES: Final = 6
+"""Number of migratetypes."""
+
+MIGRATETYPE_NAMES: Final = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+"""Name of each migratetype, by number."""
+
+MR_NEVER: Final = -1
+"""Last reason of a page that was never migrated; prints nothing."""
+MR_COMPACTION: Final = 0
+MR_MEMORY_FAILURE: Final = 1
+MR_MEMORY_HOTPLUG: Final = 2
+MR_SYSCALL: Final = 3
+MR_MEMPOLICY_MBIND: Final = 4
+MR_NUMA_MISPLACED: Final = 5
+MR_CONTIG_RANGE: Final = 6
+MR_LONGTERM_PIN: Final = 7
+MR_DEMOTION: Final = 8
+MR_DAMON: Final = 9
+MR_TYPES: Final = 10
+"""Number of migrate reasons."""
+
+MIGRATE_REASON_NAMES: Final = (
+    *("compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset", "mempolicy_mbind"),
+    *("numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon"),
+)
+"""Name of each migrate reason, by number."""
+
+
+def _name(what: str, index: int, names: tuple[str, ...]) -> str:
+    # A negative index would count from the end.
+    if not 0 <= index < len(names):
+        message = f"{what} {index} is not one of 0 to {len(names) - 1}"
+        raise ValueError(message)
+    return names[index]
+
+
+def migratetype_name(migratetype: int) -> str:
+    """
+    Name a migratetype, as page_owner does after ``type``.
+
+    :param migratetype: ``int``, ``[0, MIGRATE_TYPES)``
+    :return: for instance ``Movable``
+    :raises ValueError: out of range
+    """
+    return _name("migratetype", migratetype, MIGRATETYPE_NAMES)
+
+
+def migrate_reason_name(reason: int) -> str:
+    """
+    Name a migrate reason, as page_owner does after ``last migrate reason:``.
+
+    :param reason: ``enum migrate_reason``, ``[0, MR_TYPES)``; MR_NEVER has no name
+    :return: for instance ``compaction``
+    :raises ValueError: out of range
+    """
+    return _name("migrate reason", reason, MIGRATE_REASON_NAMES)

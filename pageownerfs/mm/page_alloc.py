@@ -1,0 +1,232 @@
+"""
+The pool as a client sees it: the page allocator of mm/page_alloc.c over shared memory.
+
+The allocator itself is C (_native.Pool); here are the way in (attach), the errors, and what can
+be looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from pageownerfs import _native
+from pageownerfs.errors import (
+    BadPageError,
+    NotAPoolError,
+    OutOfMemoryError,
+    PageOwnerError,
+    PoolAccessError,
+    VersionMismatchError,
+)
+
+from .gfp import format_gfp
+from .zone import Zone, format_free_blocks
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+XATTR: Final = "user.pageownerfs"
+"""Extended attribute of the root of a mount: a JSON text that says what is mounted."""
+
+_BAD_PAGE: Final = {
+    _native.BAD_PFN: "is not a page of this pool that can be allocated",
+    _native.BAD_FREE: "is free: freed twice, or never allocated",
+    _native.BAD_TAIL: "is inside of an allocated block, only its head can be given",
+    _native.BAD_ORDER: "is allocated with another order",
+    _native.BAD_COMPOUND: "is a compound page (__GFP_COMP), which can't be split",
+    _native.BAD_COUNT: "has a reference count that does not allow this",
+}
+
+
+class Client(NamedTuple):
+    """One process that is attached to a pool and has allocated or freed."""
+
+    pid: int
+    """Thread that attached."""
+    tgid: int
+    """Process."""
+    comm: str
+    """Its name then, at most 15 bytes; what is not UTF-8 is escaped."""
+    nr_pcp: int
+    """Free pages on its order-0 lists."""
+    attached_nsec: int
+    """When, CLOCK_MONOTONIC."""
+
+
+def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Ask a mount what it is: the JSON of XATTR, made by the daemon at this moment.
+
+    :return: at least version, abi, source, pid
+    :raises NotAPoolError: nothing of this type is mounted there, or nobody serves it any more
+    :raises PoolAccessError: no permission
+    """
+    where = os.fspath(mountpoint)
+    try:
+        text = os.getxattr(where, XATTR)
+    except OSError as error:
+        raise _mount_error(where, error) from error
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or "abi" not in data or "source" not in data:
+        msg = f"{where}: its attribute {XATTR} is not from a pageownerfs mount"
+        raise NotAPoolError(msg)
+    return data
+
+
+def _mount_error(where: str, error: OSError) -> PageOwnerError:
+    if error.errno == errno.ENOTCONN:
+        return NotAPoolError(
+            f"{where}: its daemon is gone; clean up with: pageownerfs umount {where}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PoolAccessError(
+            f"{where}: no permission: the mount belongs to another user; "
+            "run as that user, or have it mounted with -o allow_other"
+        )
+    if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+        return NotAPoolError(
+            f"{where}: no pageownerfs is mounted here; mount one with: pageownerfs pool {where}"
+        )
+    return NotAPoolError(f"{where}: {error.strerror}; give the mount point of a pool")
+
+
+class Pool(_native.Pool):
+    """
+    One process's attachment to a pool; use attach() and ``with``.
+
+    Threads may share one; after fork() the child goes on with its own order-0 lists.
+    """
+
+    @classmethod
+    def attach(cls, mountpoint: str | os.PathLike[str]) -> Self:
+        """
+        Attach to the pool that is mounted at ``mountpoint``.
+
+        Closed at the end of a ``with`` block; allocated pages stay allocated.
+
+        :raises NotAPoolError: no pool is mounted there
+        :raises VersionMismatchError: by another version of this package
+        :raises PoolAccessError: no permission
+        """
+        where = os.fspath(mountpoint)
+        mount = read_mount(where)
+        if mount["abi"] != _native.ABI_VERSION:
+            msg = (
+                f"{where}: mounted by pageownerfs {mount.get('version')} with pool layout "
+                f"{mount['abi']}, this is layout {_native.ABI_VERSION}; use one version in both"
+            )
+            raise VersionMismatchError(msg)
+        if "shm_path" not in mount:
+            msg = (
+                f"{where}: its source is {mount['source']}, pages can be allocated in a pool only"
+            )
+            raise NotAPoolError(msg)
+        return cls._attach_file(where, mount["shm_path"])
+
+    @classmethod
+    def _attach_file(cls, where: str, path: str) -> Self:
+        try:
+            return cls.open(path)
+        except PermissionError as error:
+            msg = (
+                f"{where}: no permission for {path}: only the user who mounted the pool may attach"
+            )
+            raise PoolAccessError(msg) from error
+        except OSError as error:
+            msg = f"{where}: {path} can't be opened: {error.strerror}; mount the pool anew"
+            raise NotAPoolError(msg) from error
+        except ValueError as error:
+            msg = f"{where}: {path}: {error}"
+            raise VersionMismatchError(msg) from error
+
+    def __enter__(self) -> Self:
+        """Return the pool itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @property
+    def zones(self) -> list[Zone]:
+        """The populated zones with what is free in them now, as /proc/zoneinfo."""
+        return [
+            Zone(
+                **{
+                    **zone,
+                    "nr_free_by_type": tuple(tuple(row) for row in zone["nr_free_by_type"]),
+                    "nr_blocks_by_type": tuple(zone["nr_blocks_by_type"]),
+                }
+            )
+            for zone in self.zone_info()
+            if zone["present_pages"]
+        ]
+
+    def free_pages_by_order(self) -> dict[str, list[int]]:
+        """Free blocks of order 0..10 by name of zone, as /proc/buddyinfo."""
+        return {zone.name: list(zone.free_blocks) for zone in self.zones}
+
+    @property
+    def clients(self) -> list[Client]:
+        """The living processes that have allocated or freed, by slot."""
+        return [
+            Client(
+                pid=client["pid"],
+                tgid=client["tgid"],
+                comm=client["comm"].decode("utf-8", "backslashreplace"),
+                nr_pcp=client["nr_pcp"],
+                attached_nsec=client["attached_nsec"],
+            )
+            for client in self.client_info()
+        ]
+
+    # The exceptions that the C core raises.
+
+    def _out_of_memory(self, order: int, gfp_mask: int, errnum: int) -> OutOfMemoryError:
+        zones = self.zones
+        text = f"page allocation failure: order:{order}, mode:{format_gfp(gfp_mask)}"
+        if errnum == errno.ENOSPC:
+            text += f"; no room in {Path(self.path).parent} for the pool's memory"
+        text += f"; free: {format_free_blocks(zones)}"
+        free = {zone.name: list(zone.free_blocks) for zone in zones}
+        return OutOfMemoryError(text, order=order, gfp_mask=gfp_mask, free=free)
+
+    def _bad_page(self, reason: int, pfn: int, order: int) -> BadPageError:
+        text = f"PFN {pfn:#x} {_BAD_PAGE.get(reason, 'is not what was asked for')}"
+        if reason != _native.BAD_PFN:
+            text += "".join(f"; {fact}" for fact in self._known_of(pfn, order))
+        elif not 0 <= pfn < self.nr_pages:
+            text += f"; PFNs of this pool are [0, {self.nr_pages:#x})"
+        return BadPageError(text, pfn=pfn)
+
+    def _known_of(self, pfn: int, order: int) -> list[str]:
+        # Read without a lock: it says what was, for a person to go on from.
+        info = self.page_info(pfn)
+        facts = [f"it is {info['state']}, order {info['order']}"]
+        if order >= 0 and order != info["order"]:
+            facts[0] += f" (order {order} was given)"
+        if info["head"] != pfn:
+            facts.append(f"its head is PFN {info['head']:#x}")
+        if info["state"] == "allocated" and info["refcount"] != 1:
+            facts.append(f"reference count {info['refcount']}")
+        owner = info["page_owner"]
+        if owner is not None and owner["handle"]:
+            comm = owner["comm"].decode("utf-8", "backslashreplace")
+            facts.append(f"allocated by pid {owner['pid']} ({comm}) at ts {owner['ts_nsec']} ns")
+            if owner["free_handle"]:
+                facts.append(
+                    f"last freed by pid {owner['free_pid']} at ts {owner['free_ts_nsec']} ns"
+                )
+        return facts

@@ -1,0 +1,244 @@
+"""
+The pool: shared memory in which processes allocate pages themselves, and this daemon's side of it.
+
+The daemon makes the file, switches tracking on, and twice a second takes care of clients that
+have died. It is not asked when pages are allocated.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+import psutil
+
+from pageownerfs import _native
+from pageownerfs.errors import MountError, UsageError
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.mm.page_alloc import Client, Pool
+from pageownerfs.mm.stack_depot import Frame
+
+from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
+
+_TICK_SEC: Final = 0.5
+# XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
+_MAX_CLIENTS_DESCRIBED: Final = 512
+
+
+class PoolOptions(NamedTuple):
+    """How to make a pool; sizes in bytes."""
+
+    page_owner: bool = False
+    """Track owners from the first page on."""
+    size_bytes: int | None = None
+    """Managed memory; None: 1 GiB, or a quarter of what /dev/shm has free if that is less."""
+    movablecore_bytes: int = 0
+    """Part of it that is zone Movable."""
+    cma_bytes: int = 0
+    """Part of zone Normal in CMA pageblocks."""
+    stack_depth: int = 16
+    """Frames kept of a call stack, 1..64."""
+    stack_depot_bytes: int = 32 << 20
+    """Most that the stack depot may take."""
+
+
+# The kernel's own two have no more frames either.
+_SPECIAL_STACK_DEPTH: Final = 4
+
+
+def register_early_stack(pool: Pool) -> int:
+    """Make the stack of pages that were allocated before tracking; its handle."""
+    return pool.capture_stack(_SPECIAL_STACK_DEPTH)
+
+
+def register_failure_stack(pool: Pool) -> int:
+    """Make the stack of pages whose own could not be stored; its handle."""
+    return pool.capture_stack(_SPECIAL_STACK_DEPTH)
+
+
+def init_page_owner(pool: Pool) -> None:
+    """
+    Switch tracking on, find the early pages, and log both in the kernel's words.
+
+    Mirrors init_page_owner() in mm/page_owner.c; the functions' names are what the records of
+    early pages show.
+
+    :raises OSError: ENOSPC, nothing has changed
+    """
+    early = pool.enable_page_owner(
+        functools.partial(register_early_stack, pool),
+        functools.partial(register_failure_stack, pool),
+    )
+    page_owner_bytes = _native.LAYOUT["struct page_owner"][""]
+    _log.info("allocated %d bytes of page_ext", page_owner_bytes * pool.nr_pages)
+    for zone, nr_early in zip(pool.zone_info(), early, strict=True):
+        if zone["present_pages"]:
+            _log.info(
+                "Node 0, zone %8s: page owner found early allocated %d pages",
+                zone["name"],
+                nr_early,
+            )
+
+
+class PoolSource:
+    """The daemon's side of one pool; a context manager that leaves no file behind."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        """
+        Make the pool, 0600 under /dev/shm.
+
+        :raises UsageError: sizes that make no pool
+        :raises MountError: no memory for it
+        """
+        remove_stale_pools()
+        self._options = options
+        self._size_bytes = (
+            default_size_bytes() if options.size_bytes is None else options.size_bytes
+        )
+        self._pool = self._create()
+        self._enabling = threading.Lock()
+        self._seen: dict[tuple[int, int], Client] = {}
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._run, name="pool", daemon=True)
+        if not options.page_owner:
+            _log.info("page_owner is disabled")
+            return
+        try:
+            self.enable_page_owner()
+        except OSError as error:
+            self.close()
+            raise self._no_memory(error, "for page_owner=on") from error
+
+    def _create(self) -> Pool:
+        options = self._options
+        try:
+            return Pool.create(
+                new_pool_path(),
+                self._size_bytes,
+                options.movablecore_bytes,
+                options.cma_bytes,
+                options.stack_depth,
+                options.stack_depot_bytes,
+            )
+        except ValueError as error:
+            msg = f"no pool can be made with these options: {error}"
+            raise UsageError(msg) from error
+        except OSError as error:
+            raise self._no_memory(error, "for a pool") from error
+
+    def _no_memory(self, error: OSError, what: str) -> MountError:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            return MountError(
+                f"no room in {SHM_DIR} {what} of {format_size(self._size_bytes)}: "
+                f"free some, or mount with a smaller -o size="
+            )
+        return MountError(f"{SHM_DIR} can't be used {what}: {error.strerror or error}")
+
+    def __enter__(self) -> Self:
+        """Start to look after clients; not before fork(), since it starts a thread."""
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file. Clients keep the memory that they have mapped until they detach."""
+        self._stop.set()
+        if self._ticker.is_alive():
+            self._ticker.join()
+        if not self._pool.closed:
+            os.unlink(self._pool.path)  # noqa: PTH108 - a plain system call, no Path needed
+            self._pool.close()
+
+    # views.Source
+
+    @property
+    def page_owner_on(self) -> bool:
+        """Whether owners are tracked."""
+        return self._pool.page_owner_on
+
+    def enable_page_owner(self) -> None:
+        """Switch tracking on; no-op when it is on. OSError: no memory for it."""
+        with self._enabling:
+            if not self._pool.page_owner_on:
+                init_page_owner(self._pool)
+
+    def table(self) -> _native.Table:
+        """Give the owners of the pool's pages."""
+        return self._pool.table()
+
+    def stack(self, handle: int) -> list[Frame]:
+        """Frames of a stack of the depot, innermost first."""
+        return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters since the pool was made: see Pool.stats()."""
+        return self._pool.stats()
+
+    def describe(self) -> dict[str, Any]:
+        """Tell the state of the pool, for status and for clients that attach."""
+        zones = self._pool.zones
+        managed = sum(zone.managed_pages for zone in zones)
+        free = sum(zone.nr_free + zone.nr_pcp for zone in zones)
+        clients = [client for client in self._pool.clients if client.tgid != os.getpid()]
+        return {
+            "shm_path": self._pool.path,
+            "size_bytes": self._size_bytes,
+            "pages_allocated": managed - free,
+            "pages_free": free,
+            "page_owner_on": self.page_owner_on,
+            "stack_depth": self._pool.stack_depth,
+            "stack_depot_bytes": self._options.stack_depot_bytes,
+            "zones": self._pool.free_pages_by_order(),
+            "stats": self.stats(),
+            "nr_clients": len(clients),
+            "clients": [
+                {"pid": client.pid, "tgid": client.tgid, "comm": client.comm}
+                for client in clients[:_MAX_CLIENTS_DESCRIBED]
+            ],
+        }
+
+    # Twice a second
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK_SEC):
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - the next tick may succeed
+                _log.exception("looking after the pool's clients failed")
+
+    def tick(self) -> None:
+        """Free what dead clients held; give the memory of large free blocks back to the system."""
+        nr_dead = self._pool.recover_clients()
+        living = {(c.tgid, c.attached_nsec): c for c in self._pool.clients}
+        if nr_dead:
+            self._log_dead(nr_dead, [c for key, c in self._seen.items() if key not in living])
+        self._seen = living
+        self._pool.report_free_pages()
+
+    def _log_dead(self, nr_dead: int, gone: list[Client]) -> None:
+        # gone may also hold clients that have detached, and lacks those that lived too shortly to
+        # be seen: then nobody knows their names.
+        left = "its order-0 lists are free again, its allocated pages stay"
+        named = [client for client in gone if not psutil.pid_exists(client.tgid)][:nr_dead]
+        for client in named:
+            _log.info("client pid %d (%s) is dead: %s", client.tgid, client.comm, left)
+        if nr_dead > len(named):
+            _log.info("%d clients are dead within a moment of attaching", nr_dead - len(named))

@@ -1,0 +1,75 @@
+"""
+The kernel's read() of page_owner to the letter (read_page_owner() of 6.12), for -o kernel_abi.
+
+One record per read() at most. A position is a PFN: a read gives the first record at or after it.
+A buffer that can't hold the record and one byte more, or a record above 4095 bytes: ENOMEM, and
+the position stays. The end is not sticky: a later read finds pages allocated meanwhile.
+
+FUSE moves the position by the bytes returned, and does not tell where a seek went. So the PFN to
+go on with is kept here, and an offset where an earlier read ended means "go on"; any other offset
+is a PFN.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import threading
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs._native import PAGE_SIZE
+
+from .view import ViewError
+
+if TYPE_CHECKING:
+    from pageownerfs._native import Renderer
+
+_FIRST: Final = (0, 0)
+
+
+class KernelAbiFile:
+    """One open page_owner with the kernel's semantics."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        """Read the records of ``renderer`` from the first PFN on."""
+        self._renderer = renderer
+        self._lock = threading.Lock()
+        # Where reads ended: offset, and the PFN to go on with. A read elsewhere is a seek or a
+        # pread(), and only the next read tells which: it goes on at _last, or still at _stream.
+        self._stream = _FIRST
+        self._last = _FIRST
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Give one record, or nothing at the end. ViewError ENOMEM: see above."""
+        with self._lock:
+            sequential, pfn = self._locate(offset)
+            found = self._renderer.record(pfn)
+            if found is None:
+                return b""
+            record, next_pfn = found
+            if len(record) + 1 > min(size, PAGE_SIZE):
+                raise ViewError(errno.ENOMEM)
+            self._last = (offset + len(record), next_pfn)
+            if sequential:
+                self._stream = self._last
+            return record
+
+    def _locate(self, offset: int) -> tuple[bool, int]:
+        for end, next_pfn in (self._last, self._stream):
+            if offset == end:
+                return True, next_pfn
+        return False, offset
+
+    def read_into(self, address: int, size: int, offset: int) -> int:
+        """As read(), into memory."""
+        record = self.read(size, offset)
+        ctypes.memmove(address, record, len(record))
+        return len(record)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Refuse: EINVAL, as the kernel's file without filters."""
+        del data, offset
+        raise ViewError(errno.EINVAL)
+
+    def close(self) -> None:
+        """Nothing to drop."""

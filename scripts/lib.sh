@@ -1,0 +1,161 @@
+# shellcheck shell=bash
+# Functions that the scripts share. To be sourced by bash; prints to stderr only.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/.venv
+HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
+CACHE_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/pageownerfs
+# fusepy comes as source only: build it the modern way also where pip's default is still the old one.
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USE_PEP517=1
+
+say() {
+	printf '%s\n' "$*" >&2
+}
+
+die() {
+	say "$(basename "$0"): $*"
+	exit 1
+}
+
+# as_root COMMAND... - run it as root; false if that is not possible without a question nobody answers
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+		sudo "$@"
+	else
+		return 1
+	fi
+}
+
+apt_update() {
+	as_root apt-get -q update >/dev/null || say "apt-get update failed; going on with the package lists that are here"
+}
+
+# usable_python PROGRAM - 3.11 or later, able to make a virtual environment and to build C extensions?
+usable_python() {
+	"$1" -c '
+import ensurepip, os, sys, sysconfig, venv
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info < (3, 11) or not os.path.exists(header))
+' >/dev/null 2>&1
+}
+
+# find_python - set PYTHON. The system's goes first: every user can run it, which a Python in somebody's
+# home directory does not promise. The variable PYTHON, if set, names the one to take.
+find_python() {
+	local candidate
+	for candidate in ${PYTHON:-/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11}; do
+		if usable_python "$candidate"; then
+			PYTHON=$candidate
+			return 0
+		fi
+	done
+	return 1
+}
+
+# python_packages - names of the packages of a Python that will do
+python_packages() {
+	local version
+	if ! command -v apt-cache >/dev/null ||
+		apt-cache policy python3 | grep -E 'Candidate: 3\.(1[1-9]|[2-9][0-9])' >/dev/null; then
+		echo python3 python3-venv python3-dev
+		return
+	fi
+	for version in 3.14 3.13 3.12 3.11; do
+		if apt_has "python$version-venv"; then
+			echo "python$version python$version-venv python$version-dev"
+			return
+		fi
+	done
+	echo "python3 (3.11 or later) python3-venv python3-dev"
+}
+
+apt_has() {
+	command -v apt-cache >/dev/null && apt-cache show "$1" >/dev/null 2>&1
+}
+
+has_compiler() {
+	echo '#include <stdio.h>' | gcc -E -x c - >/dev/null 2>&1
+}
+
+has_libfuse() {
+	PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "libfuse\.so\.2 " >/dev/null
+}
+
+# missing_packages FOR... - what is not there, as package names of Debian and Ubuntu. FOR is any of
+# python, build (a C compiler), mount (libfuse and fusermount), and COMMAND:PACKAGE.
+missing_packages() {
+	local item
+	for item in "$@"; do
+		case $item in
+		python) find_python || python_packages ;;
+		build) has_compiler || echo gcc libc6-dev ;;
+		mount)
+			# Since 64-bit time_t the library has another package name.
+			has_libfuse || if apt_has libfuse2t64; then echo libfuse2t64; else echo libfuse2; fi
+			command -v fusermount >/dev/null || echo fuse3
+			;;
+		*:*) command -v "${item%%:*}" >/dev/null || echo "${item#*:}" ;;
+		esac
+	done | xargs
+}
+
+# need_packages FOR... - install what is missing, and set PYTHON; die naming the packages if that fails
+need_packages() {
+	local missing
+	missing=$(missing_packages "$@")
+	if [ -n "$missing" ]; then
+		command -v apt-get >/dev/null || die "missing: $missing (Debian's names; apt-get is not here: install them yourself)"
+		as_root true || die "missing packages: $missing. Neither root nor sudo here; ask for: apt-get install $missing"
+		say "Installing system packages..."
+		apt_update
+		missing=$(missing_packages "$@")
+		# shellcheck disable=SC2086  # a list
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing </dev/null >/dev/null ||
+			die "apt-get could not install: $missing"
+		missing=$(missing_packages "$@")
+		[ -z "$missing" ] || die "still missing after apt-get install: $missing"
+	fi
+	find_python || die "no Python 3.11 or later with venv, pip and headers (tried ${PYTHON:-the usual places})"
+}
+
+# sources_key - changes when the editable install must be made again: not with a .py file
+sources_key() {
+	{
+		echo "$ROOT ${PAGEOWNERFS_WERROR:-0}"
+		"$VENV/bin/python" -VV
+		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*.[ch]
+	} 2>/dev/null | sha256sum | cut -d' ' -f1
+}
+
+# has_extras EXTRA... - was the install made with them all?
+has_extras() {
+	local extra
+	for extra in "$@"; do
+		grep -qx "extra $extra" "$VENV/installed" || return 1
+	done
+}
+
+# make_venv [EXTRA...] - the checkout's virtual environment with the package in it (editable) and the
+# dependencies of each EXTRA. Does nothing if nothing has changed since it did.
+make_venv() {
+	local key extras
+	if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+		say "Making a virtual environment in $VENV..."
+		"$PYTHON" -m venv --clear "$VENV" || die "cannot make a virtual environment in $VENV"
+	fi
+	key=$(sources_key)
+	if grep -qsx "key $key" "$VENV/installed" && has_extras "$@"; then
+		return
+	fi
+	# Keep what an earlier run asked for, so that two scripts don't undo each other's work.
+	extras=$({ printf '%s\n' "$@"; sed -n 's/^extra //p' "$VENV/installed" 2>/dev/null; } | sort -u | xargs)
+	say "Building and installing pageownerfs into $VENV..."
+	rm -f "$VENV/installed"
+	"$VENV/bin/python" -m pip -q install -e "$ROOT${extras:+[${extras// /,}]}" </dev/null >&2 || die "the installation failed; see above"
+	{
+		echo "key $key"
+		[ -z "$extras" ] || printf 'extra %s\n' $extras
+	} >"$VENV/installed"
+}

@@ -1,0 +1,203 @@
+"""The commands: what they print, how they fail, what they return."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageownerfs import __version__
+from pageownerfs.cli import COMMANDS
+from pageownerfs.cli.doctor import FAIL, OK, WARN, check_bpf, check_fuse_conf
+from pageownerfs.cli.doctor import check_kernel_page_owner as check_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_version_and_help(pageownerfs: Command) -> None:
+    """--version names the version; --help of each verb tells what it is for."""
+    assert pageownerfs("--version").stdout == f"pageownerfs {__version__}\n"
+    text = pageownerfs("--help").stdout
+    for verb in COMMANDS:
+        assert f"    {verb}" in text
+        done = pageownerfs(verb, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"usage: pageownerfs {verb} ")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        pytest.param([], 2, "required: VERB", id="nothing"),
+        pytest.param(["fool", "{tmp}"], 2, "unknown source or verb 'fool'", id="source"),
+        pytest.param(["pool", "{tmp}", "-o", "a=b"], 2, "unknown option -o a; known", id="option"),
+        pytest.param(["pool", "{tmp}/x"], 3, "no such directory; make it: mkdir", id="missing"),
+        pytest.param(["pool", "/proc"], 3, "already a mount point (proc)", id="busy"),
+        pytest.param(["pool", "/etc/passwd"], 3, "not a directory", id="file"),
+        pytest.param(["pool", "{full}"], 3, "not empty (1 entries)", id="not empty"),
+        pytest.param(["umount", "{tmp}"], 4, "no pageownerfs is mounted here", id="umount"),
+        pytest.param(["umount", "/proc"], 4, "no pageownerfs is mounted here", id="umount proc"),
+        pytest.param(["status", "{tmp}"], 4, "mount one with: pageownerfs pool", id="status"),
+        pytest.param(["status", "{tmp}/x"], 4, "No such file", id="status missing"),
+        pytest.param(["alloc", "{tmp}"], 4, "no pageownerfs is mounted here", id="alloc"),
+        pytest.param(["alloc", "{tmp}", "--gfp", "GFP_X"], 2, "not known: 'GFP_X'", id="gfp"),
+        pytest.param(["alloc", "{tmp}", "--order", "11"], 2, "from 0 to 10", id="order"),
+        pytest.param(["alloc", "{tmp}", "--count", "0"], 2, "from 1 on", id="count"),
+        pytest.param(["alloc", "{tmp}", "--hold", "nan"], 2, "not a number of s", id="hold"),
+    ],
+)
+def test_errors(
+    pageownerfs: Command, tmp_path: Path, args: list[str], code: int, message: str
+) -> None:
+    """Each error is one line that says what to do, and has its exit code."""
+    tmp, full = tmp_path / "empty", tmp_path / "full"
+    tmp.mkdir()
+    full.mkdir()
+    (full / "file").touch()
+    done = pageownerfs(*(arg.format(tmp=tmp, full=full) for arg in args))
+    assert done.returncode == code
+    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+def test_impossible_size(pageownerfs: Command, tmp_path: Path) -> None:
+    """An error of the background process reaches the shell, with its exit code."""
+    before = set(Path("/dev/shm").iterdir())
+    done = pageownerfs("pool", tmp_path, "-o", "size=4K")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "no pool can be made with these options" in done.stderr
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+@pytest.mark.require("fuse", "shm")
+def test_doctor(pageownerfs: Command) -> None:
+    """Where a pool can be mounted doctor returns 0; what is not right has advice."""
+    done = pageownerfs("doctor", "--json")
+    assert done.returncode == 0
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert checks["libfuse"]["state"] == OK
+    assert checks["/dev/fuse"]["state"] == OK
+    assert all(check["advice"] for check in checks.values() if check["state"] != OK)
+    assert pageownerfs("doctor").stdout.count("\n") >= len(checks)
+
+
+def test_doctor_without_libfuse(pageownerfs: Command, tmp_path: Path) -> None:
+    """Without a binding doctor says so and returns 1, and so does a mount."""
+    for name in ("fuse", "mfusepy"):
+        (tmp_path / f"{name}.py").write_text("raise OSError('Unable to find libfuse')")
+    root = Path(__file__).resolve().parents[2]
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{root}"}
+    done = pageownerfs("doctor", "--json", env=env)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["state"] == FAIL
+    target = tmp_path / "mnt"
+    target.mkdir()
+    if os.access("/dev/fuse", os.W_OK):
+        done = pageownerfs("pool", target, env=env)
+        assert done.returncode == 3
+        assert "install libfuse2" in done.stderr
+
+
+def test_doctor_reads_fuse_conf(tmp_path: Path) -> None:
+    """Only a line of its own counts, a comment does not."""
+    (tmp_path / "etc").mkdir()
+    assert check_fuse_conf(tmp_path).state == WARN
+    (tmp_path / "etc/fuse.conf").write_text("#user_allow_other\n")
+    assert check_fuse_conf(tmp_path).state == WARN
+    (tmp_path / "etc/fuse.conf").write_text("# x\nuser_allow_other\n")
+    assert check_fuse_conf(tmp_path).state == OK
+
+
+def test_doctor_reads_the_kernel(tmp_path: Path) -> None:
+    """Configuration, boot line and debugfs together tell why page_owner is not there."""
+    assert "configuration is not readable" in check_kernel(tmp_path).text
+    (tmp_path / "boot").mkdir()
+    config = tmp_path / f"boot/config-{os.uname().release}"
+    config.write_text("# CONFIG_PAGE_OWNER is not set\n")
+    assert "is not set" in check_kernel(tmp_path).text
+    config.write_text("CONFIG_PAGE_OWNER=y\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cmdline").write_text("quiet\n")
+    assert "boot with page_owner=on" in check_kernel(tmp_path).advice
+    (tmp_path / "proc/cmdline").write_text("quiet page_owner=on\n")
+    assert "mount -t debugfs" in check_kernel(tmp_path).advice
+    (tmp_path / "sys/kernel/debug").mkdir(parents=True)
+    (tmp_path / "sys/kernel/debug/page_owner").touch()
+    assert check_kernel(tmp_path).state == OK
+    assert {check.name for check in check_bpf(tmp_path)} == {
+        "BPF types",
+        "BPF tracepoints",
+        "BPF rights",
+    }
+
+
+@pytest.mark.require("fuse", "shm")
+class TestAlloc:
+    """``pageownerfs alloc``."""
+
+    @pytest.fixture
+    def pool(self, mount_pool: Callable[..., Any]) -> Any:
+        """Mount a pool that tracks."""
+        return mount_pool("page_owner=on", "size=16M")
+
+    def test_frees_at_once(self, pool: Any, pageownerfs: Command) -> None:
+        """By default nothing stays allocated."""
+        before = pool.status()["pages_allocated"]
+        done = pageownerfs("alloc", pool.path, "--order", "2", "--count", "3")
+        assert done.returncode == 0
+        pfns = [int(line, 16) for line in done.stdout.splitlines()]
+        assert len(set(pfns)) == 3
+        assert all(pfn % 4 == 0 for pfn in pfns)
+        assert pool.status()["pages_allocated"] == before
+
+    def test_leak(self, pool: Any, pageownerfs: Command) -> None:
+        """What is leaked stays in page_owner, with order, mask, pid and comm."""
+        done = pageownerfs(
+            *("alloc", pool.path, "--order", "2", "--leak", "--gfp", "GFP_KERNEL|__GFP_COMP")
+        )
+        pfn = done.stdout.strip()
+        records = (pool.path / "page_owner").read_text().split("\n\n")
+        (record,) = [record for record in records if f"PFN {pfn} " in record]
+        assert record.startswith("Page allocated via order 2, mask 0x40cc0(GFP_KERNEL|__GFP_COMP)")
+        assert "run+0x" in record
+        assert "[pageownerfs.cli.alloc]" in record
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_hold(self, pool: Any, number: int) -> None:
+        """With --hold the pages stay until a signal, and then go."""
+        before = pool.status()["pages_allocated"]
+        line = [sys.executable, "-m", "pageownerfs", "alloc", pool.path, "--hold", "60"]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline().startswith("0x")
+            status = pool.status()
+            assert status["pages_allocated"] == before + 1
+            assert [client["pid"] for client in status["clients"]] == [holder.pid]
+            holder.send_signal(number)
+            assert holder.wait(10) == 0
+        assert pool.status()["pages_allocated"] == before
+
+    def test_hold_ends(self, pool: Any, pageownerfs: Command) -> None:
+        """After SECONDS the pages go by themselves."""
+        start = time.monotonic()
+        assert pageownerfs("alloc", pool.path, "--hold", "0.3").returncode == 0
+        assert time.monotonic() - start >= 0.3
+
+    def test_out_of_memory(self, pool: Any, pageownerfs: Command) -> None:
+        """The error names order, mask and what is free, and what was allocated is freed."""
+        before = pool.status()["pages_allocated"]
+        done = pageownerfs("alloc", pool.path, "--order", "10", "--count", "100")
+        assert done.returncode == 7
+        assert "page allocation failure: order:10, mode:0xcc0(GFP_KERNEL); free: " in done.stderr
+        assert pool.status()["pages_allocated"] == before

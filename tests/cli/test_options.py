@@ -1,0 +1,82 @@
+"""Mount options: what mount(8), fstab and people write."""
+
+from __future__ import annotations
+
+import pytest
+
+from pageownerfs.cli.options import ParsedOptions, parse_options
+from pageownerfs.errors import UsageError
+from pageownerfs.sources import PoolOptions
+
+
+@pytest.mark.parametrize(
+    ("lists", "pool"),
+    [
+        pytest.param([], PoolOptions(), id="none"),
+        pytest.param([""], PoolOptions(), id="empty"),
+        pytest.param(["page_owner=on"], PoolOptions(page_owner=True), id="on"),
+        pytest.param(["page_owner=y,page_owner=0"], PoolOptions(), id="last holds"),
+        pytest.param(
+            ["size=1G,movablecore=64M", "cma=4M"],
+            PoolOptions(size_bytes=1 << 30, movablecore_bytes=64 << 20, cma_bytes=4 << 20),
+            id="several lists",
+        ),
+        pytest.param(
+            ["stack_depth=64,stack_depot=1M"],
+            PoolOptions(stack_depth=64, stack_depot_bytes=1 << 20),
+            id="stacks",
+        ),
+        pytest.param(
+            ["rw,nosuid,nodev,relatime,_netdev,x-systemd.automount,comment=a", "size=8M, dev"],
+            PoolOptions(size_bytes=8 << 20),
+            id="generic ones are ignored",
+        ),
+    ],
+)
+def test_pool_options(lists: list[str], pool: PoolOptions) -> None:
+    """Lists add up, generic options of mount(8) mean nothing."""
+    assert parse_options(lists) == ParsedOptions(pool, kernel_abi=False, fuse=())
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel_abi", "fuse"),
+    [
+        ("kernel_abi", True, ()),
+        ("allow_other", False, ("allow_other",)),
+        ("ro,allow_root", False, ("allow_root", "ro")),
+        ("ro,rw", False, ()),
+    ],
+)
+def test_flags(text: str, kernel_abi: bool, fuse: tuple[str, ...]) -> None:
+    """Some flags are libfuse's."""
+    parsed = parse_options([text])
+    assert (parsed.kernel_abi, parsed.fuse) == (kernel_abi, fuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("page_owner", "needs a value: page_owner=on|off"),
+        ("page_owner=maybe", "-o page_owner: 'maybe' is not a boolean"),
+        ("size=", "not a size"),
+        ("size=1.5G", "not a size"),
+        ("stack_depth=0", "from 1 to 64"),
+        ("stack_depth=65", "from 1 to 64"),
+        ("stack_depth=x", "from 1 to 64"),
+        ("kernel_abi=1", "takes no value"),
+        ("allow_other,allow_root", "exclude each other"),
+    ],
+)
+def test_bad_values(text: str, message: str) -> None:
+    """A value that can't be is refused with the option's name."""
+    with pytest.raises(UsageError) as caught:
+        parse_options([text])
+    assert message in str(caught.value)
+
+
+def test_unknown_option_names_the_known() -> None:
+    """Who misspells an option sees all of them."""
+    with pytest.raises(UsageError) as caught:
+        parse_options(["pageowner=on"])
+    for name in ("-o pageowner;", "page_owner=", "size=", "stack_depth=", "kernel_abi", "ro"):
+        assert name in str(caught.value)

@@ -1,0 +1,406 @@
+"""What tests share: what this machine can do, mounted pools, an ordinary user.
+
+A test says what it needs by a mark, ``@pytest.mark.require("fuse", "root")``, or by a fixture
+that needs it. Without it the test is skipped, with the reason in a sentence; if the environment
+variable PAGEOWNERFS_REQUIRE (a comma list of features) names it, the test fails instead.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+MODULE = (sys.executable, "-m", "pageownerfs")
+TIMEOUT = 30.0  # seconds that any command of ours may take
+GONE_TIMEOUT = 10.0  # seconds that a daemon may take to end once it is unmounted
+SHM = Path("/dev/shm")
+ORDINARY_USER = "nobody"
+
+
+# ---- features: each returns why it is not there, or None ----
+
+
+def fuse_missing() -> str | None:
+    """FUSE: the device, libfuse 2 (or 3, for mfusepy), a Python binding, fusermount."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse is not there or not open to this user."
+    if not (shutil.which("fusermount") or shutil.which("fusermount3")):
+        return "fusermount is not on PATH (package fuse3)."
+    if importlib.util.find_spec("fuse") and ctypes.util.find_library("fuse"):
+        return None
+    if importlib.util.find_spec("mfusepy"):
+        return None
+    return "fusepy or libfuse.so.2 is not installed."
+
+
+def root_missing() -> str | None:
+    """The tests run as root."""
+    return None if os.geteuid() == 0 else "The tests don't run as root."
+
+
+def shm_missing() -> str | None:
+    """/dev/shm takes a few pools."""
+    if not os.access(SHM, os.W_OK):
+        return "/dev/shm is not writable."
+    if shutil.disk_usage(SHM).free < 512 << 20:
+        return "/dev/shm has less than 512 MiB free."
+    return None
+
+
+def page_owner_sort_missing() -> str | None:
+    """The kernel's page_owner_sort is built."""
+    if find_page_owner_sort() is None:
+        return "The kernel's page_owner_sort is not built: run scripts/build-page-owner-sort."
+    return None
+
+
+def user_missing() -> str | None:
+    """Root can run programs as an ordinary user, who can mount."""
+    if os.geteuid() != 0:
+        return "Only root can run programs as another user."
+    setpriv, fusermount = shutil.which("setpriv"), shutil.which("fusermount")
+    if setpriv is None or fusermount is None:
+        return "setpriv or fusermount is not on PATH (packages util-linux, fuse3)."
+    if not Path(fusermount).stat().st_mode & stat.S_ISUID:
+        return "fusermount is not setuid root, so that an ordinary user can't mount."
+    command = [*as_user_prefix(), base_python(), "-c", "import ctypes"]
+    if subprocess.run(command, cwd="/", capture_output=True, check=False).returncode:
+        return f"The user {ORDINARY_USER} can't run {base_python()}."
+    return None
+
+
+def tmpfs_missing() -> str | None:
+    """Root may mount a tmpfs."""
+    if os.geteuid() != 0:
+        return "Only root can mount a tmpfs."
+    with tempfile.TemporaryDirectory(prefix="pageownerfs-tmpfs-") as path:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            return "Mounting a tmpfs is not permitted here."
+        subprocess.run(["umount", path], check=True)
+    return None
+
+
+FEATURES: dict[str, Callable[[], str | None]] = {
+    "fuse": functools.cache(fuse_missing),
+    "root": functools.cache(root_missing),
+    "shm": functools.cache(shm_missing),
+    "page_owner_sort": functools.cache(page_owner_sort_missing),
+    "user": functools.cache(user_missing),
+    "tmpfs": functools.cache(tmpfs_missing),
+}
+
+
+def required_features() -> set[str]:
+    """Features that PAGEOWNERFS_REQUIRE names."""
+    names = os.environ.get("PAGEOWNERFS_REQUIRE", "").split(",")
+    return {name.strip() for name in names} - {""}
+
+
+def require_feature(name: str) -> None:
+    """Go on if the feature is there; else skip the test, or fail it if the feature is required."""
+    reason = FEATURES[name]()
+    if reason is None:
+        return
+    if name in required_features():
+        pytest.fail(f"PAGEOWNERFS_REQUIRE names {name}. {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_configure() -> None:
+    """Refuse a PAGEOWNERFS_REQUIRE that would require nothing because of a misspelt name."""
+    unknown = required_features() - FEATURES.keys()
+    if unknown:
+        msg = f"PAGEOWNERFS_REQUIRE: unknown {sorted(unknown)}; the features are {list(FEATURES)}"
+        raise pytest.UsageError(msg)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look at the ``require`` marks of a test before its fixtures are made."""
+    for mark in item.iter_markers("require"):
+        for name in mark.args:
+            require_feature(name)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Function for a test that learns only while it runs what it needs: ``require("tmpfs")``."""
+    return require_feature
+
+
+# ---- programs ----
+
+
+def find_page_owner_sort() -> Path | None:
+    """Find the kernel's tool: PAGEOWNERFS_PAGE_OWNER_SORT, or what the build script left."""
+    named = os.environ.get("PAGEOWNERFS_PAGE_OWNER_SORT")
+    if named:
+        return Path(named) if os.access(named, os.X_OK) else None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageownerfs"
+    preferred = cache / "page_owner_sort-6.12"
+    if preferred.exists():
+        return preferred
+    return next(iter(sorted(cache.glob("page_owner_sort-*"), reverse=True)), None)
+
+
+@pytest.fixture(scope="session")
+def page_owner_sort() -> Path:
+    """Path of the kernel's own page_owner_sort."""
+    require_feature("page_owner_sort")
+    path = find_page_owner_sort()
+    assert path is not None
+    return path
+
+
+def run_pageownerfs(
+    *args: str | Path, command: Sequence[str] = MODULE, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run ``pageownerfs ARGS`` to its end, with text output captured; the caller looks at it."""
+    kwargs = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": TIMEOUT} | kwargs
+    line = [*command, *map(str, args)]
+    done = subprocess.run(line, text=True, errors="surrogateescape", check=False, **kwargs)
+    assert "Traceback" not in (done.stderr or ""), done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def pageownerfs() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Function that runs the command: ``pageownerfs("status", "--json", path)``."""
+    return run_pageownerfs
+
+
+# ---- mounted pools ----
+
+
+@dataclass
+class MountedPool:
+    """A mount of a pool, with its daemon, that a test got from ``mount_pool``."""
+
+    path: Path
+    """The mount point."""
+    pid: int
+    """The daemon's process id."""
+    shm_path: Path
+    """The shared-memory file, under /dev/shm."""
+    command: Sequence[str] = MODULE
+    """How to run the program: as this user, or as an ordinary one."""
+    check_end: bool = True
+    """Set to False by a test that kills the daemon: what is left is then removed, not asserted."""
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
+    """The daemon, when it runs in the foreground."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``pageownerfs status --json`` says of this mount."""
+        done = run_pageownerfs("status", "--json", self.path, command=self.command)
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def umount(self) -> None:
+        """Unmount by ``pageownerfs umount``, and assert that it worked."""
+        done = run_pageownerfs("umount", self.path, command=self.command)
+        assert done.returncode == 0, done.stderr
+
+    def assert_gone(self) -> None:
+        """Assert that no mount, no process and no shared memory of the pool is left."""
+        stderr = [child.communicate(timeout=GONE_TIMEOUT)[1] for child in self.children]
+        assert wait_until(lambda: not process_lives(self.pid), GONE_TIMEOUT), (
+            f"the daemon {self.pid} still runs {GONE_TIMEOUT} s after the unmount"
+        )
+        assert not is_mounted(self.path), f"{self.path} is still mounted"
+        assert not self.shm_path.exists(), f"{self.shm_path} is left"
+        assert not any("Traceback" in text for text in stderr), stderr
+
+    def end(self) -> None:
+        """Unmount if that is still to be done, and see that nothing is left."""
+        if not self.check_end:
+            self.remove()
+            return
+        try:
+            if is_mounted(self.path):
+                self.umount()
+            self.assert_gone()
+        finally:
+            self.remove()
+
+    def remove(self) -> None:
+        """Take away whatever is left, by force; the next tests need a clean machine."""
+        if is_mounted(self.path):
+            lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
+            subprocess.run([*lazily, self.path], check=False, capture_output=True)
+        if process_lives(self.pid):
+            psutil.Process(self.pid).kill()
+        for child in self.children:
+            child.communicate(timeout=GONE_TIMEOUT)
+        self.shm_path.unlink(missing_ok=True)
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether /proc/self/mounts has the path; ismount() fails where the daemon is dead."""
+    lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    return str(path) in {line.split(" ")[1] for line in lines}
+
+
+def process_lives(pid: int) -> bool:
+    """Whether the process runs; one that only waits for its parent to look at it does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Poll the condition until it holds; whether it did within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return held
+
+
+def start_pool(
+    path: Path, options: Sequence[str], *, foreground: bool, command: Sequence[str]
+) -> MountedPool:
+    """Mount a pool on the directory and return once the mount answers."""
+    args = ["pool", str(path)]
+    for option in options:
+        args += ["-o", option]
+    children: list[subprocess.Popen[str]] = []
+    if foreground:
+        line = [*command, *args, "-f"]
+        # Closed by communicate() in assert_gone() or remove().
+        child = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        children.append(child)
+        wait_until(lambda: is_mounted(path) or child.poll() is not None, TIMEOUT)
+        assert child.poll() is None, child.communicate()[1]
+    else:
+        # stdout and stderr go to files: a daemon that keeps them open must not make the test wait.
+        with tempfile.TemporaryFile("w+") as output:
+            done = run_pageownerfs(
+                *args, command=command, capture_output=False, stdout=output, stderr=output
+            )
+            output.seek(0)
+            assert done.returncode == 0, output.read()
+    pool = MountedPool(path, 0, Path(), command, children=children)
+    status = pool.status()
+    pool.pid, pool.shm_path = status["pid"], Path(status["shm_path"])
+    return pool
+
+
+@pytest.fixture
+def mount_pool(tmp_path: Path) -> Iterator[Callable[..., MountedPool]]:
+    """Give a function that mounts pools, each on its own directory.
+
+    ``pool = mount_pool("page_owner=on", "size=64M")``. ``foreground=True`` runs the daemon with -f
+    as a child of the test; ``command`` runs another program line than this Python's, and ``path``
+    mounts on another directory. At the end of the test each is unmounted, and nothing of it may be
+    left: no mount, no process, no shared memory.
+    """
+    require_feature("fuse")
+    require_feature("shm")
+    pools: list[MountedPool] = []
+
+    def mount(
+        *options: str,
+        foreground: bool = False,
+        command: Sequence[str] = MODULE,
+        path: Path | None = None,
+    ) -> MountedPool:
+        if path is None:
+            path = tmp_path / f"mnt{len(pools)}"
+            path.mkdir()
+        pool = start_pool(path, options, foreground=foreground, command=command)
+        pools.append(pool)
+        return pool
+
+    yield mount
+    errors: list[AssertionError] = []
+    for pool in reversed(pools):
+        try:
+            pool.end()
+        except AssertionError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+# ---- an ordinary user ----
+
+
+def base_python() -> str:
+    """Return the interpreter behind the virtual environment, which every user may run."""
+    return str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+
+
+def as_user_prefix() -> list[str]:
+    """Return the start of a command line that runs the rest as the ordinary user."""
+    user = ["setpriv", f"--reuid={ORDINARY_USER}", "--regid=nogroup", "--clear-groups"]
+    return [*user, "env", "-u", "XDG_STATE_HOME", "-u", "XDG_RUNTIME_DIR"]
+
+
+@dataclass(frozen=True)
+class OrdinaryUser:
+    """How a test of root runs programs as somebody else."""
+
+    directory: Path
+    """The user's home, empty; mount points can be made there."""
+    python: Sequence[str]
+    """Start of a command line: Python as the user, with the package and what it needs."""
+
+    @property
+    def pageownerfs(self) -> Sequence[str]:
+        """Start of a command line: the program, as the user."""
+        return [*self.python, "-m", "pageownerfs"]
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[OrdinaryUser]:
+    """Let the ordinary user run the package and open /dev/fuse, and undo that afterwards.
+
+    The checkout may be in a directory that only root can enter, so the package is copied.
+    """
+    require_feature("user")
+    require_feature("fuse")
+    device = Path("/dev/fuse")
+    mode = stat.S_IMODE(device.stat().st_mode)
+    top = Path(tempfile.mkdtemp(prefix="pageownerfs-user-"))
+    try:
+        top.chmod(0o755)
+        for name in ("pageownerfs", "psutil", "fuse", "mfusepy"):
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                continue
+            origin = Path(spec.origin)
+            if origin.name == "__init__.py":
+                skip = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(origin.parent, top / "lib" / name, ignore=skip)
+            else:
+                (top / "lib").mkdir(exist_ok=True)
+                shutil.copy(origin, top / "lib")
+        subprocess.run(["chmod", "-R", "a+rX", top / "lib"], check=True)
+        home = top / "home"
+        home.mkdir()
+        shutil.chown(home, ORDINARY_USER, "nogroup")
+        device.chmod(0o666)
+        variables = [f"HOME={home}", f"PYTHONPATH={top / 'lib'}"]
+        yield OrdinaryUser(home, [*as_user_prefix(), *variables, base_python()])
+    finally:
+        device.chmod(mode)
+        shutil.rmtree(top, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Life of the daemon: readiness, reasons, signals, and that nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [pytest.mark.require("fuse", "shm")]
+SIZE = "size=16M"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize("foreground", [False, True], ids=["background", "foreground"])
+def test_signals_end_it(
+    mount_pool: Callable[..., Any], number: signal.Signals, foreground: bool
+) -> None:
+    """SIGTERM and SIGINT unmount, also several at once, and with a reader on an open file."""
+    pool = mount_pool("page_owner=on", SIZE, foreground=foreground)
+    with (pool.path / "page_owner").open("rb", buffering=0) as stream:
+        assert stream.read(100)
+        for _ in range(3):
+            os.kill(pool.pid, number)
+        pool.assert_gone()
+    if foreground:
+        assert [child.returncode for child in pool.children] == [0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals_do_not(mount_pool: Callable[..., Any], number: signal.Signals) -> None:
+    """A terminal that goes away, and signals that mean something inside, end nothing."""
+    pool = mount_pool(SIZE)
+    os.kill(pool.pid, number)
+    assert pool.status()["pid"] == pool.pid
+    assert (pool.path / "page_owner_on").read_text() == "0\n"
+
+
+def test_fusermount_ends_it(mount_pool: Callable[..., Any]) -> None:
+    """fusermount -u is as good as our own umount."""
+    pool = mount_pool(SIZE)
+    subprocess.run(["fusermount", "-u", pool.path], check=True)
+    pool.assert_gone()
+
+
+def test_umount_names_who_uses_it(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
+    """A busy mount stays, and the error says who keeps it."""
+    pool = mount_pool("page_owner=on", SIZE)
+    with (pool.path / "page_owner").open("rb"):
+        done = pageownerfs("umount", pool.path)
+        assert done.returncode == 3
+        assert f"in use by pid {os.getpid()} (" in done.stderr
+    assert pool.status()["pid"] == pool.pid
+
+
+def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
+    """A killed daemon's mount says what to do, umount cleans it, a new mount takes the file."""
+    pool = mount_pool(SIZE)
+    pool.check_end = False
+    os.kill(pool.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pool.pid)] if psutil.pid_exists(pool.pid) else [], 10)
+    done = pageownerfs("status", pool.path)
+    assert done.returncode == 4
+    assert "its daemon is gone; clean up with: pageownerfs umount" in done.stderr
+    assert "error" in json.loads(pageownerfs("status", "--json").stdout)[-1]
+    assert pageownerfs("umount", pool.path).returncode == 0
+    mount_pool(SIZE)
+    assert not pool.shm_path.exists()
+
+
+def test_two_at_once(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
+    """Two pools have nothing in common, and status lists both."""
+    first, second = mount_pool("page_owner=on", SIZE), mount_pool("size=32M")
+    assert first.pid != second.pid
+    assert first.shm_path != second.shm_path
+    listed = json.loads(pageownerfs("status", "--json").stdout)
+    sizes = {tuple(mount["mount_points"]): mount.get("size_bytes") for mount in listed}
+    assert sizes[(str(first.path),)] == 16 << 20
+    assert sizes[(str(second.path),)] == 32 << 20
+    text = pageownerfs("status").stdout
+    assert str(first.path) in text
+    assert "page_owner: on, 16 frames" in text
+
+
+def test_off_is_said(tmp_path: Path, pageownerfs: Command) -> None:
+    """A mount that does not track says so in one line, with both ways to change it."""
+    done = pageownerfs("pool", tmp_path, "-o", SIZE)
+    try:
+        (line,) = (done.stdout + done.stderr).splitlines()
+        assert "-o page_owner=on" in line
+        assert f"echo 1 > {tmp_path}/page_owner_on" in line
+    finally:
+        assert pageownerfs("umount", tmp_path).returncode == 0
+
+
+def test_no_descriptors_leak(mount_pool: Callable[..., Any]) -> None:
+    """Opening, reading and closing leaves the daemon's descriptors and threads as they were."""
+    pool = mount_pool("page_owner=on", SIZE)
+    daemon = psutil.Process(pool.pid)
+    (pool.path / "page_owner").read_bytes()
+    before = daemon.num_fds()
+    for _ in range(100):
+        (pool.path / "page_owner").read_bytes()
+        (pool.path / "stats").read_bytes()
+        list(pool.path.iterdir())
+    assert daemon.num_fds() == before
+    assert daemon.cwd() == "/"
+    null = Path(os.devnull)
+    assert {Path(f"/proc/{pool.pid}/fd/{fd}").readlink() for fd in (0, 1, 2)} == {null}
+
+
+def test_bind_mount_is_listed(mount_pool: Callable[..., Any], tmp_path: Path) -> None:
+    """mount_points has every place where the pool can be seen."""
+    if os.geteuid():
+        pytest.skip("Only root can bind mounts.")
+    pool = mount_pool(SIZE)
+    other = tmp_path / "other place"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", pool.path, other], check=True)
+    try:
+        assert pool.status()["mount_points"] == [str(pool.path), str(other)]
+    finally:
+        subprocess.run(["umount", other], check=True)
+
+
+def test_mount_program(tmp_path: Path, pageownerfs: Command) -> None:
+    """mount.fuse's call works: source, mount point, and one -o with mount's own options."""
+    target = tmp_path / "mount point"
+    target.mkdir()
+    done = pageownerfs("pool", target, "-o", f"rw,page_owner=on,{SIZE},noatime,dev,suid")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert pageownerfs("umount", target).returncode == 0

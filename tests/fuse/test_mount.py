@@ -1,0 +1,196 @@
+"""The mount: what is in it, who may do what, and how it reads."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageownerfs import GFP_HIGHUSER_MOVABLE, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = [pytest.mark.require("fuse", "shm")]
+ON = ("page_owner=on", "size=64M")
+MountPool = Any
+
+
+@pytest.fixture
+def mnt(mount_pool: Callable[..., MountPool]) -> Path:
+    """Mount a pool that tracks, with a thousand pages that stay allocated."""
+    path: Path = mount_pool(*ON).path
+    with Pool.attach(path) as pool:
+        for _ in range(1000):
+            pool.alloc_pages(0, GFP_HIGHUSER_MOVABLE)
+    return path
+
+
+def test_proc_mounts(mnt: Path) -> None:
+    """Type, device and options in /proc/mounts are what umount and mount(8) expect."""
+    lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    (line,) = [line for line in lines if line[1] == str(mnt)]
+    assert line[0] == "pool"
+    assert line[2] == "fuse.pageownerfs"
+    assert "default_permissions" in line[3].split(",")
+
+
+def test_files_and_modes(mnt: Path) -> None:
+    """Three files, with the kernel's modes, that belong to the daemon's user."""
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in mnt.iterdir()}
+    assert modes == {"page_owner": 0o400, "page_owner_on": 0o600, "stats": 0o400}
+    assert {path.stat().st_uid for path in mnt.iterdir()} == {os.getuid()}
+    assert (mnt / "page_owner").stat().st_blksize == 128 << 10
+
+
+def test_off_means_absent(mount_pool: Callable[..., MountPool]) -> None:
+    """Without page_owner=on there is no page_owner; writing 1 makes it, with the early pages."""
+    path = mount_pool("size=64M").path
+    with Pool.attach(path) as pool:
+        pfns = [pool.alloc_pages().pfn for _ in range(7)]
+        assert not (path / "page_owner").exists()
+        with pytest.raises(FileNotFoundError):
+            (path / "page_owner").read_bytes()
+        assert (path / "page_owner_on").read_text() == "0\n"
+        subprocess.run(["sh", "-c", f"echo 1 > {path}/page_owner_on"], check=True)
+        assert (path / "page_owner_on").read_text() == "1\n"
+        records = (path / "page_owner").read_text().split("\n\n")
+        early = [r for r in records if any(f"PFN {pfn:#x} " in r for pfn in pfns)]
+        assert len(early) == len(pfns)
+        assert all("order 0, mask 0x0(), pid " in record for record in early)
+        assert all("register_early_stack+0x" in record for record in early)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", errno.EPERM), ("off", errno.EPERM), ("x", errno.EINVAL), ("1", 0), ("yes\n", 0)],
+)
+def test_page_owner_on_takes_booleans(mnt: Path, text: str, number: int) -> None:
+    """True is accepted, tracking can't be stopped, and what is no boolean is invalid."""
+    fd = os.open(mnt / "page_owner_on", os.O_WRONLY | os.O_TRUNC)
+    try:
+        if number:
+            with pytest.raises(OSError, match=rf"\[Errno {number}\]"):
+                os.write(fd, text.encode())
+        else:
+            assert os.write(fd, text.encode()) == len(text)
+    finally:
+        os.close(fd)
+    assert (mnt / "page_owner_on").read_text() == "1\n"
+
+
+def test_size_is_the_length(mnt: Path) -> None:
+    """st_size is the length of the text, before and after an allocation."""
+    path = mnt / "page_owner"
+    for _ in range(3):
+        assert path.stat().st_size == len(path.read_bytes())
+        with Pool.attach(mnt) as pool:
+            pool.alloc_pages()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat {}",
+        "dd if={} bs=1 count=20000 status=none; dd if={} bs=4k skip=20000 status=none iflag=skip_bytes",
+        "dd if={} bs=64 status=none",
+        "dd if={} bs=4096 status=none",
+        "dd if={} bs=1M status=none",
+        "head -c 5000 {}; tail -c +5001 {}",
+        "cp {} /dev/stdout",
+    ],
+)
+def test_tools_read_the_same_text(mnt: Path, command: str) -> None:
+    """Any tool, with any size of read, gets the same bytes."""
+    path = mnt / "page_owner"
+    text = path.read_bytes()
+    line = command.replace("{}", str(path))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
+    assert done.stdout == text
+
+
+def test_any_offset(mnt: Path) -> None:
+    """pread() gives the bytes of that offset, whatever was read before."""
+    path = mnt / "page_owner"
+    text = path.read_bytes()
+    chance = random.Random(23)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for _ in range(500):
+            offset = chance.randrange(len(text) + 100)
+            data = os.pread(fd, chance.choice([1, 10, 1000, 4096, 8192, 200_000]), offset)
+            assert text[offset:].startswith(data)
+            assert bool(data) == (offset < len(text))
+    finally:
+        os.close(fd)
+
+
+def test_several_readers(mnt: Path) -> None:
+    """Readers don't disturb each other, nor does one that stops half-way."""
+    path = mnt / "page_owner"
+    text = path.read_bytes()
+    slow = os.open(path, os.O_RDONLY)
+    first = os.read(slow, 5000)
+    results: list[bytes] = []
+    readers = [
+        threading.Thread(target=lambda: results.append(path.read_bytes())) for _ in range(4)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert results == [text] * 4
+    with open(slow, "rb") as stream:
+        assert first + stream.read() == text
+
+
+def test_nothing_else_is_allowed(mnt: Path) -> None:
+    """Names can't be made, moved or removed, with the errno that debugfs gives."""
+    path = mnt / "page_owner"
+    attempts: list[tuple[int, Callable[[], object]]] = [
+        (errno.EACCES, lambda: os.open(mnt / "new", os.O_CREAT | os.O_RDWR)),
+        (errno.EPERM, lambda: os.unlink(path)),
+        (errno.EPERM, lambda: os.rename(path, mnt / "new")),
+        (errno.EPERM, lambda: (mnt / "new").mkdir()),
+        (errno.EPERM, lambda: os.symlink("x", mnt / "new")),
+        (errno.ENOENT, lambda: os.stat(os.fsencode(mnt) + b"/\xff\xfe")),
+        (errno.ENODATA, lambda: os.getxattr(path, "user.pageownerfs")),
+    ]
+    if os.geteuid():
+        pytest.skip("The errnos are those that root gets.")
+    for number, attempt in attempts:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
+            attempt()
+        assert caught.value.errno == number
+
+
+def test_xattr_describes(mnt: Path) -> None:
+    """The root's attribute is what clients attach by; it is the only one."""
+    assert os.listxattr(mnt) == ["user.pageownerfs"]
+    data = json.loads(os.getxattr(mnt, "user.pageownerfs"))
+    assert data["source"] == "pool"
+    assert data["mount_points"] == [str(mnt)]
+    assert data["page_owner_on"] is True
+    assert Path(data["shm_path"]).exists()
+
+
+def test_stats(mnt: Path) -> None:
+    """Lines of name and number, as /proc/vmstat."""
+    lines = [line.split(" ") for line in (mnt / "stats").read_text().splitlines()]
+    stats = {name: int(value) for name, value in lines}
+    assert stats["pgalloc"] == 1000
+    assert stats["early_pages"] > 0
+
+
+def test_read_only(mount_pool: Callable[..., MountPool]) -> None:
+    """With -o ro tracking can't be switched on."""
+    path = mount_pool("size=16M", "ro").path
+    with pytest.raises(OSError, match="Read-only"):
+        (path / "page_owner_on").write_text("1")

@@ -1,0 +1,83 @@
+"""Migratetypes and migrate reasons: numbers and names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pageownerfs.mm import migratetype as mt
+from pageownerfs.mm.migratetype import migrate_reason_name, migratetype_name
+
+
+@pytest.mark.parametrize(
+    ("constant", "name"),
+    [
+        pytest.param(mt.MIGRATE_UNMOVABLE, "Unmovable", id="0"),
+        pytest.param(mt.MIGRATE_MOVABLE, "Movable", id="1"),
+        pytest.param(mt.MIGRATE_RECLAIMABLE, "Reclaimable", id="2"),
+        pytest.param(mt.MIGRATE_HIGHATOMIC, "HighAtomic", id="3"),
+        pytest.param(mt.MIGRATE_CMA, "CMA", id="4"),
+        pytest.param(mt.MIGRATE_ISOLATE, "Isolate", id="5"),
+    ],
+)
+def test_migratetype_name(constant: int, name: str) -> None:
+    """Each constant is the index of the kernel's name."""
+    assert migratetype_name(constant) == name
+
+
+@pytest.mark.parametrize(
+    ("constant", "name"),
+    [
+        pytest.param(mt.MR_COMPACTION, "compaction", id="0"),
+        pytest.param(mt.MR_MEMORY_FAILURE, "memory_failure", id="1"),
+        pytest.param(mt.MR_MEMORY_HOTPLUG, "memory_hotplug", id="2"),
+        pytest.param(mt.MR_SYSCALL, "syscall_or_cpuset", id="3"),
+        pytest.param(mt.MR_MEMPOLICY_MBIND, "mempolicy_mbind", id="4"),
+        pytest.param(mt.MR_NUMA_MISPLACED, "numa_misplaced", id="5"),
+        pytest.param(mt.MR_CONTIG_RANGE, "contig_range", id="6"),
+        pytest.param(mt.MR_LONGTERM_PIN, "longterm_pin", id="7"),
+        pytest.param(mt.MR_DEMOTION, "demotion", id="8"),
+        pytest.param(mt.MR_DAMON, "damon", id="9"),
+    ],
+)
+def test_migrate_reason_name(constant: int, name: str) -> None:
+    """Each constant is the index of the kernel's name."""
+    assert migrate_reason_name(constant) == name
+
+
+@pytest.mark.parametrize("index", [-1, mt.MIGRATE_TYPES, 255])
+def test_no_migratetype(index: int) -> None:
+    """A number that is no migratetype is refused, also a negative one."""
+    with pytest.raises(ValueError, match=f"migratetype {index} is not one of 0 to 5"):
+        migratetype_name(index)
+
+
+@pytest.mark.parametrize("reason", [mt.MR_NEVER, mt.MR_TYPES])
+def test_no_migrate_reason(reason: int) -> None:
+    """Never migrated is no reason, nor is a number beyond the last."""
+    with pytest.raises(ValueError, match=f"migrate reason {reason} is not one of 0 to 9"):
+        migrate_reason_name(reason)
+
+
+def test_types_of_the_dump(oracle_records: list[re.Match[bytes]]) -> None:
+    """All names that a kernel printed for types and reasons are known."""
+    types = {
+        record[group].decode()
+        for record in oracle_records
+        for group in ("page_mt", "pageblock_mt")
+    }
+    reasons = {
+        match[1].decode()
+        for record in oracle_records
+        if (
+            match := re.search(
+                rb"^Page has been migrated, last migrate reason: (.*)$",
+                record["extra"],
+                re.MULTILINE,
+            )
+        )
+    }
+    assert types <= set(mt.MIGRATETYPE_NAMES)
+    assert reasons <= set(mt.MIGRATE_REASON_NAMES)
+    assert reasons
