@@ -23,7 +23,9 @@ from pageownerfs.errors import (
     VersionMismatchError,
 )
 
+from .dump_page import dump_page
 from .gfp import format_gfp
+from .stack_depot import Frame
 from .zone import Zone, format_free_blocks
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ XATTR: Final = "user.pageownerfs"
 
 _BAD_PAGE: Final = {
     _native.BAD_PFN: "is not a page of this pool that can be allocated",
-    _native.BAD_FREE: "is free: freed twice, or never allocated",
+    _native.BAD_FREE: "is not allocated: it never was, or it has been freed",
     _native.BAD_TAIL: "is inside of an allocated block, only its head can be given",
     _native.BAD_ORDER: "is allocated with another order",
     _native.BAD_COMPOUND: "is a compound page (__GFP_COMP), which can't be split",
@@ -192,6 +194,26 @@ class Pool(_native.Pool):
             for client in self.client_info()
         ]
 
+    def stack(self, handle: int) -> list[Frame]:
+        """
+        Fetch a call stack from the depot, as stack_depot_fetch().
+
+        :param handle: ``depot_stack_handle_t``
+        :return: frames, innermost first
+        :raises ValueError: no stack has this handle
+        """
+        return [Frame(*frame) for frame in self.depot_stack(handle)]
+
+    def dump_page(self, pfn: int) -> str:
+        """
+        Tell all that is known of one page, allocated or not: see mm.dump_page.
+
+        :param pfn: any page frame of the pool, ``[0, nr_pages)``
+        :return: lines of text, with file and line of each frame
+        :raises ValueError: out of range
+        """
+        return dump_page(pfn, self.page_info(pfn), self.stack if self.page_owner_on else None)
+
     # The exceptions that the C core raises.
 
     def _out_of_memory(self, order: int, gfp_mask: int, errnum: int) -> OutOfMemoryError:
@@ -214,9 +236,15 @@ class Pool(_native.Pool):
     def _known_of(self, pfn: int, order: int) -> list[str]:
         # Read without a lock: it says what was, for a person to go on from.
         info = self.page_info(pfn)
-        facts = [f"it is {info['state']}, order {info['order']}"]
-        if order >= 0 and order != info["order"]:
-            facts[0] += f" (order {order} was given)"
+        facts = []
+        if info["state"] == "allocated":
+            facts.append(f"its order is {info['order']}")
+            if order >= 0 and order != info["order"]:
+                facts[0] += f", order {order} was given"
+        elif info["state"] == "buddy":
+            facts.append(f"it begins a free block of order {info['order']}")
+        elif info["state"] == "pcp":
+            facts.append("a client has it on its list of free pages")
         if info["head"] != pfn:
             facts.append(f"its head is PFN {info['head']:#x}")
         if info["state"] == "allocated" and info["refcount"] != 1:

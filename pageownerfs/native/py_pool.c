@@ -48,8 +48,6 @@ static PyObject *alloc_error(PoolObject *self, int error, unsigned int order, u3
 	PyObject *exception;
 
 	if (error == -EINVAL) {
-		if (order > MAX_PAGE_ORDER)
-			return PyErr_Format(PyExc_ValueError, "order %u: must be 0..%d", order, MAX_PAGE_ORDER);
 		if (gfp_mask & __GFP_NOFAIL)
 			return PyErr_Format(PyExc_ValueError, "gfp_mask 0x%x: __GFP_NOFAIL is refused, a pool can't "
 					    "promise not to fail", gfp_mask);
@@ -192,22 +190,29 @@ static PyObject *pool_open_method(PyObject *type, PyObject *path)
 	return self ? pool_opened(self, pool_open(&self->pool, name)) : NULL;
 }
 
-/* An int of at most 32 bits, without a sign. */
-static int as_u32(PyObject *arg, const char *name, u32 *value)
+/* An int of 0..max, of at most 32 bits. */
+static int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
 {
-	unsigned long number = PyLong_AsUnsignedLong(arg);
+	unsigned long number;
 
-	if (unlikely(number == (unsigned long)-1 && PyErr_Occurred())) {
-		if (PyErr_ExceptionMatches(PyExc_OverflowError))
-			PyErr_Format(PyExc_ValueError, "%s %R: must be 0..0xffffffff", name, arg);
+	if (unlikely(!PyLong_Check(arg))) {
+		PyErr_Format(PyExc_TypeError, "%s must be an int, not %.100s", name, Py_TYPE(arg)->tp_name);
 		return -1;
 	}
-	if (unlikely(number > 0xffffffffUL)) {
-		PyErr_Format(PyExc_ValueError, "%s %R: must be 0..0xffffffff", name, arg);
+	number = PyLong_AsUnsignedLong(arg);
+	if (unlikely(number > max)) {
+		PyErr_Clear(); /* negative, or more than a long */
+		PyErr_Format(PyExc_ValueError, max > 0xffff ? "%s %R: must be 0..0x%x" : "%s %R: must be 0..%u", name, arg,
+			     max);
 		return -1;
 	}
 	*value = (u32)number;
 	return 0;
+}
+
+static int as_u32(PyObject *arg, const char *name, u32 *value)
+{
+	return as_u32_max(arg, name, 0xffffffffu, value);
 }
 
 /* Up to two arguments by position or by these names, into values; missing ones stay NULL. */
@@ -254,7 +259,7 @@ static PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_
 	int error;
 
 	if (unlikely(pool_usable(self)) || parse_two("alloc_pages", names, args, nargs, kwnames, values) ||
-	    (values[0] && as_u32(values[0], "order", &order)) ||
+	    (values[0] && as_u32_max(values[0], "order", MAX_PAGE_ORDER, &order)) ||
 	    (values[1] && as_u32(values[1], "gfp_mask", &gfp_mask)))
 		return NULL;
 	do /* once more when tracking is switched on right here */
@@ -328,9 +333,9 @@ static PyObject *pool_free_pages(PyObject *op, PyObject *const *args, Py_ssize_t
 	if (unlikely(!values[0]))
 		return PyErr_Format(PyExc_TypeError, "free_pages() needs a page");
 	if (values[1] && values[1] != Py_None) {
-		if (as_u32(values[1], "order", &order))
+		if (as_u32_max(values[1], "order", MAX_PAGE_ORDER, &order))
 			return NULL;
-		return drop_reference(self, values[0], order <= MAX_PAGE_ORDER ? (int)order : MAX_PAGE_ORDER + 1);
+		return drop_reference(self, values[0], (int)order);
 	}
 	return drop_reference(self, values[0], -1);
 }

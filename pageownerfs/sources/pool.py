@@ -12,15 +12,13 @@ import functools
 import logging
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
-
-import psutil
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.page_alloc import Client, Pool
-from pageownerfs.mm.stack_depot import Frame
 
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
 
@@ -28,9 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from pageownerfs.mm.stack_depot import Frame
+
 _log = logging.getLogger(__name__)
 
 _TICK_SEC: Final = 0.5
+# Frames of the early and the failure stack, as create_dummy_stack() has it.
+_SYNTHETIC_DEPTH: Final = 4
 # XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
 _MAX_CLIENTS_DESCRIBED: Final = 512
 
@@ -88,6 +90,10 @@ def init_page_owner(pool: Pool) -> None:
                 zone["name"],
                 nr_early,
             )
+
+
+def _lives(tgid: int) -> bool:
+    return Path("/proc", str(tgid)).exists()
 
 
 class PoolSource:
@@ -186,7 +192,7 @@ class PoolSource:
 
     def stack(self, handle: int) -> list[Frame]:
         """Frames of a stack of the depot, innermost first."""
-        return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
+        return self._pool.stack(handle)
 
     def stats(self) -> Mapping[str, int]:
         """Counters since the pool was made: see Pool.stats()."""
@@ -237,7 +243,7 @@ class PoolSource:
         # gone may also hold clients that have detached, and lacks those that lived too shortly to
         # be seen: then nobody knows their names.
         left = "its order-0 lists are free again, its allocated pages stay"
-        named = [client for client in gone if not psutil.pid_exists(client.tgid)][:nr_dead]
+        named = [client for client in gone if not _lives(client.tgid)][:nr_dead]
         for client in named:
             _log.info("client pid %d (%s) is dead: %s", client.tgid, client.comm, left)
         if nr_dead > len(named):

@@ -24,7 +24,7 @@ from .view import ViewError
 if TYPE_CHECKING:
     from pageownerfs._native import Renderer
 
-_FIRST: Final = (0, 0)
+_MAX_ENDS: Final = 8
 
 
 class KernelAbiFile:
@@ -34,31 +34,24 @@ class KernelAbiFile:
         """Read the records of ``renderer`` from the first PFN on."""
         self._renderer = renderer
         self._lock = threading.Lock()
-        # Where reads ended: offset, and the PFN to go on with. A read elsewhere is a seek or a
-        # pread(), and only the next read tells which: it goes on at _last, or still at _stream.
-        self._stream = _FIRST
-        self._last = _FIRST
+        # Where reads ended, and the PFN to go on with there. A read anywhere else is a seek or a
+        # pread(), and only what comes next tells which: so the places before it are kept, too.
+        self._ends = {0: 0}
 
     def read(self, size: int, offset: int) -> bytes:
         """Give one record, or nothing at the end. ViewError ENOMEM: see above."""
         with self._lock:
-            sequential, pfn = self._locate(offset)
-            found = self._renderer.record(pfn)
+            found = self._renderer.record(self._ends.get(offset, offset))
             if found is None:
                 return b""
             record, next_pfn = found
             if len(record) + 1 > min(size, PAGE_SIZE):
                 raise ViewError(errno.ENOMEM)
-            self._last = (offset + len(record), next_pfn)
-            if sequential:
-                self._stream = self._last
+            self._ends.pop(offset, None)
+            self._ends[offset + len(record)] = next_pfn
+            if len(self._ends) > _MAX_ENDS:
+                del self._ends[next(iter(self._ends))]
             return record
-
-    def _locate(self, offset: int) -> tuple[bool, int]:
-        for end, next_pfn in (self._last, self._stream):
-            if offset == end:
-                return True, next_pfn
-        return False, offset
 
     def read_into(self, address: int, size: int, offset: int) -> int:
         """As read(), into memory."""

@@ -8,6 +8,7 @@ kernel's is: see kernel_abi.py.
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from .reader import ReaderFile
 
 if TYPE_CHECKING:
     from .view import OpenFile, Source
+
+_log = logging.getLogger(__name__)
 
 
 class PageOwnerView:
@@ -63,6 +66,14 @@ class PageOwnerView:
 
     def _text(self, kind: int, value: int) -> bytes:
         # What the renderer asks once for each value that it meets, and caches.
+        try:
+            return self._name(kind, value)
+        except ValueError as error:
+            # A client has written over the tables: the record shows, and the file goes on.
+            _log.warning("page_owner: %s", error)
+            return b"" if kind == _native.TEXT_STACK else b"%d?" % value
+
+    def _name(self, kind: int, value: int) -> bytes:
         match kind:
             case _native.TEXT_GFP:
                 return format_gfp(value).encode()
@@ -75,4 +86,4 @@ class PageOwnerView:
             case _native.TEXT_MIGRATETYPE:
                 return migratetype_name(value).encode()
         msg = f"the renderer asked for a text of unknown kind {kind}"
-        raise ValueError(msg)
+        raise AssertionError(msg)

@@ -1,4 +1,4 @@
-"""-o kernel_abi on a real mount: what a recording of the kernel's file shows, as far as FUSE can."""
+"""The option kernel_abi on a real mount: what the kernel's file does, as far as FUSE can."""
 
 from __future__ import annotations
 

@@ -127,3 +127,12 @@ def test_write(opened: Opened) -> None:
     with pytest.raises(ViewError) as caught:
         opened.file.write(b"mode=stack", 0)
     assert caught.value.errno == errno.EINVAL
+
+
+def test_many_seeks(opened: Opened, pfns: list[int]) -> None:
+    """After a seek, reads interleaved with pread()s still go on after the seek."""
+    opened.read()
+    opened.position = 0
+    assert opened.read_pfn() == pfns[0]
+    assert pfn_of(opened.file.read(PAGE, pfns[4])) == pfns[4]
+    assert [opened.read_pfn() for _ in range(2)] == pfns[1:3]

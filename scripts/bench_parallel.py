@@ -1,0 +1,98 @@
+"""Table 4: two processes on two cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench_alloc import bare_pool, time_pairs
+from bench_core import built_bench
+from bench_report import Goal, Table, compared, interleaved, median_ratio
+
+from pageownerfs import Pool
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnContext
+    from multiprocessing.synchronize import Barrier
+
+    from bench_report import Row
+
+PAIRS_PER_LOOK = 2000
+GOAL = Goal(1.7, at_least=True)
+
+
+def work(path: str, cpu: int, seconds: float, barrier: Barrier, rates: Any) -> None:  # noqa: ANN401
+    """Allocate and free for so long, on one CPU; the rate in pairs per second goes to ``rates``."""
+    os.sched_setaffinity(0, {cpu})
+    with Pool.open(path) as pool:
+        time_pairs(pool, PAIRS_PER_LOOK)
+        barrier.wait()
+        start = now = time.perf_counter()
+        nr = 0
+        while now < start + seconds:
+            time_pairs(pool, PAIRS_PER_LOOK)
+            nr += PAIRS_PER_LOOK
+            now = time.perf_counter()
+        rates.put(nr / (now - start))
+        barrier.wait()
+
+
+def python_rate(context: SpawnContext, path: str, seconds: float, nr: int) -> float:
+    """Pairs per second of ``nr`` processes together."""
+    barrier, rates = context.Barrier(nr), context.Queue()
+    cpus = sorted(os.sched_getaffinity(0))[:nr]
+    workers = [
+        context.Process(target=work, args=(path, cpu, seconds, barrier, rates)) for cpu in cpus
+    ]
+    for worker in workers:
+        worker.start()
+    total = sum(rates.get(timeout=seconds + 60) for _ in workers)
+    for worker in workers:
+        worker.join()
+    return total
+
+
+def rate_row(name: str, rates: dict[str, list[float]]) -> Row:
+    """Compare what two processes do with what one does."""
+    two, one = (f"{statistics.median(rates[nr]) / 1e6:.2f} M/s" for nr in ("2", "1"))
+    return compared(name, two, one, median_ratio(rates["2"], rates["1"]), GOAL)
+
+
+def parallel_table(*, quick: bool) -> Table:
+    """Table 4: pairs per second, two processes against one."""
+    nr_cpus = len(os.sched_getaffinity(0))
+    if nr_cpus < 2:
+        return Table(
+            "Two processes on two cores", [], [f"This machine has {nr_cpus} core: not measured."]
+        )
+    rounds, seconds = (3, 0.2) if quick else (9, 0.5)
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for mode in ("off", "on"):
+        with bare_pool(tracking=mode == "on") as pool:
+            rates = interleaved(
+                rounds,
+                {
+                    str(nr): lambda nr=nr: python_rate(context, pool.path, seconds, nr)
+                    for nr in (1, 2)
+                },
+            )
+        rows.append(rate_row(f"Python, tracking {mode}", rates))
+    with built_bench() as bench:
+        for mode in ("off", "on"):
+            rates = interleaved(
+                rounds,
+                {
+                    str(nr): lambda nr=nr, mode=mode: bench.parallel(mode, seconds, nr)
+                    for nr in (1, 2)
+                },
+            )
+            rows.append(rate_row(f"C, tracking {mode}", rates))
+    return Table(
+        "Pairs per second of 2 processes on 2 cores, against 1 process",
+        rows,
+        [f"{rounds} rounds of {seconds} s each"],
+    )

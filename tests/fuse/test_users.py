@@ -1,0 +1,62 @@
+"""An ordinary user: mounts, attaches, and is kept out of what belongs to others."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# ordinary_user comes before mount_pool, whose end still needs the user's program.
+pytestmark = pytest.mark.require("fuse", "shm", "user", "root")
+
+
+def test_user_mounts_and_attaches(
+    ordinary_user: Any, mount_pool: Callable[..., Any], pageownerfs: Command
+) -> None:
+    """A user's mount works for the user, and not for root without allow_root."""
+    path = ordinary_user.directory / "mnt"
+    subprocess.run([*ordinary_user.python, "-c", f"import os; os.mkdir('{path}')"], check=True)
+    mount_pool("page_owner=on", "size=16M", path=path, command=ordinary_user.pageownerfs)
+    done = pageownerfs("alloc", path, "--leak", command=ordinary_user.pageownerfs)
+    assert done.returncode == 0, done.stderr
+    code = f"print(open('{path}/page_owner').read())"
+    done = subprocess.run(
+        [*ordinary_user.python, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "[pageownerfs.cli.alloc]" in done.stdout
+    assert pageownerfs("alloc", path).returncode == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "the mount belongs to another user"),
+        (("allow_other",), "only the user who mounted the pool may attach"),
+    ],
+    ids=["private", "allow_other"],
+)
+def test_user_is_kept_out(
+    ordinary_user: Any,
+    mount_pool: Callable[..., Any],
+    pageownerfs: Command,
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    """Root's pool is not the user's, nor are its files; with allow_other its names are."""
+    path = ordinary_user.directory / "root"
+    path.mkdir()
+    mount_pool("page_owner=on", "size=16M", *options, path=path)
+    done = pageownerfs("alloc", path, command=ordinary_user.pageownerfs)
+    assert done.returncode == 6
+    assert message in done.stderr
+    code = f"open('{path}/page_owner')"
+    done = subprocess.run(
+        [*ordinary_user.python, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "PermissionError" in done.stderr
