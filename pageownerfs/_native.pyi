@@ -89,7 +89,7 @@ class Pool:
     def zone_info(self) -> list[dict[str, Any]]:
         """Per zone what mm.zone.Zone has; nr_free_by_type[order][migratetype] is blocks."""
     def client_info(self) -> list[dict[str, Any]]:
-        """Per client: slot, pid, tgid, comm (bytes), nr_pcp, attached_nsec, pgalloc, pgfree."""
+        """Per client: slot, alive, pid, tgid, comm (bytes), nr_pcp, attached_nsec, ..."""
     def page_info(self, pfn: int) -> dict[str, Any]:
         """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index),
         page_owner: None or a dict of struct page_owner's fields (comm as bytes)."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from bench_report import Goal, Table, compared, interleaved, limited, median_ratio, spread
 
-from pageownerfs import Pool
+from pageownerfs import PageOwnerError, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE_SIZE = 4096
 POOL_BYTES = 64 << 20
-STACK_DEPTH = 16
+STACK_DEPTH = 32  # more than is measured, to see that it is as deep as it should be
 DEPOT_BYTES = 8 << 20
 
 
@@ -36,7 +36,7 @@ def register_stack(pool: Pool) -> int:
 @contextlib.contextmanager
 def bare_pool(*, tracking: bool) -> Iterator[Pool]:
     """Give a pool without a mount."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory:
         pool = Pool.create(
             os.fspath(Path(directory, "pool")), POOL_BYTES, 0, 0, STACK_DEPTH, DEPOT_BYTES
         )
@@ -161,19 +161,28 @@ def call_at_depth(depth: int, function: Callable[[], None]) -> None:
     thread.join()
 
 
+def check_depth(pool: Pool, depth: int) -> None:
+    """Make sure that what is called like this one has a stack of so many frames."""
+    found = len(pool.depot_stack(pool.capture_stack()))
+    if found != depth:
+        msg = f"the stack has {found} frames, not {depth}"
+        raise PageOwnerError(msg)
+
+
 def measure_depth(depth: int, rounds: int, nr: int) -> dict[str, list[float]]:
     """Measure two pools by turns, with and without tracking, ``depth`` frames deep."""
     times: dict[str, list[float]] = {"off": [], "on": []}
     with bare_pool(tracking=False) as off, bare_pool(tracking=True) as on:
 
         def measure() -> None:
+            check_depth(on, depth)
+            for pool in (off, on):
+                time_pairs(pool, nr)
             for number in range(rounds):
                 for name, pool in (("off", off), ("on", on))[:: 1 if number % 2 else -1]:
                     times[name].append(time_pairs(pool, nr))
 
         call_at_depth(depth, measure)
-        page = on.alloc_pages()
-        on.free_pages(page)
     return times
 
 

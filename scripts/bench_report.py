@@ -54,9 +54,18 @@ def compared(name: str, ours: str, peer: str, ratio: float, goal: Goal | None = 
     return Row(name, ours, peer, f"{ratio:.3g}", str(goal or ""), _verdict(ratio, goal))
 
 
-def limited(name: str, value: float, unit: str, goal: Goal | None = None, peer: str = "") -> Row:
+def limited(  # noqa: PLR0913, PLR0917 - the cells of a row
+    name: str,
+    value: float,
+    unit: str,
+    goal: Goal | None = None,
+    peer: str = "",
+    digits: int = 3,
+) -> Row:
     """Make a row that is judged by its own value."""
-    return Row(name, f"{value:.3f} {unit}", peer, "", str(goal or ""), _verdict(value, goal))
+    return Row(
+        name, f"{value:.{digits}f} {unit}", peer, "", str(goal or ""), _verdict(value, goal)
+    )
 
 
 def _verdict(value: float, goal: Goal | None) -> str:
@@ -65,9 +74,7 @@ def _verdict(value: float, goal: Goal | None) -> str:
     return "reached" if goal.reached(value) else "MISSED"
 
 
-def interleaved(
-    rounds: int, runs: Mapping[str, Callable[[], float]]
-) -> dict[str, list[float]]:
+def interleaved(rounds: int, runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """
     Run all of them ``rounds`` times by turns.
 

@@ -29,6 +29,7 @@ from .stack_depot import Frame
 from .zone import Zone, format_free_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 XATTR: Final = "user.pageownerfs"
@@ -99,6 +100,11 @@ def _mount_error(where: str, error: OSError) -> PageOwnerError:
     return NotAPoolError(f"{where}: {error.strerror}; give the mount point of a pool")
 
 
+def _client(info: Mapping[str, Any]) -> Client:
+    comm = info["comm"].decode("utf-8", "backslashreplace")
+    return Client(info["pid"], info["tgid"], comm, info["nr_pcp"], info["attached_nsec"])
+
+
 class Pool(_native.Pool):
     """
     One process's attachment to a pool; use attach() and ``with``.
@@ -145,8 +151,8 @@ class Pool(_native.Pool):
             msg = f"{where}: {path} can't be opened: {error.strerror}; mount the pool anew"
             raise NotAPoolError(msg) from error
         except ValueError as error:
-            msg = f"{where}: {path}: {error}"
-            raise VersionMismatchError(msg) from error
+            msg = f"{where}: {error}; mount the pool anew"
+            raise NotAPoolError(msg) from error
 
     def __enter__(self) -> Self:
         """Return the pool itself."""
@@ -183,16 +189,12 @@ class Pool(_native.Pool):
     @property
     def clients(self) -> list[Client]:
         """The living processes that have allocated or freed, by slot."""
-        return [
-            Client(
-                pid=client["pid"],
-                tgid=client["tgid"],
-                comm=client["comm"].decode("utf-8", "backslashreplace"),
-                nr_pcp=client["nr_pcp"],
-                attached_nsec=client["attached_nsec"],
-            )
-            for client in self.client_info()
-        ]
+        return [_client(client) for client in self.client_info() if client["alive"]]
+
+    @property
+    def dead_clients(self) -> list[Client]:
+        """The dead ones that recover_clients() has not yet taken care of."""
+        return [_client(client) for client in self.client_info() if not client["alive"]]
 
     def stack(self, handle: int) -> list[Frame]:
         """

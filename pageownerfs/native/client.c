@@ -99,7 +99,7 @@ int pool_recover_clients(struct pool *pool)
 	struct pool_header *header = pool->header;
 	int nr_dead;
 
-	if (pool_mutex_lock(pool, &header->clients_lock) == EBUSY)
+	if (pool_mutex_lock(&header->clients_lock) == EBUSY)
 		return -EBUSY;
 	nr_dead = recover_dead(pool);
 	pthread_mutex_unlock(&header->clients_lock);
@@ -154,7 +154,7 @@ int pool_register(struct pool *pool)
 
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0))
 		atomic_store(&header->membarrier_slow, 1);
-	if (pool_mutex_lock(pool, &header->clients_lock) == EBUSY)
+	if (pool_mutex_lock(&header->clients_lock) == EBUSY)
 		return -EBUSY;
 	error = take_slot(pool);
 	if (error == -EUSERS && recover_dead(pool) > 0)
@@ -171,7 +171,7 @@ void pool_unregister(struct pool *pool)
 	if (!client)
 		return;
 	drain_local_pages(pool);
-	if (pool_mutex_lock(pool, &pool->header->clients_lock) != EBUSY) {
+	if (pool_mutex_lock(&pool->header->clients_lock) != EBUSY) {
 		stat_add(pool, pgalloc, client->pgalloc);
 		stat_add(pool, pgfree, client->pgfree);
 		client->pgalloc = client->pgfree = 0;
@@ -229,7 +229,7 @@ int pool_freeze(struct pool *pool)
 	struct pool_header *header = pool->header;
 	int error;
 
-	if (pool_mutex_lock(pool, &header->freeze_lock) == EBUSY)
+	if (pool_mutex_lock(&header->freeze_lock) == EBUSY)
 		return -EBUSY;
 	atomic_fetch_or(&header->gate, GATE_FROZEN);
 	fence_all_clients(pool);
@@ -249,7 +249,7 @@ void pool_thaw(struct pool *pool)
 int pool_wait_thaw(struct pool *pool)
 {
 	struct pool_header *header = pool->header;
-	int error = pool_mutex_lock(pool, &header->freeze_lock);
+	int error = pool_mutex_lock(&header->freeze_lock);
 
 	if (error == EBUSY)
 		return -EBUSY;

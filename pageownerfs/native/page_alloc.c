@@ -24,7 +24,7 @@ struct alloc_context {
 /* 0 or EBUSY: somebody alive has held the lock for seconds. A dead holder's mess is mended here. */
 int zone_lock(struct pool *pool, unsigned int zone)
 {
-	int error = pool_mutex_lock(pool, &pool_zone(pool, zone)->lock);
+	int error = pool_mutex_lock(&pool_zone(pool, zone)->lock);
 
 	if (unlikely(error == EOWNERDEAD)) {
 		rebuild_zone(pool, zone);

@@ -31,15 +31,39 @@ int pool_mutex_init(pthread_mutex_t *mutex)
 }
 
 /*
+ * Does this look like one of our mutexes? Of one that somebody has written over, libc would believe
+ * whatever it says and abort.
+ */
+static bool mutex_ok(const pthread_mutex_t *mutex)
+{
+#ifdef __GLIBC__
+	static _Atomic int kind = -1;
+	pthread_mutex_t reference;
+
+	if (unlikely(atomic_load_explicit(&kind, memory_order_relaxed) < 0)) {
+		if (pool_mutex_init(&reference))
+			return true;
+		atomic_store(&kind, reference.__data.__kind);
+		pthread_mutex_destroy(&reference);
+	}
+	return mutex->__data.__kind == atomic_load_explicit(&kind, memory_order_relaxed);
+#else
+	return mutex != NULL;
+#endif
+}
+
+/*
  * 0, EOWNERDEAD (locked and made consistent; the caller mends what it guards), or EBUSY: the holder
  * is alive but does not go on (stopped by a debugger, say), or the mutex is not a mutex any more.
  */
-int pool_mutex_lock(struct pool *pool, pthread_mutex_t *mutex)
+int pool_mutex_lock(pthread_mutex_t *mutex)
 {
 	struct timespec until;
-	int error = pthread_mutex_trylock(mutex);
+	int error;
 
-	(void)pool;
+	if (unlikely(!mutex_ok(mutex)))
+		return EBUSY;
+	error = pthread_mutex_trylock(mutex);
 	for (int spin = 0; error == EBUSY && spin < LOCK_SPINS; spin++) {
 #if defined(__x86_64__)
 		__builtin_ia32_pause();

@@ -305,7 +305,7 @@ void pool_unmap(struct pool *pool);
 int pool_commit(struct pool *pool, u64 offset, u64 bytes);
 int pool_decommit(struct pool *pool, u64 offset, u64 bytes);
 int pool_mutex_init(pthread_mutex_t *mutex);
-int pool_mutex_lock(struct pool *pool, pthread_mutex_t *mutex); /* 0, EOWNERDEAD, EBUSY */
+int pool_mutex_lock(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, EBUSY */
 
 /* client.c: slots, stopping the world, the dead */
 int pool_register(struct pool *pool);

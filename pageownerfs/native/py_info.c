@@ -92,11 +92,12 @@ PyObject *pool_client_info(PyObject *self, PyObject *Py_UNUSED(unused))
 		u32 nr_pcp = 0;
 		PyObject *info;
 
-		if (!atomic_load(&client->active) || !pool_client_alive(pool, slot))
+		if (!atomic_load(&client->active))
 			continue;
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			nr_pcp += pcp_count(client, zone);
-		info = Py_BuildValue("{s:I,s:i,s:i,s:y#,s:I,s:K,s:K,s:K}", "slot", slot, "pid", client->pid, "tgid",
+		info = Py_BuildValue("{s:I,s:N,s:i,s:i,s:y#,s:I,s:K,s:K,s:K}", "slot", slot, "alive",
+				     PyBool_FromLong(pool_client_alive(pool, slot)), "pid", client->pid, "tgid",
 				     client->tgid, "comm", client->comm,
 				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), "nr_pcp", nr_pcp,
 				     "attached_nsec", client->attached_nsec, "pgalloc", client->pgalloc, "pgfree",
@@ -294,7 +295,7 @@ PyObject *layout(void)
 {
 	return Py_BuildValue(
 		"{s:{s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n},s:{s:n,s:n,s:n,s:n,s:n,s:n},"
-		"s:{s:n,s:n},s:{s:n,s:n}}",
+		"s:{s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n},s:{s:n,s:n}}",
 		"struct page_owner", "", (Py_ssize_t)sizeof(struct page_owner), FIELD(struct page_owner, ts_nsec),
 		FIELD(struct page_owner, free_ts_nsec), FIELD(struct page_owner, gfp_mask), FIELD(struct page_owner, pid),
 		FIELD(struct page_owner, tgid), FIELD(struct page_owner, handle), FIELD(struct page_owner, free_handle),
@@ -303,6 +304,8 @@ PyObject *layout(void)
 		FIELD(struct page_owner, pageblock_migratetype), FIELD(struct page_owner, comm), "struct page", "",
 		(Py_ssize_t)sizeof(struct page), FIELD(struct page, flags), FIELD(struct page, word),
 		FIELD(struct page, next), FIELD(struct page, prev), FIELD(struct page, gfp_mask), "struct pool_header",
-		"", (Py_ssize_t)sizeof(struct pool_header), FIELD(struct pool_header, magic), "struct pool_client", "",
+		"", (Py_ssize_t)sizeof(struct pool_header), FIELD(struct pool_header, magic), FIELD(struct pool_header, page_ext_pfn),
+		FIELD(struct pool_header, mem_map_offset), FIELD(struct pool_header, pageblock_offset), FIELD(struct pool_header, clients_offset),
+		FIELD(struct pool_header, depot_offset), FIELD(struct pool_header, stats), "struct pool_client", "",
 		(Py_ssize_t)sizeof(struct pool_client), FIELD(struct pool_client, pcp));
 }

@@ -263,16 +263,20 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	RendererObject *renderer = self->renderer;
 	Py_ssize_t done = 0;
 	long result;
+	bool fill;
 
 	Py_BEGIN_ALLOW_THREADS
 	pthread_mutex_lock(&self->lock);
 	Py_END_ALLOW_THREADS
+	/* Who seeks takes a short read for the end of the file: tail does. */
+	fill = offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
 		Py_BEGIN_ALLOW_THREADS
 		self->reader.miss.kind = NR_TEXT_KINDS;
-		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done), offset + (u64)done);
+		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done), offset + (u64)done,
+				     fill);
 		Py_END_ALLOW_THREADS
 		text_cache_put(cache);
 		if (result > 0)
@@ -284,9 +288,11 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 			done = -1;
 			break;
 		}
-		if (done && size - done <= 4096)
-			break; /* or the rest would be cut as for a small buffer */
+		if (!fill && done && size - done <= 4096)
+			break; /* the rest would be taken for a small buffer */
 	}
+	if (done >= 0)
+		self->reader.read_end = offset + (u64)done;
 	pthread_mutex_unlock(&self->lock);
 	if (result == RENDER_NOMEM) {
 		PyErr_NoMemory();

@@ -353,15 +353,30 @@ static void advance(struct po_reader *reader, const struct record *record, size_
 	drop_behind(reader->table, &reader->dropped_pfn, reader->pos_pfn);
 }
 
-/* Whole records, as many as fit; the first one in parts if it must be. */
-static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size)
+/* Hand out the first room bytes of a record; the rest of it is for the next read. */
+static long put_part(struct po_reader *reader, const struct record *record, char *out, size_t room)
 {
-	bool one = size <= ONE_RECORD_BYTES;
+	size_t size = record_size(record);
+
+	if (keep_record(reader, record, size) < 0)
+		return RENDER_NOMEM;
+	advance(reader, record, size);
+	size = size < room ? size : room;
+	memcpy(out, reader->record, size);
+	return (long)size;
+}
+
+/* Records, as many as fit; the last one in part where it must be. */
+static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size,
+			 bool fill)
+{
+	bool one = !fill && size <= ONE_RECORD_BYTES;
 	struct record record = {0};
 	char *start = out;
+	long part;
 
-	while (find_record(reader->table, &reader->pos_pfn, &record)) {
-		size_t length, room = size - (size_t)(out - start);
+	while (size > (size_t)(out - start) && find_record(reader->table, &reader->pos_pfn, &record)) {
+		size_t room = size - (size_t)(out - start);
 
 		if (!find_texts(reader->table, cache, &record, &reader->miss))
 			return out > start ? out - start : RENDER_MISS;
@@ -372,19 +387,14 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 			out = end;
 			continue;
 		}
-		length = record_size(&record);
-		if (length > room && out > start)
+		if (!fill && out > start && record_size(&record) > room)
 			break;
-		if (length > room || one) {
-			if (keep_record(reader, &record, length) < 0)
-				return RENDER_NOMEM;
-			advance(reader, &record, length);
-			length = length < room ? length : room;
-			memcpy(out, reader->record, length);
-			return (long)length;
-		}
-		out = put_record(out, &record);
-		advance(reader, &record, length);
+		part = put_part(reader, &record, out, room);
+		if (part < 0)
+			return out > start ? out - start : part;
+		out += part;
+		if (one)
+			break;
 	}
 	return out - start;
 }
@@ -429,35 +439,45 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	return 0;
 }
 
-static long read_rest_of_record(struct po_reader *reader, char *out, size_t size, u64 offset)
+static size_t read_rest_of_record(struct po_reader *reader, char *out, size_t size, u64 offset)
 {
 	size_t skip = (size_t)(offset - reader->record_offset);
 	size_t rest = reader->record_size - skip;
 
 	rest = rest < size ? rest : size;
 	memcpy(out, reader->record + skip, rest);
-	return (long)rest;
+	return rest;
 }
 
-/* read(2) at any offset, of any size: bytes, 0 at the end, RENDER_MISS, RENDER_NOMEM. */
-long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset)
+static bool in_record(const struct po_reader *reader, u64 offset)
 {
+	return reader->record_size && offset >= reader->record_offset &&
+	       offset < reader->record_offset + reader->record_size;
+}
+
+long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset,
+		 bool fill)
+{
+	size_t done = 0;
+	long more;
+
 	if (table_is_empty(reader->table) || size == 0)
 		return 0;
-	for (int pass = 0; pass < 2; pass++) {
-		if (reader->record_size && offset >= reader->record_offset &&
-		    offset < reader->record_offset + reader->record_size)
-			return read_rest_of_record(reader, out, size, offset);
-		if (offset == reader->pos_offset)
-			return read_records(reader, cache, out, size);
-		if (pass == 0) {
-			int error = seek(reader, cache, offset);
+	if (!in_record(reader, offset) && offset != reader->pos_offset) {
+		int error = seek(reader, cache, offset);
 
-			if (error)
-				return error;
-		}
+		if (error)
+			return error;
 	}
-	return 0;
+	if (in_record(reader, offset)) {
+		done = read_rest_of_record(reader, out, size, offset);
+		if (!fill || done == size)
+			return (long)done;
+	}
+	if (offset + done != reader->pos_offset)
+		return (long)done; /* beyond the end */
+	more = read_records(reader, cache, out + done, size - done, fill);
+	return more < 0 && done == 0 ? more : (long)done + (more < 0 ? 0 : more);
 }
 
 int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,

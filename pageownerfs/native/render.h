@@ -51,6 +51,7 @@ struct po_reader {
 	size_t record_size;	 /* of which a reader may have seen a part; 0: none */
 	size_t record_room;
 	char *record;
+	u64 read_end; /* of the last read: one that begins elsewhere comes after a seek */
 	u64 dropped_pfn;
 	struct checkpoint *checkpoints; /* ascending places in the text, for readers that seek */
 	size_t nr_checkpoints, checkpoints_room;
@@ -62,7 +63,12 @@ struct po_reader {
 
 void reader_init(struct po_reader *reader, const struct po_table *table);
 void reader_free(struct po_reader *reader);
-long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset);
+/*
+ * read(2): bytes, 0 at the end, RENDER_MISS, RENDER_NOMEM. fill: as many bytes as there are; otherwise
+ * the read ends with a record, if it can.
+ */
+long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset,
+		 bool fill);
 /* Length of the records of [*pfn, end): added to *total; 0, or RENDER_MISS. */
 int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,
 		struct text_miss *miss);

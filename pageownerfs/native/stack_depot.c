@@ -121,7 +121,7 @@ u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 
 
 	if (handle)
 		return handle;
-	if (pool_mutex_lock(pool, &pool->header->depot_lock) == EBUSY)
+	if (pool_mutex_lock(&pool->header->depot_lock) == EBUSY)
 		return 0;
 	handle = depot_find(pool, hash, kind, data, bytes);
 	if (!handle)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
 from pageownerfs.mm.kstrtox import format_size
-from pageownerfs.mm.page_alloc import Client, Pool
+from pageownerfs.mm.page_alloc import Pool
 
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
 
@@ -113,7 +113,6 @@ class PoolSource:
         )
         self._pool = self._create()
         self._enabling = threading.Lock()
-        self._seen: dict[tuple[int, int], Client] = {}
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._run, name="pool", daemon=True)
         if not options.page_owner:
@@ -232,19 +231,15 @@ class PoolSource:
 
     def tick(self) -> None:
         """Free what dead clients held; give the memory of large free blocks back to the system."""
+        dead = self._pool.dead_clients
         nr_dead = self._pool.recover_clients()
-        living = {(c.tgid, c.attached_nsec): c for c in self._pool.clients}
-        if nr_dead:
-            self._log_dead(nr_dead, [c for key, c in self._seen.items() if key not in living])
-        self._seen = living
+        for client in dead:
+            _log.info(
+                "client pid %d (%s) is dead: its order-0 lists are free again, "
+                "its allocated pages stay",
+                client.tgid,
+                client.comm,
+            )
+        if nr_dead > len(dead):
+            _log.info("%d more clients are dead", nr_dead - len(dead))
         self._pool.report_free_pages()
-
-    def _log_dead(self, nr_dead: int, gone: list[Client]) -> None:
-        # gone may also hold clients that have detached, and lacks those that lived too shortly to
-        # be seen: then nobody knows their names.
-        left = "its order-0 lists are free again, its allocated pages stay"
-        named = [client for client in gone if not _lives(client.tgid)][:nr_dead]
-        for client in named:
-            _log.info("client pid %d (%s) is dead: %s", client.tgid, client.comm, left)
-        if nr_dead > len(named):
-            _log.info("%d clients are dead within a moment of attaching", nr_dead - len(named))

@@ -100,7 +100,9 @@ class BuddyMachine(RuleBasedStateMachine):
         """Any of the held blocks."""
         return self.held[index % len(self.held)]
 
-    @rule(order=ORDERS, kind=st.sampled_from(sorted(KINDS)), stamp=st.binary(min_size=8, max_size=8))
+    @rule(
+        order=ORDERS, kind=st.sampled_from(sorted(KINDS)), stamp=st.binary(min_size=8, max_size=8)
+    )
     def alloc(self, order: int, kind: str, stamp: bytes) -> None:
         """Aligned, in a zone that the mask allows, of nobody else, zeroed if that was asked for."""
         gfp_mask, zones = KINDS[kind]
@@ -164,9 +166,7 @@ class BuddyMachine(RuleBasedStateMachine):
         assert self.pool.page_count(held.page.pfn) == held.references
         if held.references == 0:
             self.held.remove(held)
-            self.owned.difference_update(
-                range(held.page.pfn, held.page.pfn + (1 << held.order))
-            )
+            self.owned.difference_update(range(held.page.pfn, held.page.pfn + (1 << held.order)))
 
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16), order=st.integers(0, 9))
@@ -185,9 +185,7 @@ class BuddyMachine(RuleBasedStateMachine):
         ]
         self.held.remove(held)
         references = held.references
-        self.held += [
-            Held(part, order, held.stamp, held.compound, references) for part in parts
-        ]
+        self.held += [Held(part, order, held.stamp, held.compound, references) for part in parts]
 
     @rule()
     def drain(self) -> None:
@@ -230,7 +228,7 @@ def test_random_steps() -> None:
     run_state_machine_as_test(
         BuddyMachine,
         settings=settings(
-            max_examples=150,
+            max_examples=300,
             stateful_step_count=50,
             deadline=None,
             derandomize=True,

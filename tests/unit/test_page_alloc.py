@@ -58,7 +58,7 @@ def free_twice(pool: Pool, pfn: int) -> None:
     [
         pytest.param(
             free_twice,
-            ["PFN {pfn:#x} is free: freed twice", "allocated by pid ", "last freed by pid "],
+            ["PFN {pfn:#x} is not allocated", "allocated by pid ", "last freed by pid "],
             id="double free",
         ),
         pytest.param(
@@ -68,7 +68,7 @@ def free_twice(pool: Pool, pfn: int) -> None:
         ),
         pytest.param(
             lambda pool, pfn: pool.free_pages(pfn, 1),
-            ["PFN {pfn:#x} is allocated with another order", "order 2 (order 1 was given)"],
+            ["PFN {pfn:#x} is allocated with another order", "its order is 2, order 1 was given"],
             id="order",
         ),
         pytest.param(

@@ -1,0 +1,286 @@
+"""The pool's memory: sparse, committed when allocated, given back, and never a SIGBUS."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageownerfs.errors import OutOfMemoryError
+from pageownerfs.mm import gfp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pageownerfs import _native
+    from pageownerfs.mm.page_alloc import Pool
+
+pytestmark = pytest.mark.require("shm")
+
+MIB = 1 << 20
+PAGEBLOCK_BYTES = 2 * MIB
+TMPFS_BYTES = 24 * MIB
+
+
+def committed(pool: Pool) -> int:
+    """Bytes that the file takes."""
+    return os.stat(pool.path).st_blocks * 512
+
+
+def test_file(make_pool: Callable[..., Pool]) -> None:
+    """The file is 0600, sparse, and whoever opens the path finds the whole size."""
+    pool = make_pool(1024)
+    status = os.stat(pool.path)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert status.st_size > 1024 * MIB
+    # struct page is there from the start: 32 bytes for each page; plus less than one pageblock
+    assert committed(pool) < pool.nr_pages * 32 + PAGEBLOCK_BYTES + MIB
+
+
+def test_committed_when_allocated(make_pool: Callable[..., Pool]) -> None:
+    """Memory grows with what is allocated, by pageblocks, and a freed block needs no new memory."""
+    pool = make_pool(256)
+    warm_up = pool.alloc_pages(10)
+    before = committed(pool)
+    pages = [pool.alloc_pages(10) for _ in range(8)]
+    assert committed(pool) == before + 8 * 4 * MIB
+    for page in pages:
+        pool.free_pages(page)
+    pages = [pool.alloc_pages(9) for _ in range(16)]
+    assert committed(pool) == before + 8 * 4 * MIB
+    for page in (*pages, warm_up):
+        pool.free_pages(page)
+
+
+def test_one_page_commits_one_pageblock(make_pool: Callable[..., Pool]) -> None:
+    """The first page of a pool costs a pageblock, and a client slot."""
+    pool = make_pool(256)
+    before = committed(pool)
+    pool.alloc_pages()
+    assert PAGEBLOCK_BYTES <= committed(pool) - before < PAGEBLOCK_BYTES + 64 * 1024
+
+
+def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> None:
+    """page_ext and the depot take no memory before tracking is on; page_ext is 64 bytes per page."""
+    pool = make_pool(256, stack_depot_bytes=32 * MIB)
+    before = committed(pool)
+    assert pool.stats()["page_ext_bytes"] == pool.stats()["stack_depot_bytes"] == 0
+    pool.enable_page_owner(pool.capture_stack, pool.capture_stack)
+    page_ext_bytes = pool.stats()["page_ext_bytes"]
+    assert 0 <= page_ext_bytes - pool.nr_pages * 64 < 8192
+    # the depot: its hash table, and 1 MiB to begin with
+    assert page_ext_bytes <= committed(pool) - before < page_ext_bytes + 2 * MIB
+
+
+def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
+    """Free blocks of order 9 and more give their memory back; smaller ones and used ones keep it."""
+    pool = make_pool(64)
+    kept = pool.alloc_pages(0)
+    kept.buffer[:4] = b"kept"
+    before = committed(pool)
+    pages = [pool.alloc_pages(10) for _ in range(8)]
+    for page in pages:
+        page.buffer[:4] = b"gone"
+        pool.free_pages(page)
+    assert committed(pool) == before + 8 * 4 * MIB
+    assert pool.report_free_pages() >= 8 * 1024
+    assert committed(pool) <= before
+    assert pool.report_free_pages() == 0
+    assert bytes(kept.buffer[:4]) == b"kept"
+    assert pool.stats()["reported_pages"] >= 8 * 1024
+    page = pool.alloc_pages(10)
+    assert bytes(page.buffer) == bytes(4 * MIB)
+
+
+@pytest.fixture
+def tmpfs(require: Callable[[str], None], tmp_path: Path) -> Iterator[Path]:
+    """Mount a tmpfs of 24 MiB."""
+    require("tmpfs")
+    path = tmp_path / "tmpfs"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", path]
+    subprocess.run(mount, check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def small(tmpfs: Path, make_pool: Callable[..., Pool]) -> Iterator[Pool]:
+    """Make a pool of 64 MiB on it; unlike others it must be gone before the tmpfs is."""
+    pool = make_pool(64, directory=tmpfs)
+    yield pool
+    if not pool.closed:
+        pool.recover_clients()
+        assert pool.check() == []
+        pool.close()
+    Path(pool.path).unlink()
+
+
+def take_all(
+    pool: Pool, order: int, gfp_mask: int = gfp.GFP_KERNEL
+) -> tuple[list[_native.Page], str]:
+    """Allocate until there is no room, and write to every page; the pages, and the error's text."""
+    pages = []
+    try:
+        while True:
+            page = pool.alloc_pages(order, gfp_mask)
+            page.buffer[:] = page.pfn.to_bytes(8, "little") * (512 << order)
+            pages.append(page)
+    except OutOfMemoryError as error:
+        return pages, str(error)
+
+
+@pytest.mark.parametrize("order", [0, 4, 9, 10])
+@pytest.mark.parametrize("gfp_mask", [gfp.GFP_KERNEL, gfp.GFP_KERNEL | gfp.__GFP_ZERO])
+def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
+    """A full file system is an OutOfMemoryError that says so; freeing makes room again."""
+    pages, error = take_all(small, order, gfp_mask)
+    assert "no room in" in error
+    nr_pages = len(pages) << order
+    assert TMPFS_BYTES // 2 < nr_pages * 4096 <= TMPFS_BYTES
+    assert all(bytes(page.buffer[-8:]) == page.pfn.to_bytes(8, "little") for page in pages)
+    assert small.stats()["commit_failed"] > 0
+    assert small.check() == []
+    for page in pages:
+        small.free_pages(page)
+    small.drain_local_pages()
+    assert small.report_free_pages() * 4096 >= TMPFS_BYTES // 2
+    assert len(take_all(small, order, gfp_mask)[0]) << order >= nr_pages - 1024
+
+
+def test_own_free_memory_in_the_way(small: Pool) -> None:
+    """When the file system is full an allocation may use memory of free blocks elsewhere in the pool."""
+    dma, _ = take_all(small, 9, gfp.GFP_KERNEL | gfp.GFP_DMA)
+    assert dma
+    rest, error = take_all(small, 9)
+    assert "no room in" in error
+    for page in dma:
+        small.free_pages(page)
+    again = [small.alloc_pages(9, gfp.GFP_KERNEL) for _ in dma]
+    assert len(again) == len(dma)
+    for page in (*again, *rest):
+        page.buffer[:] = bytes(len(page.buffer))
+
+
+def fill_up(directory: Path) -> Path:
+    """Take all the room that a file system has."""
+    path = directory / "filler"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return path
+
+
+def refused(path: str) -> str:
+    """Attach, allocate and free in a pool that has no room for another client."""
+    from pageownerfs.mm.page_alloc import Pool
+
+    with Pool.open(path) as pool:
+        with pytest.raises(OutOfMemoryError) as caught:
+            pool.alloc_pages()
+        assert pool.client_info() == []
+        return str(caught.value)
+
+
+def test_no_room_for_a_client(small: Pool, tmpfs: Path, fork: Callable[..., Any]) -> None:
+    """A process that can't get a client slot gets an error; the next one, with room, works."""
+    filler = fill_up(tmpfs)
+    assert "no room in" in fork(refused, small.path).result()
+    filler.unlink()
+    small.alloc_pages()
+    assert len(small.client_info()) == 1
+
+
+def test_no_room_for_page_ext(small: Pool, tmpfs: Path) -> None:
+    """Tracking that can't be switched on for want of room stays off, and takes nothing."""
+    page = small.alloc_pages(3)
+    filler = fill_up(tmpfs)
+    before = (small.zone_info(), committed(small), small.stats())
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left") as caught:
+            small.enable_page_owner(small.capture_stack, small.capture_stack)
+        assert caught.value.errno == errno.ENOSPC
+        assert not small.page_owner_on
+        assert (small.zone_info(), committed(small), small.stats()) == before
+        assert small.page_info(page.pfn)["page_owner"] is None
+    filler.unlink()
+    assert sum(small.enable_page_owner(small.capture_stack, small.capture_stack)) >= 8
+    assert small.page_owner_on
+
+
+def test_no_room_for_the_depot(small: Pool, tmpfs: Path) -> None:
+    """The same if only the stack depot finds no room: page_ext's memory is given back."""
+    page_ext_bytes = small.nr_pages * 64
+    filler = fill_up(tmpfs)
+    os.truncate(filler, filler.stat().st_size - page_ext_bytes - 128 * 1024)
+    before = (small.zone_info(), committed(small), small.stats())
+    with pytest.raises(OSError, match="No space left"):
+        small.enable_page_owner(small.capture_stack, small.capture_stack)
+    assert not small.page_owner_on
+    assert (small.zone_info(), committed(small), small.stats()) == before
+    filler.unlink()
+
+
+def test_no_room_for_a_pool(tmpfs: Path) -> None:
+    """A pool that finds no room for struct page is an OSError, and leaves no file."""
+    from pageownerfs.mm.page_alloc import Pool
+
+    filler = fill_up(tmpfs)
+    with pytest.raises(OSError, match="No space left"):
+        Pool.create(str(tmpfs / "pool"), 64 * MIB, 0, 0, 16, MIB)
+    assert [path.name for path in tmpfs.iterdir()] == [filler.name]
+
+
+def deep_stack(pool: Pool, number: int) -> _native.Page:
+    """Allocate from a function that no other call shares."""
+    space: dict[str, Any] = {}
+    exec(f"def function_{number:0900}(pool): return pool.alloc_pages()", space)  # noqa: S102
+    page: _native.Page = space[f"function_{number:0900}"](pool)
+    return page
+
+
+def test_full_depot(make_pool: Callable[..., Pool]) -> None:
+    """Once the depot is full new stacks become the failure stack, and are counted; known ones work."""
+    pool = make_pool(32, stack_depot_bytes=64 * 1024, page_owner=True)
+    handles = []
+    for number in range(200):
+        page = deep_stack(pool, number)
+        handles.append(pool.page_info(page.pfn)["page_owner"]["handle"])
+    failed = [handle for handle in handles if handles.count(handle) > 1]
+    stats = pool.stats()
+    assert len(set(failed)) == 1
+    assert len(failed) > 50
+    assert stats["stack_depot_failed"] == len(failed)
+    assert stats["stack_depot_bytes"] <= stats["stack_depot_max_bytes"]
+    assert len(pool.depot_stack(failed[0])) > 0
+    good = handles[0]
+    assert pool.depot_stack(good)[0][0].startswith("function_000")
+    assert pool.check() == []
+
+
+def test_depot_without_room_for_its_first_stack(make_pool: Callable[..., Pool]) -> None:
+    """Tracking that can't store even its own stacks stays off, and takes nothing."""
+    pool = make_pool(32, stack_depot_bytes=64 * 1024, stack_depth=64)
+    before = committed(pool)
+    space: dict[str, Any] = {}
+    calls = "".join(
+        f"def f{nr}{'x' * 1000}(pool): return f{nr + 1}{'x' * 1000}(pool)\n" for nr in range(80)
+    )
+    exec(f"{calls}def f80{'x' * 1000}(pool): return pool.capture_stack()", space)  # noqa: S102
+
+    def capture() -> int:
+        handle: int = space["f0" + "x" * 1000](pool)
+        return handle
+
+    with pytest.raises(ValueError, match="no room for the first stacks"):
+        pool.enable_page_owner(capture, capture)
+    assert not pool.page_owner_on
+    assert committed(pool) == before
