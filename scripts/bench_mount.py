@@ -29,6 +29,7 @@ NR_FILLERS = 2
 SLACK_BYTES = 96 << 20
 MARGIN_BYTES = 2 << 30  # of the machine's memory, for everybody else
 _SAMPLE_SEC = 0.005
+_IDLE_SEC = 1.2  # the daemon looks after its clients twice a second
 _MOUNT_SEC = 30
 
 
@@ -149,7 +150,11 @@ def count_records(path: Path) -> tuple[int, int]:
 
 
 class RssWatch:
-    """The most resident memory that a mount's daemon has during a ``with``; MiB."""
+    """
+    The most resident memory that a mount's daemon has during a ``with``; MiB.
+
+    Compared with what it has when nobody reads, after it has looked after the pool once more.
+    """
 
     def __init__(self, mountpoint: Path) -> None:
         """Watch the daemon of a mount."""
@@ -164,7 +169,8 @@ class RssWatch:
         return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin, after a while of quiet."""
+        time.sleep(_IDLE_SEC)
         self.before = self.most = self.rss()
         self._thread.start()
         return self
@@ -178,11 +184,6 @@ class RssWatch:
         """End."""
         self._stop.set()
         self._thread.join()
-
-    @property
-    def growth(self) -> float:
-        """How much more it had at the most than at the beginning."""
-        return self.most - self.before
 
     def _run(self) -> None:
         while not self._stop.wait(_SAMPLE_SEC):

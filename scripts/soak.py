@@ -104,9 +104,8 @@ class Storm:
         self._pool = pool
         self._random = random.Random(seed)  # noqa: S311 - printed, so that it can be repeated
         self._figures = figures
-        # A server that forks: so that a worker begins at once, and most die at work.
+        # Not fork: the readers' threads may hold any lock.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["__main__", "soak_worker"])
         self._workers: list[ForkServerProcess] = []
 
     def start_worker(self) -> None:
@@ -120,18 +119,20 @@ class Storm:
         """Kill and replace workers until then, and check."""
         for _ in range(nr_workers):
             self.start_worker()
-        # The first ones have to begin before anything can be interrupted.
-        time.sleep(1)
         while time.monotonic() < until:
             time.sleep(self._random.random() * MAX_PAUSE_SEC)
-            self.kill_one()
+            clients = {client.tgid for client in self._pool.clients}
+            at_work = [worker for worker in self._workers if worker.pid in clients]
+            if not at_work:
+                continue
+            self.kill(self._random.choice(at_work))
             self.start_worker()
             if self._figures.kills % KILLS_PER_CHECK == 0:
                 self.check()
 
-    def kill_one(self) -> None:
-        """Kill any one, which must not have ended before."""
-        victim = self._workers.pop(self._random.randrange(len(self._workers)))
+    def kill(self, victim: ForkServerProcess) -> None:
+        """Kill a worker, which must not have ended before."""
+        self._workers.remove(victim)
         victim.kill()
         victim.join()
         if victim.exitcode != -signal.SIGKILL:
@@ -141,7 +142,7 @@ class Storm:
     def finish(self) -> None:
         """Kill all, and free what they have left; nothing else may be allocated then."""
         while self._workers:
-            self.kill_one()
+            self.kill(self._workers[-1])
         self.check()
 
     def check(self) -> None:

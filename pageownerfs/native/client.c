@@ -93,16 +93,34 @@ static int recover_dead(struct pool *pool)
 	return nr_dead;
 }
 
-/* Return the order-0 lists of dead clients; their number, or -EBUSY. */
+/* Nobody is, or gets, frozen while we have this lock. */
+static int lock_freeze(struct pool_header *header)
+{
+	int error = pool_mutex_lock(&header->freeze_lock);
+
+	if (error == EOWNERDEAD) /* who froze the pool is dead: let the others go on */
+		atomic_fetch_and(&header->gate, ~(u32)GATE_FROZEN);
+	return error == EBUSY ? -EBUSY : 0;
+}
+
+/*
+ * Return the order-0 lists of dead clients; their number, or -EBUSY. Not while the pool is frozen: who
+ * has frozen it may rely on nothing changing hands.
+ */
 int pool_recover_clients(struct pool *pool)
 {
 	struct pool_header *header = pool->header;
-	int nr_dead;
+	int nr_dead = lock_freeze(header);
 
-	if (pool_mutex_lock(&header->clients_lock) == EBUSY)
-		return -EBUSY;
-	nr_dead = recover_dead(pool);
-	pthread_mutex_unlock(&header->clients_lock);
+	if (nr_dead)
+		return nr_dead;
+	if (pool_mutex_lock(&header->clients_lock) == EBUSY) {
+		nr_dead = -EBUSY;
+	} else {
+		nr_dead = recover_dead(pool);
+		pthread_mutex_unlock(&header->clients_lock);
+	}
+	pthread_mutex_unlock(&header->freeze_lock);
 	return nr_dead;
 }
 
@@ -146,6 +164,17 @@ static int take_slot(struct pool *pool)
 	return 0;
 }
 
+static int try_register(struct pool *pool)
+{
+	int error;
+
+	if (pool_mutex_lock(&pool->header->clients_lock) == EBUSY)
+		return -EBUSY;
+	error = take_slot(pool);
+	pthread_mutex_unlock(&pool->header->clients_lock);
+	return error;
+}
+
 /* Become a client. -EUSERS: all slots are taken by the living; -ENOSPC: no memory for the slot. */
 int pool_register(struct pool *pool)
 {
@@ -154,16 +183,25 @@ int pool_register(struct pool *pool)
 
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0))
 		atomic_store(&header->membarrier_slow, 1);
-	if (pool_mutex_lock(&header->clients_lock) == EBUSY)
-		return -EBUSY;
-	error = take_slot(pool);
-	if (error == -EUSERS && recover_dead(pool) > 0)
-		error = take_slot(pool);
-	pthread_mutex_unlock(&header->clients_lock);
+	error = try_register(pool);
+	if (error == -EUSERS && pool_recover_clients(pool) > 0)
+		error = try_register(pool);
 	return error;
 }
 
-/* Give the order-0 lists and the slot back. */
+static bool lists_empty(const struct pool_client *client)
+{
+	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
+		for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)
+			if (client->pcp[zone][mt].count)
+				return false;
+	return true;
+}
+
+/*
+ * Give the order-0 lists and the slot back. Where a lock can't be had the slot stays active, and without
+ * its lock it is soon found dead and recovered.
+ */
 void pool_unregister(struct pool *pool)
 {
 	struct pool_client *client = pool->client;
@@ -171,7 +209,7 @@ void pool_unregister(struct pool *pool)
 	if (!client)
 		return;
 	drain_local_pages(pool);
-	if (pool_mutex_lock(&pool->header->clients_lock) != EBUSY) {
+	if (lists_empty(client) && pool_mutex_lock(&pool->header->clients_lock) != EBUSY) {
 		stat_add(pool, pgalloc, client->pgalloc);
 		stat_add(pool, pgfree, client->pgfree);
 		client->pgalloc = client->pgfree = 0;
@@ -229,8 +267,9 @@ int pool_freeze(struct pool *pool)
 	struct pool_header *header = pool->header;
 	int error;
 
-	if (pool_mutex_lock(&header->freeze_lock) == EBUSY)
-		return -EBUSY;
+	error = lock_freeze(header);
+	if (error)
+		return error;
 	atomic_fetch_or(&header->gate, GATE_FROZEN);
 	fence_all_clients(pool);
 	error = wait_quiescent(pool);
@@ -248,14 +287,11 @@ void pool_thaw(struct pool *pool)
 /* Wait until who froze the pool is done, or dead. */
 int pool_wait_thaw(struct pool *pool)
 {
-	struct pool_header *header = pool->header;
-	int error = pool_mutex_lock(&header->freeze_lock);
+	int error = lock_freeze(pool->header);
 
-	if (error == EBUSY)
-		return -EBUSY;
-	if (error == EOWNERDEAD)
-		atomic_fetch_and(&header->gate, ~(u32)GATE_FROZEN);
-	pthread_mutex_unlock(&header->freeze_lock);
+	if (error)
+		return error;
+	pthread_mutex_unlock(&pool->header->freeze_lock);
 	return 0;
 }
 

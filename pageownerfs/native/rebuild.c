@@ -189,6 +189,12 @@ static void check_owner(struct check *check, u32 pfn, u32 nr, bool allocated)
 }
 #endif
 
+static bool client_is_dead(struct pool *pool, unsigned int slot)
+{
+	return slot < pool_nr_clients(pool) && atomic_load(&pool->clients[slot].active) &&
+	       !pool_client_alive(pool, slot);
+}
+
 static void check_pages(struct check *check, unsigned int zone)
 {
 	struct pool *pool = check->pool;
@@ -213,7 +219,10 @@ static void check_pages(struct check *check, unsigned int zone)
 			check_tails(check, pfn, nr, PAGE_TAIL);
 			break;
 		case PAGE_PCP:
-			if (check->on_list[pfn] != 2 && pool_client_alive(pool, word_slot(word)))
+			nr = covered(word, pfn, end);
+			if (client_is_dead(pool, word_slot(word)))
+				continue; /* put right when the client is recovered */
+			if (check->on_list[pfn] != 2)
 				problem(check, "PFN 0x%x: in the hands of client %u, on no list", pfn,
 					word_slot(word));
 			break;

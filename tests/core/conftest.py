@@ -200,7 +200,9 @@ class Child:
         """Clean up, in whatever state it is."""
         if self.status is None:
             self.kill()
-        os.close(self._read_fd)
+        if self._read_fd >= 0:
+            os.close(self._read_fd)
+            self._read_fd = -1
 
 
 @pytest.fixture

@@ -1,0 +1,141 @@
+"""Reading while others allocate: every record is of one allocation, from its first byte to the last."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageownerfs import _native
+from pageownerfs.errors import OutOfMemoryError
+from pageownerfs.mm import gfp
+from pageownerfs.mm.gfp import format_gfp
+from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.mm.stack_depot import Frame, format_stack
+from pageownerfs.sources import pool as pool_source
+from pageownerfs.views.page_owner import PageOwnerView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+pytestmark = pytest.mark.require("shm")
+
+NR_RECORDS = 10_000_000
+CHUNK_BYTES = 1 << 20
+PR_SET_NAME = 15
+
+# What each worker, and nobody else, does: order, mask, comm, function.
+WORKERS = (
+    (0, gfp.GFP_KERNEL, "first", "alloc_first"),
+    (0, gfp.GFP_HIGHUSER_MOVABLE, "the second", "alloc_second"),
+    (1, gfp.GFP_KERNEL | gfp.__GFP_RECLAIMABLE, "3 (three), ts 3", "alloc_third"),
+)
+
+
+class TextSource:
+    """What PageOwnerView needs of a source."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Look at a pool."""
+        self._pool = pool
+        self.page_owner_on = True
+
+    def table(self) -> _native.Table:
+        """Give the owners."""
+        return self._pool.table()
+
+    def stack(self, handle: int) -> list[Frame]:
+        """Give the frames of a stack."""
+        return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
+
+    def stats(self) -> Mapping[str, int]:
+        """Give the counters."""
+        return self._pool.stats()
+
+
+def hammer(path: str, number: int) -> None:
+    """Allocate and free as fast as possible, always in the same way, until killed."""
+    order, gfp_mask, comm, function = WORKERS[number]
+    ctypes.CDLL(None).prctl(PR_SET_NAME, comm.encode(), 0, 0, 0)
+    chance = random.Random(number)
+    with Pool.open(path) as pool:
+        space: dict[str, Any] = {"pool": pool, "order": order, "mask": gfp_mask, "__name__": "torn"}
+        exec(f"def {function}(): return pool.alloc_pages(order, mask)", space)  # noqa: S102
+        alloc = space[function]
+        held = []
+        while True:
+            try:
+                for _ in range(200):
+                    held.append(alloc())
+            except OutOfMemoryError:
+                pass
+            chance.shuffle(held)
+            while len(held) > 2500:
+                pool.free_pages(held.pop())
+
+
+def record_of(number: int, pid: int) -> bytes:
+    """Regular expression of any record of a worker; all of it is given but time and place."""
+    order, gfp_mask, comm, function = WORKERS[number]
+    page_mt = ("Unmovable", "Movable", "Reclaimable")[(gfp_mask & 0x18) >> 3]
+    fixed = f"order {order}, mask {format_gfp(gfp_mask)}, pid {pid}, tgid {pid} ({comm}), ts "
+    return (
+        b"Page allocated via "
+        + re.escape(fixed.encode())
+        + rb"[0-9]+ ns\nPFN 0x[0-9a-f]+ type "
+        + page_mt.encode()
+        + rb" Block [0-9]+ type (?:Unmovable|Movable|Reclaimable) Flags 0x[0-9a-f]+\(zone=[0-2]\)\n "
+        + function.encode()
+        + rb"\+0x[0-9a-f]+/0x[0-9a-f]+ \[torn\]\n\n"
+    )
+
+
+def early_record(pool: Pool) -> bytes:
+    """Regular expression of a record of page_ext's own pages."""
+    pfn = pool.nr_pages - 1
+    while pool.page_info(pfn)["state"] != "allocated":
+        pfn -= 1
+    owner = pool.page_info(pfn)["page_owner"]
+    stack = format_stack([Frame(*frame) for frame in pool.depot_stack(owner["handle"])])
+    head = f"order 0, mask 0x0(), pid {owner['pid']}, tgid {owner['tgid']} ("
+    return (
+        b"Page allocated via "
+        + re.escape(head.encode() + owner["comm"])
+        + rb"\), ts %d ns\nPFN 0x[0-9a-f]+ type Unmovable Block [0-9]+ type [A-Z][a-z]+ Flags " % owner["ts_nsec"]
+        + rb"0x[0-9a-f]+\(zone=[0-2]\)\n"
+        + re.escape(stack)
+        + rb"\n"
+    )
+
+
+def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]) -> None:
+    """Of ten million records, read while three processes allocate, each is of one of them, whole."""
+    pool = make_pool(40, 8, stack_depth=1)
+    pool_source.init_page_owner(pool)
+    early = early_record(pool)
+    children = [fork(hammer, pool.path, number) for number in range(len(WORKERS))]
+    records = [record_of(number, child.pid) for number, child in enumerate(children)]
+    whole = re.compile(b"|".join((*records, early)))
+    view = PageOwnerView(TextSource(pool))
+    nr_records = nr_passes = 0
+    seen = [0] * len(children)
+    while nr_records < NR_RECORDS:
+        reader, offset = view.open(), 0
+        while text := reader.read(CHUNK_BYTES, offset):
+            rest, nr_found = whole.subn(b"", text)
+            assert rest == b"", f"a torn record at {offset}, pass {nr_passes}: {rest[:500]!r}"
+            nr_records += nr_found
+            offset += len(text)
+            if nr_passes % 16 == 0:
+                for number, (_, _, _, function) in enumerate(WORKERS):
+                    seen[number] += text.count(function.encode())
+        nr_passes += 1
+    assert min(seen) > 0
+    for child in children:
+        assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
+        child.kill()
+    assert pool.stats()["pgalloc"] > 100 * pool.managed_pages
