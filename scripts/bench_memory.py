@@ -49,7 +49,7 @@ def memory_table(*, quick: bool) -> Table:
     notes = [
         f"A pool of {size}, {nr_pages} pages; page_ext is in whole pages.",
         f"Switched on: {page_ext} bytes of page_ext, {depot} of stack depot;",
-        f"the file's blocks grew by {grown} bytes, the rest was there before.",
+        f"the file's blocks grew by {grown} bytes; {page_ext + depot - grown} were there before.",
     ]
     return Table("Memory of tracking", rows, notes)
 

@@ -352,7 +352,7 @@ static u64 render_all(const struct po_table *table, const struct text_cache *cac
 	long size;
 
 	reader_init(&reader, table);
-	while ((size = reader_read(&reader, cache, out + (keep ? offset : 0), READ_BYTES, offset)) > 0)
+	while ((size = reader_read(&reader, cache, out + (keep ? offset : 0), READ_BYTES, offset, false)) > 0)
 		offset += (u64)size;
 	reader_free(&reader);
 	if (size < 0)
@@ -360,7 +360,7 @@ static u64 render_all(const struct po_table *table, const struct text_cache *cac
 	return offset;
 }
 
-/* The same bytes, copied in the same steps. wrap: all from the first READ_BYTES of source, cache-hot. */
+/* The same bytes, copied in the same steps. hot: all from the first READ_BYTES of source, cache-hot. */
 static void copy_all(char *out, const char *source, u64 bytes, u64 source_bytes, bool hot)
 {
 	u64 from = 0;

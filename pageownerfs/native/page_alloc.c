@@ -17,8 +17,9 @@
 
 struct alloc_context {
 	unsigned int order, mt, highest_zone, alloc_flags;
-	u32 gfp_mask;
-	int error; /* -ENOSPC or -ENOMEM of fallocate, -EBUSY of a lock; 0: nothing free */
+	u32 gfp_mask, handle;
+	u32 gate;  /* as begin_op() last saw it */
+	int error; /* of fallocate (-ENOSPC, -ENOMEM), of a lock (-EBUSY), -EAGAIN; 0: nothing free */
 };
 
 /* 0 or EBUSY: somebody alive has held the lock for seconds. A dead holder's mess is mended here. */
@@ -354,9 +355,15 @@ static inline void end_op(struct pool *pool)
 	atomic_store_explicit(&pool->client->in_op, 0, memory_order_release);
 }
 
+/* Tracking is on, and the caller has not brought its stack. */
+static inline bool needs_handle(u32 gate, u32 handle)
+{
+	return CONFIG_PAGE_OWNER && gate & GATE_PAGE_OWNER && !handle;
+}
+
 /*
  * What stands in for direct reclaim: free what the living hold back and the dead left, the HighAtomic
- * reserve last. -EBUSY: couldn't, and we are out of the operation. Otherwise: is it worth another try?
+ * reserve last. Negative (ac->error): give up. Otherwise: is it worth another try?
  */
 static int reclaim(struct pool *pool, struct alloc_context *ac)
 {
@@ -366,10 +373,11 @@ static int reclaim(struct pool *pool, struct alloc_context *ac)
 	error = drain_all_pages(pool);
 	if (error == 0)
 		error = begin_op(pool);
-	if (error < 0) {
-		ac->error = error;
-		return -EBUSY;
-	}
+	if (error < 0)
+		return ac->error = error;
+	ac->gate = (u32)error; /* tracking may have been switched on while we were out */
+	if (needs_handle(ac->gate, ac->handle))
+		return ac->error = -EAGAIN;
 	for (unsigned int zone = 0; zone <= ac->highest_zone; zone++)
 		if (zone_lock(pool, zone) == 0) {
 			progress |= unreserve_highatomic_pageblock(pool, zone, ac->mt);
@@ -439,7 +447,8 @@ static inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order,
  */
 int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn)
 {
-	struct alloc_context ac = {.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask};
+	struct alloc_context ac = {.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask,
+				   .handle = handle};
 	int zone = gfp_zone(gfp_mask);
 	struct pcp *pcp;
 	int gate;
@@ -450,12 +459,11 @@ int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle,
 	gate = begin_op(pool);
 	if (unlikely(gate < 0))
 		return gate;
-#if CONFIG_PAGE_OWNER
-	if (unlikely(gate & GATE_PAGE_OWNER) && !handle) {
+	if (unlikely(needs_handle((u32)gate, handle))) {
 		end_op(pool);
 		return -EAGAIN;
 	}
-#endif
+	ac.gate = (u32)gate;
 	ac.highest_zone = pool->first_zone[zone];
 	pcp = &pool->client->pcp[ac.highest_zone][ac.mt];
 	*pfn = likely(order == 0) ? pcp_pop(pool, pcp) : 0;
@@ -463,10 +471,11 @@ int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle,
 		*pfn = alloc_pages_slowpath(pool, &ac);
 	if (unlikely(*pfn == 0)) {
 		end_op(pool);
-		stat_inc(pool, oom);
+		if (ac.error != -EAGAIN)
+			stat_inc(pool, oom);
 		return ac.error ? ac.error : -ENOMEM;
 	}
-	prep_new_page(pool, *pfn, order, gfp_mask, (u32)gate, handle);
+	prep_new_page(pool, *pfn, order, gfp_mask, ac.gate, handle);
 	end_op(pool);
 	return 0;
 }
@@ -639,12 +648,10 @@ int free_pages(struct pool *pool, u32 pfn, int order, u32 handle)
 	gate = begin_op(pool);
 	if (unlikely(gate < 0))
 		return gate;
-#if CONFIG_PAGE_OWNER
-	if (unlikely(gate & GATE_PAGE_OWNER) && !handle) {
+	if (unlikely(needs_handle((u32)gate, handle))) {
 		end_op(pool);
 		return -EAGAIN;
 	}
-#endif
 	if (likely(real_order == 0))
 		real_order = free_order_0(pool, pfn, (u32)gate, handle);
 	else

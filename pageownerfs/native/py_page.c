@@ -52,13 +52,18 @@ void page_clear_freelist(void)
 /* The memoryview that buffer has returned, if it still lives; a new reference, or NULL without an error. */
 static PyObject *live_view(PageObject *page)
 {
-	PyObject *view;
+	PyObject *view = NULL;
 
 	if (!page->view)
 		return NULL;
+#if PY_VERSION_HEX >= 0x030d0000
+	if (PyWeakref_GetRef(page->view, &view) > 0)
+		return view;
+#else
 	view = PyWeakref_GetObject(page->view);
 	if (view && view != Py_None)
 		return Py_NewRef(view);
+#endif
 	PyErr_Clear();
 	Py_CLEAR(page->view);
 	return NULL;

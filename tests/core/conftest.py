@@ -1,4 +1,4 @@
-"""What the tests of the C core share: pools without a mount, child processes, a walk over all pages."""
+"""What the tests of the C core share: pools without a mount, children, a walk over all pages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def for_each_block(pool: Pool) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def assert_conserved(pool: Pool) -> None:
-    """Assert that free + on order-0 lists + allocated = managed, in each zone, and check() is silent."""
+    """Assert that free + on order-0 lists + allocated = managed in each zone; and check()."""
     assert pool.check() == []
     allocated = [0, 0, 0]
     for _pfn, info in for_each_block(pool):
@@ -91,7 +91,7 @@ class Pools:
 
 @pytest.fixture
 def make_pool() -> Iterator[Pools]:
-    """Give a function that makes pools under /dev/shm; the end of the test checks and removes them."""
+    """Give a function that makes pools; the end of the test checks and removes them."""
     pools = Pools()
     try:
         yield pools
@@ -165,10 +165,10 @@ class Child:
         # Whatever happens, the child never comes back into pytest.
         try:
             answer = pickle.dumps((True, function(*args)))
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001 - the parent raises it
             answer = pickle.dumps((False, traceback.format_exc()))
         try:
-            with open(write_fd, "wb") as pipe:  # noqa: PTH123
+            with open(write_fd, "wb") as pipe:
                 pipe.write(answer)
         finally:
             os._exit(0)
@@ -179,7 +179,7 @@ class Child:
 
     def result(self) -> Any:
         """Wait for the function's result; its exception fails the test."""
-        with open(self._read_fd, "rb", closefd=False) as pipe:  # noqa: PTH123
+        with open(self._read_fd, "rb", closefd=False) as pipe:
             answer = pipe.read()
         self._reap()
         assert answer, f"the child {self.pid} ended with status {self.status:#x}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +14,7 @@ from pageownerfs.mm.zone import format_free_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pageownerfs.mm.page_alloc import Pool
 
@@ -25,7 +26,7 @@ HUGE = [-1, -(1 << 40), 1 << 32, 1 << 64, 1 << 200]
 
 
 def test_double_free(tracked: Pool, unchanged: Unchanged) -> None:
-    """A page that is free can't be freed, by object or by PFN, and the message tells who freed it."""
+    """A page that is free can't be freed again, and the message tells who freed it."""
     for order in (0, 4):
         page = tracked.alloc_pages(order)
         tracked.free_pages(page)
@@ -198,7 +199,7 @@ def test_unknown_arguments(pool: Pool, unchanged: Unchanged) -> None:
             lambda: call.alloc_pages(ordre=1),
             lambda: call.alloc_pages(0, order=1),
             lambda: call.alloc_pages(0, GFP_KERNEL, 3),
-            lambda: call.free_pages(),
+            call.free_pages,
             lambda: call.free_pages(1, 2, 3),
             lambda: call.split_page(1),
         ):
@@ -263,7 +264,7 @@ def test_buffer_after_free(pool: Pool, unchanged: Unchanged) -> None:
             lambda: page.buffer,
             lambda: memoryview(page),  # type: ignore[arg-type]
         ):
-            with pytest.raises(ValueError, match="released|freed"):
+            with pytest.raises(ValueError, match=r"released|freed"):
                 use()
 
 
@@ -276,13 +277,13 @@ def test_buffer_of_page_freed_elsewhere(pool: Pool, unchanged: Unchanged) -> Non
 
 
 def test_slice_in_use(pool: Pool, unchanged: Unchanged) -> None:
-    """While a part of the buffer is in use the page stays allocated, and can be freed after that."""
+    """While a part of the buffer is in use the page stays allocated; it can be freed after."""
     page = pool.alloc_pages(1)
     part = page.buffer[10:20]
     part[:] = b"0123456789"
     with unchanged(pool):
         for refused in (pool.free_pages, pool.put_page, pool.split_page):
-            with pytest.raises(BufferError, match="in use|exported"):
+            with pytest.raises(BufferError, match=r"in use|exported"):
                 refused(page)
         assert bytes(part) == b"0123456789"
         assert pool.page_info(page.pfn)["state"] == "allocated"
@@ -319,7 +320,7 @@ def test_out_of_memory(pool: Pool, unchanged: Unchanged, order: int) -> None:
     """OutOfMemoryError tells order, decoded mask, and the free blocks of each order and zone."""
     pages = []
     gfp_mask = GFP_KERNEL | gfp.__GFP_ZERO
-    with pytest.raises(OutOfMemoryError):
+    with contextlib.suppress(OutOfMemoryError):
         while True:
             pages.append(pool.alloc_pages(order, GFP_KERNEL))
     with unchanged(pool), pytest.raises(OutOfMemoryError) as caught:

@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 
 NATIVE = Path(_native.__file__).resolve().parent / "native"
 DESIGN = {
-    **{"ts_nsec": 0, "free_ts_nsec": 8, "gfp_mask": 16, "pid": 20, "tgid": 24, "handle": 28},
-    **{"free_handle": 32, "free_pid": 36, "free_tgid": 40, "order": 44, "last_migrate_reason": 45},
-    **{"state": 46, "pageblock_migratetype": 47, "comm": 48},
+    "ts_nsec": 0,
+    "free_ts_nsec": 8,
+    "gfp_mask": 16,
+    "pid": 20,
+    "tgid": 24,
+    "handle": 28,
+    "free_handle": 32,
+    "free_pid": 36,
+    "free_tgid": 40,
+    "order": 44,
+    "last_migrate_reason": 45,
+    "state": 46,
+    "pageblock_migratetype": 47,
+    "comm": 48,
 }
 """Offsets that anything outside of this package may rely on."""
 
@@ -40,14 +51,14 @@ def test_header_alone(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("There is no C compiler on PATH.")
     members = "".join(
-        f'P("{name}", offsetof(struct page_owner, {name}), sizeof(((struct page_owner *)0)->{name}));'
+        f'P("{name}", offsetof(struct page_owner, {name}), sizeof(record.{name}));'
         for name in PAGE_OWNER_LAYOUT
     )
     source = tmp_path / "layout.c"
     source.write_text(
         "#include <stddef.h>\n#include <stdio.h>\n#include <page_owner.h>\n"
         '#define P(name, at, size) printf("%s %zu %zu\\n", name, (size_t)(at), (size_t)(size))\n'
-        f"int main(void) {{ {members} return 0; }}\n"
+        f"static struct page_owner record;\nint main(void) {{ {members} return 0; }}\n"
     )
     program = tmp_path / "layout"
     options = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}"]
@@ -84,7 +95,7 @@ def test_bytes_in_the_file(make_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.require("shm")
 def test_struct_page_in_the_file(pool: Pool) -> None:
-    """struct page lies behind the last page frame, in C's layout."""
+    """A struct page lies behind the last page frame, in C's layout."""
     layout = _native.LAYOUT["struct page"]
     page = pool.alloc_pages(4, 0x40CC0)
     with Path(pool.path).open("rb") as file:

@@ -29,13 +29,13 @@ TMPFS_BYTES = 24 * MIB
 
 def committed(pool: Pool) -> int:
     """Bytes that the file takes."""
-    return os.stat(pool.path).st_blocks * 512
+    return Path(pool.path).stat().st_blocks * 512
 
 
 def test_file(make_pool: Callable[..., Pool]) -> None:
     """The file is 0600, sparse, and whoever opens the path finds the whole size."""
     pool = make_pool(1024)
-    status = os.stat(pool.path)
+    status = Path(pool.path).stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert status.st_size > 1024 * MIB
     # struct page is there from the start: 32 bytes for each page; plus less than one pageblock
@@ -43,7 +43,7 @@ def test_file(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_committed_when_allocated(make_pool: Callable[..., Pool]) -> None:
-    """Memory grows with what is allocated, by pageblocks, and a freed block needs no new memory."""
+    """Memory grows with what is allocated, by pageblocks; a freed block needs no new one."""
     pool = make_pool(256)
     warm_up = pool.alloc_pages(10)
     before = committed(pool)
@@ -66,7 +66,7 @@ def test_one_page_commits_one_pageblock(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> None:
-    """page_ext and the depot take no memory before tracking is on; page_ext is 64 bytes per page."""
+    """No memory for page_ext and depot before tracking is on; then 64 bytes per page."""
     pool = make_pool(256, stack_depot_bytes=32 * MIB)
     before = committed(pool)
     assert pool.stats()["page_ext_bytes"] == pool.stats()["stack_depot_bytes"] == 0
@@ -78,7 +78,7 @@ def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> N
 
 
 def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
-    """Free blocks of order 9 and more give their memory back; smaller ones and used ones keep it."""
+    """Free blocks of order 9 and more give their memory back; used ones keep it."""
     pool = make_pool(64)
     kept = pool.alloc_pages(0)
     kept.buffer[:4] = b"kept"
@@ -124,7 +124,7 @@ def small(tmpfs: Path, make_pool: Callable[..., Pool]) -> Iterator[Pool]:
 def take_all(
     pool: Pool, order: int, gfp_mask: int = gfp.GFP_KERNEL
 ) -> tuple[list[_native.Page], str]:
-    """Allocate until there is no room, and write to every page; the pages, and the error's text."""
+    """Allocate until there is no room, writing to every page; pages, and the error's text."""
     pages = []
     try:
         while True:
@@ -154,7 +154,7 @@ def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
 
 
 def test_own_free_memory_in_the_way(small: Pool) -> None:
-    """When the file system is full an allocation may use memory of free blocks elsewhere in the pool."""
+    """When there is no room, an allocation may use memory of free blocks elsewhere."""
     dma, _ = take_all(small, 9, gfp.GFP_KERNEL | gfp.GFP_DMA)
     assert dma
     rest, error = take_all(small, 9)
@@ -175,7 +175,8 @@ def fill_up(directory: Path) -> Path:
             while file.write(bytes(4096)):
                 pass
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            if error.errno != errno.ENOSPC:
+                raise
     return path
 
 
@@ -242,13 +243,13 @@ def test_no_room_for_a_pool(tmpfs: Path) -> None:
 def deep_stack(pool: Pool, number: int) -> _native.Page:
     """Allocate from a function that no other call shares."""
     space: dict[str, Any] = {}
-    exec(f"def function_{number:0900}(pool): return pool.alloc_pages()", space)  # noqa: S102
+    exec(f"def function_{number:0900}(pool): return pool.alloc_pages()", space)
     page: _native.Page = space[f"function_{number:0900}"](pool)
     return page
 
 
 def test_full_depot(make_pool: Callable[..., Pool]) -> None:
-    """Once the depot is full new stacks become the failure stack, and are counted; known ones work."""
+    """In a full depot new stacks become the failure stack, and are counted; old ones work."""
     pool = make_pool(32, stack_depot_bytes=64 * 1024, page_owner=True)
     handles = []
     for number in range(200):
@@ -274,7 +275,7 @@ def test_depot_without_room_for_its_first_stack(make_pool: Callable[..., Pool]) 
     calls = "".join(
         f"def f{nr}{'x' * 1000}(pool): return f{nr + 1}{'x' * 1000}(pool)\n" for nr in range(80)
     )
-    exec(f"{calls}def f80{'x' * 1000}(pool): return pool.capture_stack()", space)  # noqa: S102
+    exec(f"{calls}def f80{'x' * 1000}(pool): return pool.capture_stack()", space)
 
     def capture() -> int:
         handle: int = space["f0" + "x" * 1000](pool)

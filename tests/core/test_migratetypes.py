@@ -126,7 +126,7 @@ def full_of_blocks(pool: Pool) -> dict[int, list[_native.Page]]:
 def test_fallback_order(
     make_pool: Callable[..., Pool], wanted: int, free: set[int], stolen: int, order: int
 ) -> None:
-    """Among blocks of equal size the kernel's order of fallbacks decides; a whole block changes."""
+    """Among equal blocks the kernel's order of fallbacks decides; a whole block changes."""
     pool = make_pool(64)
     blocks = full_of_blocks(pool)
     for migratetype in free:
@@ -143,7 +143,7 @@ def test_fallback_order(
 
 
 def movable_pageblock(pool: Pool, nr_free_pages: int) -> range:
-    """Fill a pool; of one Movable pageblock in Normal the first pages are free, single; its PFNs."""
+    """Fill a pool, but for the first pages, single, of a Movable pageblock; its PFNs."""
     blocks = full_of_blocks(pool)
     parts = pool.split_page(blocks[MIGRATE_MOVABLE][0], 0)
     for part in parts[:nr_free_pages]:
@@ -160,7 +160,7 @@ def movable_pageblock(pool: Pool, nr_free_pages: int) -> range:
 def test_pageblock_changes_with_most_of_it(
     make_pool: Callable[..., Pool], nr_free_pages: int, converts: bool, wanted: int
 ) -> None:
-    """All free pages of the pageblock go to the new type; the pageblock itself if half of it does."""
+    """All free pages of a pageblock go to the new type; the pageblock, if half of it does."""
     pool = make_pool(64)
     pfns = movable_pageblock(pool, nr_free_pages)
     page = pool.alloc_pages(0, MASKS[wanted] | MEMALLOC)
@@ -231,7 +231,7 @@ def test_cma_is_used_first_when_it_is_most_of_what_is_free(make_pool: Callable[.
 
 
 def test_highatomic_reserve(make_pool: Callable[..., Pool]) -> None:
-    """A high-order atomic allocation under pressure reserves its pageblock; more pressure ends that."""
+    """A high-order atomic allocation under pressure reserves a pageblock; more ends that."""
     pool = make_pool(256)
     drain_all(pool, GFP_KERNEL)
     assert nr_blocks(pool)[MIGRATE_HIGHATOMIC] == 0
@@ -259,7 +259,7 @@ def test_no_highatomic_reserve_in_a_small_pool(make_pool: Callable[..., Pool]) -
 
 
 def test_atomic_goes_below_the_min_watermark(make_pool: Callable[..., Pool]) -> None:
-    """GFP_KERNEL stops at the min watermark, GFP_ATOMIC at 3/8 of it, __GFP_MEMALLOC at nothing."""
+    """GFP_KERNEL stops at the min watermark, GFP_ATOMIC at 3/8 of it, MEMALLOC at nothing."""
     pool = make_pool(64)
     drain_all(pool, GFP_KERNEL)
     wmark_min = pool.zones[NORMAL].wmark_min

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.require("shm")
 
 PR_SET_NAME = 15
+COMM = Path("/proc/thread-self/comm")
 
 
 def owner(pool: Pool, pfn: int) -> dict[str, Any]:
@@ -68,8 +72,7 @@ def test_allocation(tracked: Pool, order: int, gfp_mask: int) -> None:
     assert record["gfp_mask"] == gfp_mask
     assert record["pid"] == threading.get_native_id()
     assert record["tgid"] == os.getpid()
-    with open("/proc/thread-self/comm", "rb") as file:  # noqa: PTH123
-        assert record["comm"] == file.read()[:-1]
+    assert record["comm"] == COMM.read_bytes()[:-1]
     assert before <= record["ts_nsec"] <= after
     assert record["last_migrate_reason"] == -1
     assert record["handle"] != 0
@@ -98,7 +101,7 @@ def freed_by(path: str, pfn: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("order", [0, 3])
 def test_free(tracked: Pool, fork: Fork, order: int) -> None:
-    """A free keeps the data of the allocation and adds who freed, when and from where, on all pages."""
+    """A free keeps the allocation's data and adds who freed, when and from where."""
     page = tracked.alloc_pages(order)
     allocated = owner(tracked, page.pfn)
     before = time.monotonic_ns()
@@ -141,7 +144,9 @@ def test_split(tracked: Pool) -> None:
         record | {"order": 2} for record in before
     ]
     tracked.split_page(parts[3])
-    assert [owner(tracked, start + nr)["order"] for nr in range(8, 20)] == [2] * 4 + [0] * 4 + [2] * 4
+    assert [owner(tracked, start + nr)["order"] for nr in range(8, 20)] == [2] * 4 + [0] * 4 + [
+        2
+    ] * 4
 
 
 def test_references_leave_the_record(tracked: Pool) -> None:
@@ -174,7 +179,9 @@ def test_early_pages(
     """Pages allocated before are found: order 0, mask 0, one stack, counted for each zone."""
     pool = make_pool(64, 16)
     masks = {0: gfp.GFP_KERNEL | gfp.GFP_DMA, 1: gfp.GFP_KERNEL, 2: gfp.GFP_HIGHUSER_MOVABLE}
-    pages = {zone: [pool.alloc_pages(order, masks[zone]) for order in (0, 0, 3, 9)] for zone in masks}
+    pages = {
+        zone: [pool.alloc_pages(order, masks[zone]) for order in (0, 0, 3, 9)] for zone in masks
+    }
     freed = [pool.alloc_pages(order) for order in (0, 4)]
     for page in freed:
         pool.free_pages(page)
@@ -212,10 +219,8 @@ def allocate_for_ever(path: str, seed: int) -> None:
     with Pool.open(path) as pool:
         held: list[_native.Page] = []
         while True:
-            try:
+            with contextlib.suppress(OutOfMemoryError):
                 held.append(pool.alloc_pages(chance.choice((0, 0, 0, 1, 3, 6)), gfp.GFP_KERNEL))
-            except OutOfMemoryError:
-                pass
             if len(held) > chance.randrange(200):
                 held[0], held[-1] = held[-1], held[0]
                 pool.free_pages(held.pop())
@@ -227,7 +232,7 @@ def test_switched_on_in_a_storm(
     blocks: Callable[[Pool], Iterator[tuple[int, dict[str, Any]]]],
     fork: Fork,
 ) -> None:
-    """Whatever four processes are doing meanwhile, no allocated page is without an owner after it."""
+    """Whatever four processes are doing, no allocated page is without an owner after it."""
     for turn in range(40):
         pool = make_pool(24, 4)
         children = [fork(allocate_for_ever, pool.path, turn * 4 + nr) for nr in range(4)]
@@ -257,20 +262,26 @@ def test_switched_on_in_a_storm(
 
 @pytest.mark.parametrize(
     "comm",
-    [b"worker", b"a) b), ts 5 ns", b"two\nlines", b"", b"\xff\xfe\x80raw", b"x" * 15, b"\xc3\xa9" * 7],
+    [
+        b"worker",
+        b"a) b), ts 5 ns",
+        b"two\nlines",
+        b"",
+        b"\xff\xfe\x80raw",
+        b"x" * 15,
+        b"\xc3\xa9" * 7,
+    ],
 )
 @pytest.mark.parametrize("how", ["prctl", "proc"])
 def test_comm(tracked: Pool, comm: bytes, how: str) -> None:
-    """A name that was changed by any means is in the next record, byte for byte as the kernel has it."""
-    with open("/proc/thread-self/comm", "rb") as file:  # noqa: PTH123
-        old = file.read()[:-1]
+    """A name that was changed by any means is in the next record, byte for byte."""
+    old = COMM.read_bytes()[:-1]
 
     def change(name: bytes) -> None:
         if how == "prctl":
             assert ctypes.CDLL(None).prctl(PR_SET_NAME, name, 0, 0, 0) == 0
         else:
-            with open("/proc/thread-self/comm", "wb", buffering=0) as file:  # noqa: PTH123
-                file.write(name or b"\0")
+            COMM.write_bytes(name or b"\0")
 
     tracked.free_pages(tracked.alloc_pages())
     try:
@@ -285,7 +296,7 @@ def test_comm(tracked: Pool, comm: bytes, how: str) -> None:
 
 
 def test_thread(tracked: Pool) -> None:
-    """pid is the thread's, tgid the process's; each thread has its own name."""
+    """The pid is the thread's, tgid the process's; each thread has its own name."""
     pages: list[_native.Page] = []
     pids: list[int] = []
 
@@ -322,8 +333,7 @@ def test_fork(tracked: Pool, fork: Fork) -> None:
 def real_frames(error: BaseException, depth: int) -> list[Frame]:
     """Return what Python says of the stack at which an exception was raised, innermost first."""
     inner = [
-        (step.tb_frame, step.tb_lasti, step.tb_lineno)
-        for step in _walk(error.__traceback__)
+        (step.tb_frame, step.tb_lasti, step.tb_lineno) for step in _walk(error.__traceback__)
     ][::-1]
     outer = []
     frame = inner[-1][0].f_back
@@ -383,24 +393,24 @@ class Caller:
     @staticmethod
     def lambda_(alloc: Callable[[int], Any], order: int) -> Any:
         """Call from a lambda."""
-        return (lambda: alloc(order))()
+        return (lambda: alloc(order))()  # noqa: PLC3002 - that is the point
 
     @staticmethod
     def comprehension(alloc: Callable[[int], Any], order: int) -> Any:
         """Call from a comprehension."""
-        return [alloc(order) for _ in range(1)][0]
+        return [alloc(order) for _ in range(1)][0]  # noqa: RUF015 - that is the point
 
     @staticmethod
     def executed(alloc: Callable[[int], Any], order: int) -> Any:
         """Call from code without a file, and without a module's name."""
         space = {"alloc": alloc, "order": order, "__name__": "made up"}
-        exec("page = alloc(order)", space)  # noqa: S102
+        exec("page = alloc(order)", space)
         return space["page"]
 
     @staticmethod
     def callback(alloc: Callable[[int], Any], order: int) -> Any:
         """Call back from C."""
-        return max([order], key=lambda order: -1 if (pages.append(alloc(order))) else 0) and None or pages.pop()
+        return functools.reduce(lambda _, order: alloc(order), [order], None)
 
     @staticmethod
     def recursive(alloc: Callable[[int], Any], order: int, depth: int = 100) -> Any:
@@ -408,14 +418,22 @@ class Caller:
         return Caller.recursive(alloc, order, depth - 1) if depth else alloc(order)
 
 
-pages: list[Any] = []
-WAYS = ["method", "generator", "coroutine", "lambda_", "comprehension", "executed", "callback", "recursive"]
+WAYS = [
+    "method",
+    "generator",
+    "coroutine",
+    "lambda_",
+    "comprehension",
+    "executed",
+    "callback",
+    "recursive",
+]
 
 
 @pytest.mark.parametrize("depth", [1, 16, 64])
 @pytest.mark.parametrize("way", WAYS)
 def test_stack(make_pool: Callable[..., Pool], way: str, depth: int) -> None:
-    """A stack is what Python's own traceback says of that place, innermost first, cut at the depth."""
+    """A stack is what Python's own traceback says, innermost first, cut at the depth."""
     pool = make_pool(32, stack_depth=depth, page_owner=True)
     call = getattr(Caller(), way)
 
@@ -518,7 +536,7 @@ def test_no_module_name(tracked: Pool, module: Any) -> None:
     """A module without a name, or with something else for a name, is no module."""
     space: dict[str, Any] = {"pool": tracked} | ({} if module is None else {"__name__": module})
     space |= {"__builtins__": {}} if module is None else {}
-    exec("page = pool.alloc_pages()", space)  # noqa: S102
+    exec("page = pool.alloc_pages()", space)
     assert frames(tracked, space["page"])[0].module == ""
 
 
@@ -552,7 +570,7 @@ def many_stacks(pool: Pool) -> list[int]:
     handles = []
     for number in itertools.count():
         space: dict[str, Any] = {"pool": pool}
-        exec(f"def f{number}(): return pool.alloc_pages()", space)  # noqa: S102
+        exec(f"def f{number}(): return pool.alloc_pages()", space)
         page = space[f"f{number}"]()
         handles.append(owner(pool, page.pfn)["handle"])
         pool.free_pages(page)

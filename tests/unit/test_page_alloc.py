@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import pickle
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pageownerfs import BadPageError, NotAPoolError, OutOfMemoryError, Pool, VersionMismatchError
+from pageownerfs import (
+    BadPageError,
+    NotAPoolError,
+    OutOfMemoryError,
+    Pool,
+    VersionMismatchError,
+    _native,
+)
 from pageownerfs.mm import page_alloc
 from pageownerfs.sources import PoolOptions, PoolSource
 
@@ -125,9 +134,32 @@ def test_attach_elsewhere(tmp_path: Path) -> None:
         Pool.attach(tmp_path)
 
 
-def test_other_layout(tmp_path: Path) -> None:
-    """A file that is no pool, as an older or newer daemon would have."""
+def test_not_a_pool(tmp_path: Path) -> None:
+    """A file that is no pool is named, with what to do."""
     path = tmp_path / "file"
     path.write_bytes(bytes(8192))
-    with pytest.raises(VersionMismatchError):
+    with pytest.raises(NotAPoolError, match=r"file: not a pool; mount the pool anew"):
         Pool._attach_file("/mnt", str(path))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        ({"abi": -1, "source": "pool", "version": "0.0.1"}, VersionMismatchError, "0.0.1"),
+        ({"abi": _native.ABI_VERSION, "source": "trace"}, NotAPoolError, "source is trace"),
+        ({"source": "pool"}, NotAPoolError, "not from a pageownerfs mount"),
+        (["abi", "source"], NotAPoolError, "not from a pageownerfs mount"),
+        (None, NotAPoolError, "not from a pageownerfs mount"),
+    ],
+)
+def test_what_the_mount_says(
+    tmp_path: Path, value: object, kind: type[Exception], message: str
+) -> None:
+    """Another version, another source and nonsense are refused before any memory is mapped."""
+    text = b"\xff{" if value is None else json.dumps(value).encode()
+    try:
+        os.setxattr(tmp_path, page_alloc.XATTR, text)
+    except OSError as error:
+        pytest.skip(f"The file system of {tmp_path} has no extended attributes: {error.strerror}.")
+    with pytest.raises(kind, match=message):
+        Pool.attach(tmp_path)
