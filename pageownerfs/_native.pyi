@@ -89,7 +89,7 @@ class Pool:
     def zone_info(self) -> list[dict[str, Any]]:
         """Per zone what mm.zone.Zone has; nr_free_by_type[order][migratetype] is blocks."""
     def client_info(self) -> list[dict[str, Any]]:
-        """Per client: slot, alive, pid, tgid, comm (bytes), nr_pcp, attached_nsec, ..."""
+        """Per client: slot, alive, pid, tgid, comm (bytes), nr_pcp, attached_nsec."""
     def page_info(self, pfn: int) -> dict[str, Any]:
         """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index),
         page_owner: None or a dict of struct page_owner's fields (comm as bytes)."""
@@ -127,7 +127,7 @@ class Renderer:
 
     def __init__(self, table: Table, text: Callable[[int, int], bytes], /) -> None: ...
     def size(self) -> int:
-        """Length in bytes of the whole text now. Releases the GIL, holds no text."""
+        """Length in bytes of the whole text now; a pass over the table if that has changed."""
     def record(self, pfn: int, /) -> tuple[bytes, int] | None:
         """The first record at or after pfn, and the PFN to go on with; None at the end."""
     def reader(self) -> Reader: ...

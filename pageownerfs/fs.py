@@ -77,6 +77,7 @@ class FileSystem:
         self._next_fh = itertools.count(1)
         self._chmods: dict[str, int] = {}
         self._mounted_nsec = time.time_ns()
+        self._truncated_nsec: dict[str, int] = {}
 
     def init(self, path: str) -> None:
         """Answer FUSE_INIT: the mount is there."""
@@ -110,7 +111,9 @@ class FileSystem:
             "st_blksize": 4096 if self._kernel_abi else _BLKSIZE,
             "st_nlink": 1,
         }
-        attrs |= dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self._mounted_nsec)
+        changed_nsec = self._truncated_nsec.get(path, self._mounted_nsec)
+        attrs |= {"st_atime": self._mounted_nsec, "st_mtime": changed_nsec}
+        attrs["st_ctime"] = changed_nsec
         if path == "/" or (path not in self._views and self._names(path)):
             mode = self._chmods.get(path, 0o555)
             return attrs | {"st_mode": stat.S_IFDIR | mode, "st_nlink": 2}
@@ -165,12 +168,12 @@ class FileSystem:
         return self._opened(fh).file.write(data, offset)
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
-        """Do nothing, as debugfs: ``echo 1 > file`` truncates before it writes."""
+        """Change the times only, as debugfs: ``echo 1 > file`` truncates before it writes."""
         del length
         if path is None:
-            self._opened(fh)
-        else:
-            self._view(path)
+            path = self._opened(fh).path
+        self._view(path)
+        self._truncated_nsec[path] = time.time_ns()
 
     def release(self, path: str | None, fh: int) -> None:
         """Close a file handle: after the last close() of what open() gave."""

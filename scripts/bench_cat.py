@@ -41,7 +41,10 @@ def cat_table(*, quick: bool) -> Table:
             median_ratio(times[kind], times["page_owner"]),
             Goal(0.6, at_least=True),
         )
-        for kind, how in (("ours", "through the same mount code"), ("plain", "by the binding alone"))
+        for kind, how in (
+            ("ours", "through the same mount code"),
+            ("plain", "by the binding alone"),
+        )
     ]
     rate = found / statistics.median(times["page_owner"]) / 1e6
     goal = Goal(1.5, at_least=True, unit="M/s")

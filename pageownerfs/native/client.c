@@ -24,6 +24,23 @@ u32 pool_nr_clients(const struct pool *pool)
 	return nr < NR_CLIENTS ? nr : NR_CLIENTS;
 }
 
+/*
+ * A number that is another one after anything that a reader of page_owner could see has changed: the
+ * sum of counters that only grow, each counted after the change.
+ */
+u64 pool_version(const struct pool *pool)
+{
+	const struct pool_stats *stats = &pool->header->stats;
+	u64 version = atomic_load(&stats->recovered_pages) + atomic_load(&stats->zone_rebuilds) +
+		      atomic_load(&stats->early_pages) + atomic_load(&stats->oom) +
+		      atomic_load(&stats->commit_failed) + atomic_load(&pool->header->gate);
+
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
+		version += pool->clients[slot].pgalloc + pool->clients[slot].pgfree + pool->clients[slot].pgsplit;
+	atomic_thread_fence(memory_order_acquire);
+	return version;
+}
+
 static bool slot_trylock(struct pool *pool, unsigned int slot)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_start = POOL_CLIENT_BYTE + slot, .l_len = 1};
@@ -68,8 +85,6 @@ static int recover_slot(struct pool *pool, unsigned int slot)
 		}
 		zone_unlock(pool, zone);
 	}
-	stat_add(pool, pgalloc, client->pgalloc);
-	stat_add(pool, pgfree, client->pgfree);
 	stat_add(pool, recovered_pages, nr_pages);
 	stat_inc(pool, dead_clients);
 	atomic_store(&client->in_op, 0);
@@ -128,7 +143,8 @@ static void init_slot(struct pool *pool, unsigned int slot)
 {
 	struct pool_client *client = &pool->clients[slot];
 
-	memset(client, 0, sizeof(*client));
+	memset(client->pcp, 0, sizeof(client->pcp));
+	memset(client->comm, 0, sizeof(client->comm));
 	client->pid = (s32)syscall(SYS_gettid);
 	client->tgid = (s32)getpid();
 	client->attached_nsec = ktime_get_ns();
@@ -210,9 +226,6 @@ void pool_unregister(struct pool *pool)
 		return;
 	drain_local_pages(pool);
 	if (lists_empty(client) && pool_mutex_lock(&pool->header->clients_lock) != EBUSY) {
-		stat_add(pool, pgalloc, client->pgalloc);
-		stat_add(pool, pgfree, client->pgfree);
-		client->pgalloc = client->pgfree = 0;
 		atomic_store(&client->active, 0);
 		pthread_mutex_unlock(&pool->header->clients_lock);
 	}

@@ -20,6 +20,13 @@ static inline void account_free(struct zone *z, unsigned int order, unsigned int
 		z->nr_free_cma += nr;
 }
 
+/* nr_populated is what page_reporting() looks at first. It may be too high, never too low. */
+static inline void account_populated(struct zone *z, u32 hole_bits, int sign)
+{
+	if (unlikely(hole_bits & BUDDY_POPULATED))
+		z->nr_populated += (u32)sign;
+}
+
 /* Put a block on a list, at its head. hole_bits: BUDDY_HOLE, BUDDY_POPULATED; 0 below pageblock order. */
 static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order,
 				    unsigned int mt, u32 hole_bits)
@@ -36,6 +43,7 @@ static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pf
 	*head = pfn;
 	set_page_word(pool, pfn, PAGE_WORD(PAGE_BUDDY, order, 0, hole_bits));
 	account_free(z, order, mt, 1);
+	account_populated(z, hole_bits, 1);
 }
 
 /* Take a block off its list. Its word stays PAGE_BUDDY until the caller stores another. */
@@ -53,6 +61,7 @@ static inline void del_from_free_list(struct pool *pool, unsigned int zone, u32 
 	if (next)
 		pfn_to_page(pool, next)->prev = page->prev;
 	account_free(z, order, mt, -1);
+	account_populated(z, (u32)page_word(pool, pfn), -1);
 }
 
 /* A free block at pfn of this order on a list of this zone? */

@@ -327,7 +327,7 @@ static unsigned int slowpath_flags(u32 gfp_mask, unsigned int order)
  * Enter the allocator: returns the gate, or a negative error. Between begin_op() and end_op() the pool
  * can't be frozen. The store and the load need no fence here: see fence_all_clients().
  */
-static inline int begin_op(struct pool *pool)
+static int begin_op(struct pool *pool)
 {
 	for (;;) {
 		u32 gate;
@@ -348,6 +348,24 @@ static inline int begin_op(struct pool *pool)
 		if (error)
 			return error;
 	}
+}
+
+/*
+ * begin_op() where nothing is special: attached, not frozen, no tracking. If false, we are not in. The
+ * one branch on the gate is all that tracking costs while it is off.
+ */
+static inline bool begin_op_fast(struct pool *pool)
+{
+	struct pool_client *client = pool->client;
+
+	if (unlikely(!client))
+		return false;
+	atomic_store_explicit(&client->in_op, 1, memory_order_relaxed);
+	barrier();
+	if (likely(!atomic_load_explicit(&pool->header->gate, memory_order_acquire)))
+		return true;
+	atomic_store_explicit(&client->in_op, 0, memory_order_release);
+	return false;
 }
 
 static inline void end_op(struct pool *pool)
@@ -416,7 +434,7 @@ static u32 alloc_pages_slowpath(struct pool *pool, struct alloc_context *ac)
  * prep_new_page(): a block in our hands becomes the caller's. The owner is written first and the word
  * last, so that no page is ever allocated without an owner.
  */
-static inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 gate,
+static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 gate,
 				 u32 handle)
 {
 	struct page *page = pfn_to_page(pool, pfn);
@@ -439,6 +457,46 @@ static inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order,
 	pool->client->pgalloc += 1U << order;
 }
 
+/* In the allocator, with all arguments checked. gate and handle are constants where tracking is off. */
+static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context *ac, int zone, u32 *pfn)
+{
+	struct pcp *pcp;
+
+	ac->highest_zone = pool->first_zone[zone];
+	pcp = &pool->client->pcp[ac->highest_zone][ac->mt];
+	*pfn = likely(ac->order == 0) ? pcp_pop(pool, pcp) : 0;
+	if (unlikely(*pfn == 0))
+		*pfn = alloc_pages_slowpath(pool, ac);
+	if (unlikely(*pfn == 0)) {
+		end_op(pool);
+		if (ac->error != -EAGAIN)
+			stat_inc(pool, oom);
+		return ac->error ? ac->error : -ENOMEM;
+	}
+	return 0;
+}
+
+/* alloc_pages() when something is special: see begin_op_fast(). */
+static __attribute__((noinline)) int alloc_pages_gated(struct pool *pool, struct alloc_context ac, int zone,
+						       u32 *pfn)
+{
+	int error = begin_op(pool);
+
+	if (error < 0)
+		return error;
+	ac.gate = (u32)error;
+	if (needs_handle(ac.gate, ac.handle)) {
+		end_op(pool);
+		return -EAGAIN;
+	}
+	error = __alloc_pages(pool, &ac, zone, pfn);
+	if (error)
+		return error;
+	prep_new_page(pool, *pfn, ac.order, ac.gfp_mask, ac.gate, ac.handle);
+	end_op(pool);
+	return 0;
+}
+
 /*
  * alloc_pages(): 2^order pages. handle is the caller's stack, if tracking is on.
  *
@@ -447,35 +505,20 @@ static inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order,
  */
 int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn)
 {
-	struct alloc_context ac = {.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask,
-				   .handle = handle};
-	int zone = gfp_zone(gfp_mask);
-	struct pcp *pcp;
-	int gate;
+	struct alloc_context ac = {.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask};
+	int error, zone = gfp_zone(gfp_mask);
 
 	if (unlikely(zone < 0 || order > MAX_PAGE_ORDER || ac.mt >= MIGRATE_PCPTYPES ||
 		     gfp_mask & __GFP_NOFAIL))
 		return -EINVAL;
-	gate = begin_op(pool);
-	if (unlikely(gate < 0))
-		return gate;
-	if (unlikely(needs_handle((u32)gate, handle))) {
-		end_op(pool);
-		return -EAGAIN;
+	if (unlikely(!begin_op_fast(pool))) {
+		ac.handle = handle;
+		return alloc_pages_gated(pool, ac, zone, pfn);
 	}
-	ac.gate = (u32)gate;
-	ac.highest_zone = pool->first_zone[zone];
-	pcp = &pool->client->pcp[ac.highest_zone][ac.mt];
-	*pfn = likely(order == 0) ? pcp_pop(pool, pcp) : 0;
-	if (unlikely(*pfn == 0))
-		*pfn = alloc_pages_slowpath(pool, &ac);
-	if (unlikely(*pfn == 0)) {
-		end_op(pool);
-		if (ac.error != -EAGAIN)
-			stat_inc(pool, oom);
-		return ac.error ? ac.error : -ENOMEM;
-	}
-	prep_new_page(pool, *pfn, order, gfp_mask, ac.gate, handle);
+	error = __alloc_pages(pool, &ac, zone, pfn);
+	if (unlikely(error))
+		return error;
+	prep_new_page(pool, *pfn, order, gfp_mask, 0, 0);
 	end_op(pool);
 	return 0;
 }
@@ -603,7 +646,7 @@ static int free_high_order(struct pool *pool, u32 pfn, int order, u32 gate, u32 
 }
 
 /* free_unref_page(): a page of order 0 goes to our order-0 list. */
-static inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u32 handle)
+static __always_inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u32 handle)
 {
 	unsigned int zone = page_zone(pool, pfn);
 	unsigned int mt = get_pageblock_migratetype(pool, pfn);
@@ -633,29 +676,42 @@ static inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u32 handle)
 	return 0;
 }
 
+/* free_pages() when something is special: see begin_op_fast(). */
+static __attribute__((noinline)) int free_pages_gated(struct pool *pool, u32 pfn, int order, int real_order,
+						      u32 handle)
+{
+	int gate = begin_op(pool);
+
+	if (gate < 0)
+		return gate;
+	if (needs_handle((u32)gate, handle))
+		real_order = -EAGAIN;
+	else if (real_order == 0)
+		real_order = free_order_0(pool, pfn, (u32)gate, handle);
+	else
+		real_order = free_high_order(pool, pfn, order, (u32)gate, handle);
+	end_op(pool);
+	return real_order;
+}
+
 /*
  * __free_pages(), put_page(): drop a reference, and free the block with the last one. order: what the
  * caller believes it is, -1 = any. -BAD_*: refused, nothing changed; -EAGAIN: as alloc_pages().
  */
 int free_pages(struct pool *pool, u32 pfn, int order, u32 handle)
 {
-	int gate, real_order = allocated_order(pool, pfn);
+	int real_order = allocated_order(pool, pfn);
 
 	if (unlikely(real_order < 0))
 		return real_order;
 	if (unlikely(order >= 0 && real_order != order))
 		return -BAD_ORDER;
-	gate = begin_op(pool);
-	if (unlikely(gate < 0))
-		return gate;
-	if (unlikely(needs_handle((u32)gate, handle))) {
-		end_op(pool);
-		return -EAGAIN;
-	}
+	if (unlikely(!begin_op_fast(pool)))
+		return free_pages_gated(pool, pfn, order, real_order, handle);
 	if (likely(real_order == 0))
-		real_order = free_order_0(pool, pfn, (u32)gate, handle);
+		real_order = free_order_0(pool, pfn, 0, 0);
 	else
-		real_order = free_high_order(pool, pfn, order, (u32)gate, handle);
+		real_order = free_high_order(pool, pfn, order, 0, 0);
 	end_op(pool);
 	return real_order;
 }
@@ -716,6 +772,7 @@ int split_page(struct pool *pool, u32 pfn, unsigned int new_order)
 			set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_ALLOCATED, new_order, 0, 1));
 		}
 		set_page_word(pool, pfn, PAGE_WORD(PAGE_ALLOCATED, new_order, 0, 1));
+		pool->client->pgsplit += 1U << order;
 	}
 	if (error != -EBUSY)
 		zone_unlock(pool, zone);
@@ -724,14 +781,32 @@ int split_page(struct pool *pool, u32 pfn, unsigned int new_order)
 }
 
 /* Give one free block back to the system: the hole is noted first, so that dying between is harmless. */
-static u64 report_block(struct pool *pool, u32 pfn, unsigned int order)
+static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
 {
 	set_page_word(pool, pfn, PAGE_WORD(PAGE_BUDDY, order, 0, BUDDY_HOLE));
-	if (pool_decommit(pool, (u64)pfn << PAGE_SHIFT, PAGE_SIZE << order)) {
-		set_page_word(pool, pfn, PAGE_WORD(PAGE_BUDDY, order, 0, BUDDY_HOLE | BUDDY_POPULATED));
-		return 0;
-	}
-	return 1ULL << order;
+	pool_zone(pool, zone)->nr_populated--;
+	return pool_decommit(pool, (u64)pfn << PAGE_SHIFT, PAGE_SIZE << order) ? 0 : 1ULL << order;
+}
+
+/* A free block that may have memory; 0: none. The newest are first on their lists. */
+static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *order)
+{
+	struct zone *z = pool_zone(pool, zone);
+
+	for (*order = PAGEBLOCK_ORDER; *order <= MAX_PAGE_ORDER; ++*order)
+		for (unsigned int mt = 0; mt < MIGRATE_TYPES; mt++) {
+			u32 pfn = z->free_area[*order].free_list[mt];
+
+			for (u32 nr = 0; pfn && pfn < pool->nr_pages && nr < pool->nr_pageblocks; nr++) {
+				if (!page_is_buddy(pool, zone, pfn, *order))
+					break;
+				if (page_word(pool, pfn) & BUDDY_POPULATED)
+					return pfn;
+				pfn = pfn_to_page(pool, pfn)->next;
+			}
+		}
+	z->nr_populated = 0;
+	return 0;
 }
 
 /*
@@ -742,24 +817,19 @@ u64 page_reporting(struct pool *pool)
 {
 	u64 nr_pages = 0;
 
-	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++) {
-		u32 step = PAGEBLOCK_NR_PAGES;
-		u32 pfn = (pool->zone_span[zone].start_pfn + step - 1) & ~(step - 1);
+	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
+		/* Each pass makes one block less; a pass too many does no harm. */
+		for (u32 pass = 0; pool_zone(pool, zone)->nr_populated && pass < pool->nr_pageblocks; pass++) {
+			unsigned int order;
+			u32 pfn;
 
-		for (; pfn + step <= pool->zone_span[zone].end_pfn; pfn += step) {
-			u64 word = page_word(pool, pfn);
-
-			if (word_state(word) != PAGE_BUDDY || !(word & BUDDY_POPULATED))
-				continue;
 			if (zone_lock(pool, zone))
 				break;
-			word = page_word(pool, pfn);
-			if (word_order(word) >= PAGEBLOCK_ORDER && word & BUDDY_POPULATED &&
-			    page_is_buddy(pool, zone, pfn, word_order(word)))
-				nr_pages += report_block(pool, pfn, word_order(word));
+			pfn = find_populated(pool, zone, &order);
+			if (pfn)
+				nr_pages += report_block(pool, zone, pfn, order);
 			zone_unlock(pool, zone);
 		}
-	}
 	stat_add(pool, reported_pages, nr_pages);
 	return nr_pages;
 }

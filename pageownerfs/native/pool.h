@@ -133,6 +133,7 @@ struct zone {
 	u64 nr_free; /* base pages on the free lists */
 	u64 nr_free_cma;
 	u64 nr_reserved_highatomic;
+	u32 nr_populated; /* free blocks with BUDDY_POPULATED */
 	u64 watermark[3]; /* min, low, high */
 	u64 lowmem_reserve[MAX_NR_ZONES];
 	u32 pcp_batch, pcp_high;
@@ -152,7 +153,8 @@ struct pool_client {
 	_Atomic u32 active; /* 0 = the slot is free */
 	s32 pid, tgid;
 	u64 attached_nsec;
-	u64 pgalloc, pgfree; /* base pages, since attached */
+	u64 pgalloc, pgfree; /* base pages that clients in this slot have allocated and freed, ever */
+	u64 pgsplit;	     /* base pages of blocks that they have split */
 	char comm[TASK_COMM_LEN];
 	struct pcp pcp[MAX_NR_ZONES][MIGRATE_PCPTYPES];
 };
@@ -162,7 +164,6 @@ struct pool_client {
 #define GATE_FROZEN 2	  /* clients wait before their next operation */
 
 struct pool_stats {
-	_Atomic u64 pgalloc, pgfree; /* of clients that have left */
 	_Atomic u64 oom, commit_failed;
 	_Atomic u64 dead_clients, recovered_pages, zone_rebuilds;
 	_Atomic u64 reported_pages;
@@ -235,6 +236,9 @@ struct pool {
 	struct pool *next; /* all pools of the process, for fork() */
 };
 
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define barrier() __asm__ __volatile__("" ::: "memory")
@@ -317,6 +321,7 @@ int pool_wait_thaw(struct pool *pool);
 int pool_recover_clients(struct pool *pool);
 int drain_all_pages(struct pool *pool);
 u32 pool_nr_clients(const struct pool *pool);
+u64 pool_version(const struct pool *pool);
 void pool_link(struct pool *pool);
 void pool_unlink(struct pool *pool);
 

@@ -96,12 +96,11 @@ PyObject *pool_client_info(PyObject *self, PyObject *Py_UNUSED(unused))
 			continue;
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			nr_pcp += pcp_count(client, zone);
-		info = Py_BuildValue("{s:I,s:N,s:i,s:i,s:y#,s:I,s:K,s:K,s:K}", "slot", slot, "alive",
+		info = Py_BuildValue("{s:I,s:N,s:i,s:i,s:y#,s:I,s:K}", "slot", slot, "alive",
 				     PyBool_FromLong(pool_client_alive(pool, slot)), "pid", client->pid, "tgid",
 				     client->tgid, "comm", client->comm,
 				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), "nr_pcp", nr_pcp,
-				     "attached_nsec", client->attached_nsec, "pgalloc", client->pgalloc, "pgfree",
-				     client->pgfree);
+				     "attached_nsec", client->attached_nsec);
 		if (!info || PyList_Append(clients, info))
 			Py_CLEAR(clients);
 		Py_XDECREF(info);
@@ -163,24 +162,22 @@ PyObject *pool_page_info(PyObject *self, PyObject *arg)
 PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
 {
 	struct pool *pool = usable(self);
-	u64 pgalloc, pgfree;
+	u64 pgalloc = 0, pgfree = 0, pgsplit = 0;
 	bool depot;
 
 	if (!pool)
 		return NULL;
 	const struct pool_stats *stats = &pool->header->stats;
 
-	pgalloc = atomic_load(&stats->pgalloc);
-	pgfree = atomic_load(&stats->pgfree);
 	depot = atomic_load(&pool->header->depot_ready);
-	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
-		if (atomic_load(&pool->clients[slot].active)) {
-			pgalloc += pool->clients[slot].pgalloc;
-			pgfree += pool->clients[slot].pgfree;
-		}
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
+		pgalloc += pool->clients[slot].pgalloc;
+		pgfree += pool->clients[slot].pgfree;
+		pgsplit += pool->clients[slot].pgsplit;
+	}
 	return Py_BuildValue(
-		"{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "pgalloc", pgalloc, "pgfree", pgfree, "oom",
-		atomic_load(&stats->oom), "commit_failed", atomic_load(&stats->commit_failed), "dead_clients",
+		"{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "pgalloc", pgalloc, "pgfree", pgfree,
+		"pgsplit", pgsplit, "oom", atomic_load(&stats->oom), "commit_failed", atomic_load(&stats->commit_failed), "dead_clients",
 		atomic_load(&stats->dead_clients), "recovered_pages", atomic_load(&stats->recovered_pages),
 		"zone_rebuilds", atomic_load(&stats->zone_rebuilds), "reported_pages",
 		atomic_load(&stats->reported_pages), "early_pages", atomic_load(&stats->early_pages),

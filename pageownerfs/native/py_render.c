@@ -19,6 +19,7 @@ typedef struct {
 	TableObject *table;
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
+	u64 size, size_version; /* of the whole text, when the pool's version was that; 0: not known */
 } RendererObject;
 
 typedef struct {
@@ -167,9 +168,12 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	RendererObject *self = (RendererObject *)op;
 	u64 pfn = self->table->table.start_pfn, total = 0;
+	u64 version = pool_version(&self->table->pool->pool);
 	struct text_miss miss;
 	int result;
 
+	if (self->size_version == version)
+		return PyLong_FromUnsignedLongLong(self->size);
 	do {
 		struct text_cache *cache = text_cache_get(self->cache);
 
@@ -180,6 +184,10 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 		if (result == RENDER_MISS && add_text(self, &miss))
 			return NULL;
 	} while (result == RENDER_MISS);
+	if (pool_version(&self->table->pool->pool) == version) {
+		self->size = total;
+		self->size_version = version;
+	}
 	return PyLong_FromUnsignedLongLong(total);
 }
 

@@ -56,7 +56,7 @@ void rebuild_zone(struct pool *pool, unsigned int zone)
 	u32 pfn = pool->zone_span[zone].start_pfn;
 
 	memset(z->free_area, 0, sizeof(z->free_area));
-	z->nr_free = z->nr_free_cma = 0;
+	z->nr_free = z->nr_free_cma = z->nr_populated = 0;
 	while (pfn < end) {
 		u64 word = page_word(pool, pfn);
 		u32 start = pfn;

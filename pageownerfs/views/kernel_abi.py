@@ -17,7 +17,7 @@ import errno
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs._native import PAGE_SIZE
+from pageownerfs._native import MAX_PAGE_ORDER, PAGE_SIZE
 
 from .view import ViewError
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from pageownerfs._native import Renderer
 
 _MAX_ENDS: Final = 8
+_ORDER_AT: Final = len("Page allocated via order ")
+
+
+def _pfn_after(record: bytes, next_pfn: int) -> int:
+    # The renderer goes on behind the block. The kernel goes on with the second page of it, which
+    # has a record of its own if the block was split meanwhile.
+    order = int(record[_ORDER_AT : record.index(b",")])
+    return next_pfn - (1 << order) + 1 if order <= MAX_PAGE_ORDER else next_pfn
 
 
 class KernelAbiFile:
@@ -37,6 +45,8 @@ class KernelAbiFile:
         # Where reads ended, and the PFN to go on with there. A read anywhere else is a seek or a
         # pread(), and only what comes next tells which: so the places before it are kept, too.
         self._ends = {0: 0}
+        # The one that a read which went on has left: no number of pread()s makes it forgotten.
+        self._last_end = 0
 
     def read(self, size: int, offset: int) -> bytes:
         """Give one record, or nothing at the end. ViewError ENOMEM: see above."""
@@ -47,10 +57,12 @@ class KernelAbiFile:
             record, next_pfn = found
             if len(record) + 1 > min(size, PAGE_SIZE):
                 raise ViewError(errno.ENOMEM)
-            self._ends.pop(offset, None)
-            self._ends[offset + len(record)] = next_pfn
+            end = offset + len(record)
+            if self._ends.pop(offset, None) is not None:
+                self._last_end = end
+            self._ends[end] = _pfn_after(record, next_pfn)
             if len(self._ends) > _MAX_ENDS:
-                del self._ends[next(iter(self._ends))]
+                del self._ends[next(old for old in self._ends if old != self._last_end)]
             return record
 
     def read_into(self, address: int, size: int, offset: int) -> int:

@@ -212,11 +212,12 @@ def test_multiprocessing_spawn(tracked: Pool, tmp_path: Path) -> None:
     """With multiprocessing and spawn: the child attaches by itself."""
     script = tmp_path / "spawn.py"
     script.write_text(SPAWN)
-    command = [sys.executable, script, tracked.path]
+    command = [sys.executable, str(script), tracked.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    found = dict(map(int, line.split()) for line in done.stdout.splitlines())
+    lines = [line.split() for line in done.stdout.splitlines()]
+    found = {int(pfn): int(pid) for pfn, pid in lines}
     assert len(found) == 2
     for pfn, pid in found.items():
         assert bytes(tracked.page(pfn).buffer[:5]) == b"hello"

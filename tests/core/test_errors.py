@@ -133,7 +133,7 @@ def test_another_order_meanwhile(pool: Pool, unchanged: Unchanged) -> None:
     with unchanged(pool), pytest.raises(BadPageError, match="order"):
         pool.free_pages(page)
     with unchanged(pool), pytest.raises(BadPageError, match="order"):
-        memoryview(page)  # type: ignore[arg-type]
+        memoryview(page)
     pool.free_pages(other)
 
 
@@ -262,7 +262,7 @@ def test_buffer_after_free(pool: Pool, unchanged: Unchanged) -> None:
             lambda: buffer.__setitem__(0, 1),
             lambda: bytes(buffer),
             lambda: page.buffer,
-            lambda: memoryview(page),  # type: ignore[arg-type]
+            lambda: memoryview(page),
         ):
             with pytest.raises(ValueError, match=r"released|freed"):
                 use()

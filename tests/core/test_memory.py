@@ -103,7 +103,7 @@ def tmpfs(require: Callable[[str], None], tmp_path: Path) -> Iterator[Path]:
     require("tmpfs")
     path = tmp_path / "tmpfs"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", path]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(path)]
     subprocess.run(mount, check=True)
     yield path
     subprocess.run(["umount", path], check=True)

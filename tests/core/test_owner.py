@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -518,7 +519,7 @@ def test_hostile_names(tracked: Pool, name: str, what: str) -> None:
         code = code.replace(co_filename=name)
     else:
         space = {"__name__": name}
-    hostile = type(function)(code, space, "f", (), function.__closure__)
+    hostile = FunctionType(code, space, "f", (), function.__closure__)
     first = frames(tracked, hostile())[0]
     kept = getattr(first, what)
     assert len(kept.encode()) <= 1024 + 3

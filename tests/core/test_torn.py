@@ -53,6 +53,9 @@ class TextSource:
         """Give the frames of a stack."""
         return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
 
+    def enable_page_owner(self) -> None:
+        """Do nothing: tracking is on."""
+
     def stats(self) -> Mapping[str, int]:
         """Give the counters."""
         return self._pool.stats()
@@ -99,11 +102,12 @@ def early_record(pool: Pool) -> bytes:
     while pool.page_info(pfn)["state"] != "allocated":
         pfn -= 1
     owner = pool.page_info(pfn)["page_owner"]
+    comm: bytes = owner["comm"]
     stack = format_stack([Frame(*frame) for frame in pool.depot_stack(owner["handle"])])
     head = f"order 0, mask 0x0(), pid {owner['pid']}, tgid {owner['tgid']} ("
     return (
         b"Page allocated via "
-        + re.escape(head.encode() + owner["comm"])
+        + re.escape(head.encode() + comm)
         + rb"\), ts %d ns\nPFN 0x[0-9a-f]+ type Unmovable Block [0-9]+ type [A-Z][a-z]+ Flags "
         % owner["ts_nsec"]
         + rb"0x[0-9a-f]+\(zone=[0-2]\)\n"

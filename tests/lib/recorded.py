@@ -1,0 +1,150 @@
+"""Records of a real kernel, or shaped like its, in the tables of a pool."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import runpy
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageownerfs import Pool, _native
+from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
+from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PageOwner
+from pageownerfs.mm.stack_depot import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Records = Sequence[re.Match[bytes]]
+
+PAGE_SIZE = 4096
+# As many PFNs as the recorded machine had; almost all of the memory stays a hole.
+SIZE_BYTES = 2 << 30
+OWNER_BYTES = _native.LAYOUT["struct page_owner"][""]
+PAGE_BYTES = _native.LAYOUT["struct page"][""]
+FRAME = re.compile(rb" (\S+)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[(\w+)\])?\n")
+# Of a stack's line; names may be longer, but no kernel has such.
+SHORTEST_FRAME, LONGEST_FRAME = len(" x+0x0/0x0\n"), 200
+MIGRATED = b"Page has been migrated, last migrate reason: "
+# What a kernel knows of its pages, and a pool does not have.
+KERNEL_ONLY = re.compile(rb"^(?:Charged |Slab cache page$).*\n", re.MULTILINE)
+_SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "extract-vocabulary"
+
+
+class RecordedSource:
+    """A pool whose tables hold the records of a real kernel instead of its own."""
+
+    page_owner_on = True
+
+    def __init__(self, records: Records) -> None:
+        """Write the records where a pool keeps them."""
+        path = f"/dev/shm/pageownerfs-test-{secrets.token_hex(8)}"
+        self.pool = Pool.create(path, SIZE_BYTES, 0, 0, 16, 1 << 20)
+        try:
+            self.pool.enable_page_owner(self.pool.capture_stack, self.pool.capture_stack)
+            with Path(path).open("r+b") as file:
+                self._map = mmap.mmap(file.fileno(), 0)
+        finally:
+            Path(path).unlink()
+        self._stacks: list[bytes] = [b""]
+        handles: dict[bytes, int] = {}
+        self._page_ext = self._field("page_ext_pfn", 4) * PAGE_SIZE
+        for pfn in range(self._page_ext // PAGE_SIZE, self.pool.nr_pages):  # its own early pages
+            self._put(self._page_ext + pfn * OWNER_BYTES, bytes(OWNER_BYTES))
+        for record in records:
+            if record["stack"] not in handles:
+                handles[record["stack"]] = len(self._stacks)
+                self._stacks.append(record["stack"])
+            self._record(record, handles[record["stack"]])
+
+    def _field(self, name: str, size: int) -> int:
+        offset = _native.LAYOUT["struct pool_header"][name]
+        return int.from_bytes(self._map[offset : offset + size], "little")
+
+    def _put(self, offset: int, data: bytes) -> None:
+        self._map[offset : offset + len(data)] = data
+
+    def _record(self, record: re.Match[bytes], handle: int) -> None:
+        pfn = int(record["pfn"], 16)
+        reason = -1
+        if record["extra"].startswith(MIGRATED):
+            name = record["extra"][len(MIGRATED) :].split(b"\n")[0].decode()
+            reason = MIGRATE_REASON_NAMES.index(name)
+        block_mt = MIGRATETYPE_NAMES.index(record["pageblock_mt"].decode())
+        owner = PageOwner(
+            ts_nsec=int(record["ts"]),
+            free_ts_nsec=0,
+            gfp_mask=int(record["mask"].split(b"(")[0], 16),
+            pid=int(record["pid"]),
+            tgid=int(record["tgid"]),
+            handle=handle,
+            free_handle=0,
+            free_pid=0,
+            free_tgid=0,
+            order=int(record["order"]),
+            last_migrate_reason=reason,
+            state=PAGE_EXT_OWNER_ALLOCATED,
+            pageblock_migratetype=block_mt,
+            comm=record["comm"],
+        )
+        flags = int(record["flags"].split(b"(")[0], 16)
+        # Tail pages have their record, too, and readers have to skip it.
+        self._put(self._page_ext + pfn * OWNER_BYTES, owner.pack() * owner.nr_pages)
+        self._put(self._field("mem_map_offset", 8) + pfn * PAGE_BYTES, flags.to_bytes(8, "little"))
+        self._put(self._field("pageblock_offset", 8) + (pfn >> 9), bytes([block_mt]))
+
+    def enable_page_owner(self) -> None:
+        """Nothing to do: it is on."""
+
+    def table(self) -> _native.Table:
+        """The table of the pool, with the kernel's records in it."""
+        return self.pool.table()
+
+    def stack(self, handle: int) -> list[Frame]:
+        """Frames of a recorded stack."""
+        frames = []
+        for name, offset, size, module in FRAME.findall(self._stacks[handle]):
+            numbers = int(offset, 16), int(size, 16)
+            frames.append(Frame(name.decode(), module.decode(), *numbers, "", 0))
+        return frames
+
+    def stats(self) -> Mapping[str, int]:
+        """No counters were recorded."""
+        return {}
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._map.close()
+        self.pool.close()
+
+
+def parse_records(dump: bytes) -> list[re.Match[bytes]]:
+    """Take a saved page_owner apart, see scripts/extract-vocabulary. ValueError: it is none."""
+    return list(runpy.run_path(str(_SCRIPT))["parse_records"](dump))
+
+
+def padded(record: bytes, length: int) -> bytes:
+    """Make the record that long, by more frames, without the lines that a pool can't have."""
+    text = KERNEL_ONLY.sub(b"", record)
+    rest = length - len(text)
+    frames = b""
+    while rest:
+        # Whatever is left must do for another frame: of 11 bytes at least.
+        size = rest if rest <= LONGEST_FRAME else min(LONGEST_FRAME, rest - SHORTEST_FRAME)
+        assert size >= SHORTEST_FRAME, f"{length} bytes are too few for {record!r}"
+        frames += b" %s+0x0/0x0\n" % (b"x" * (size - SHORTEST_FRAME + 1))
+        rest -= size
+    return text[:-1] + frames + b"\n"
+
+
+def made_record(pfn: int, length: int, order: int = 0) -> bytes:
+    """Make a record of ``length`` bytes (about 240 at least), its stack included."""
+    record = (
+        b"Page allocated via order %d, mask 0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), "
+        b"pid 48, tgid 48 (work), ts %d ns\n"
+        b"PFN %#x type Movable Block %d type Movable Flags 0x4000000000000000(zone=1)\n\n"
+    )
+    return padded(record % (order, 1783450000 + pfn, pfn, pfn >> 9), length)

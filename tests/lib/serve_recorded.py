@@ -1,0 +1,37 @@
+"""
+Serve a saved page_owner through FUSE, with kernel_abi, until it is unmounted.
+
+usage: serve_recorded.py DUMP MOUNTPOINT
+
+Writes the line "ready" to standard output once the mount is there. For root: other users may
+enter the mount.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from recorded import RecordedSource, parse_records
+
+from pageownerfs.fs import FileSystem, Session, load_binding
+from pageownerfs.views import make_views
+
+
+def main(dump: str, mountpoint: str) -> None:
+    """Mount and serve."""
+    source = RecordedSource(parse_records(Path(dump).read_bytes()))
+    try:
+        filesystem = FileSystem(
+            make_views(source, kernel_abi=True),
+            {},
+            kernel_abi=True,
+            on_init=lambda: print("ready", flush=True),
+        )
+        session = Session(load_binding(), filesystem)
+        session.run("recorded", os.fsencode(mountpoint), ("allow_other",))
+    finally:
+        source.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
