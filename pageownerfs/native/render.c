@@ -208,7 +208,8 @@ static inline size_t record_size_max(const struct record *record)
 	       record->stack->size + (record->reason ? record->reason->size : 0);
 }
 
-static char *put_record(char *out, const struct record *record)
+/* "Page allocated via ..." up to the time. */
+static char *put_head(char *out, const struct record *record)
 {
 	const struct page_owner *owner = &record->owner;
 
@@ -222,10 +223,12 @@ static char *put_record(char *out, const struct record *record)
 	out = put_int(out, owner->tgid);
 	out = put_literal(out, " (");
 	out = (char *)memcpy(out, owner->comm, record->comm_size) + record->comm_size;
-	out = put_literal(out, "), ts ");
-	out = put_dec(out, owner->ts_nsec);
-	out = put_literal(out, " ns\nPFN 0x");
-	out = put_hex(out, record->pfn);
+	return put_literal(out, "), ts ");
+}
+
+/* What follows the PFN. */
+static char *put_tail(char *out, const struct record *record)
+{
 	out = put_literal(out, " type ");
 	out = put_text(out, record->page_mt);
 	out = put_literal(out, " Block ");
@@ -242,6 +245,52 @@ static char *put_record(char *out, const struct record *record)
 		*out++ = '\n';
 	}
 	*out++ = '\n';
+	return out;
+}
+
+/* The record that was printed before, and where: neighbours have much in common. */
+struct previous {
+	struct record record;
+	const char *head, *tail; /* NULL: none yet */
+	size_t head_size, tail_size;
+};
+
+static inline bool same_head(const struct record *a, const struct record *b)
+{
+	return a->owner.gfp_mask == b->owner.gfp_mask && a->owner.pid == b->owner.pid &&
+	       a->owner.tgid == b->owner.tgid && a->owner.order == b->owner.order &&
+	       memcmp(a->owner.comm, b->owner.comm, TASK_COMM_LEN) == 0;
+}
+
+static inline bool same_tail(const struct record *a, const struct record *b)
+{
+	return a->page_mt == b->page_mt && a->block == b->block && a->block_mt == b->block_mt &&
+	       a->flags == b->flags && a->stack == b->stack && a->reason == b->reason;
+}
+
+static char *put_record(char *out, const struct record *record, struct previous *previous)
+{
+	char *start = out;
+
+	if (likely(previous->head && same_head(record, &previous->record))) {
+		out = (char *)memcpy(out, previous->head, previous->head_size) + previous->head_size;
+	} else {
+		out = put_head(out, record);
+		previous->head_size = (size_t)(out - start);
+	}
+	previous->head = start;
+	out = put_dec(out, record->owner.ts_nsec);
+	out = put_literal(out, " ns\nPFN 0x");
+	out = put_hex(out, record->pfn);
+	start = out;
+	if (likely(previous->tail && same_tail(record, &previous->record))) {
+		out = (char *)memcpy(out, previous->tail, previous->tail_size) + previous->tail_size;
+	} else {
+		out = put_tail(out, record);
+		previous->tail_size = (size_t)(out - start);
+	}
+	previous->tail = start;
+	previous->record = *record;
 	return out;
 }
 
@@ -322,7 +371,7 @@ static long keep_record(struct po_reader *reader, const struct record *record, s
 		reader->record = more;
 		reader->record_room = size + 1024;
 	}
-	put_record(reader->record, record);
+	put_record(reader->record, record, &(struct previous){0});
 	reader->record_offset = reader->pos_offset;
 	reader->record_size = size;
 	return (long)size;
@@ -371,6 +420,7 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 			 bool fill)
 {
 	bool one = !fill && size <= ONE_RECORD_BYTES;
+	struct previous previous = {0};
 	struct record record = {0};
 	char *start = out;
 	long part;
@@ -381,7 +431,7 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 		if (!find_texts(reader->table, cache, &record, &reader->miss))
 			return out > start ? out - start : RENDER_MISS;
 		if (likely(record_size_max(&record) <= room && !one)) {
-			char *end = put_record(out, &record);
+			char *end = put_record(out, &record, &previous);
 
 			advance(reader, &record, (size_t)(end - out));
 			out = end;

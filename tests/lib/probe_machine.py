@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from recorded import made_record, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 NO_PFN: Final = (1 << 64) - 1
 """What the recording shows as PFN where a read gave no record."""
@@ -16,6 +20,16 @@ _READ: Final = re.compile(
 _RECORD: Final = re.compile(r"^-----\n(.*?^PFN 0x(\w+) .*?\n\n)-----$", re.MULTILINE | re.DOTALL)
 _HIGH_ORDER: Final = re.compile(r"first order>=2 record: PFN (\w+) order (\d+)")
 _TOTAL: Final = re.compile(r"records (\d+) bytes (\d+) min \d+ max (\d+) avg \S+ last PFN (\w+)")
+
+
+class Total(NamedTuple):
+    """What is known of all records together."""
+
+    nr_records: int
+    nr_bytes: int
+    longest: int
+    """Bytes of the longest record."""
+    last_pfn: int
 
 
 def recorded_machine(probe: str) -> bytes:
@@ -32,32 +46,25 @@ def recorded_machine(probe: str) -> bytes:
         if pfn != NO_PFN:
             assert lengths.setdefault(pfn, length) == length, line[0]
             without.update(range(int(line["from"] or line["off"], 16), pfn))
-    text = _RECORD.search(probe)
-    high, total = _HIGH_ORDER.search(probe), _TOTAL.search(probe)
-    assert text and high and total
+    text, high = _RECORD.search(probe), _HIGH_ORDER.search(probe)
+    total = _TOTAL.search(probe)
+    assert text is not None
+    assert high is not None
+    assert total is not None
+    fill(lengths, Total(*map(int, total.groups()[:3]), int(total[4], 16)), without)
     order = {int(high[1], 16): int(high[2])}
-    nr_records, nr_bytes, longest = map(int, total.groups()[:3])
-    last = int(total[4], 16)
-    fill(lengths, without, last, nr_records, nr_bytes, longest)
     records = {pfn: made_record(pfn, size, order.get(pfn, 0)) for pfn, size in lengths.items()}
     whole = int(text[2], 16)
     records[whole] = padded(text[1].encode(), lengths[whole])
     return b"".join(records[pfn] for pfn in sorted(records))
 
 
-def fill(  # noqa: PLR0917
-    lengths: dict[int, int],
-    without: set[int],
-    last: int,
-    nr_records: int,
-    nr_bytes: int,
-    max_: int,
-) -> None:
-    """Add records between the first and the last, lowest PFNs first; one is the longest."""
-    free = (p for p in range(min(lengths), last) if p not in lengths and p not in without)
-    lengths[next(free)] = max_
-    number = nr_records - len(lengths)
-    length, longer = divmod(nr_bytes - sum(lengths.values()), number)
-    pfns = [next(free) for _ in range(number - 1)] + [last]
-    for index, pfn in enumerate(pfns):
+def fill(lengths: dict[int, int], total: Total, without: Container[int] = ()) -> None:
+    """Add records to reach the total: at the lowest PFNs after the first, and the last one."""
+    first, last = min(lengths), total.last_pfn
+    free = (pfn for pfn in range(first, last) if pfn not in lengths and pfn not in without)
+    lengths[next(free)] = total.longest
+    number = total.nr_records - len(lengths)
+    length, longer = divmod(total.nr_bytes - sum(lengths.values()), number)
+    for index, pfn in enumerate([last, *itertools.islice(free, number - 1)]):
         lengths[pfn] = length + (index < longer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import re
 import select
@@ -208,7 +209,8 @@ class Replay:
         self._go_to(0)
         while data := os.read(self._fd, 4096):
             order, pfn = _ORDER.match(data), _PFN.search(data)
-            assert order and pfn
+            assert order is not None
+            assert pfn is not None
             if int(order[1]) >= 2:
                 self._kernel_pos = int(pfn[1], 16) + 1
                 return f"  first order>=2 record: PFN {int(pfn[1], 16):#x} order {int(order[1])}"
@@ -220,7 +222,7 @@ class Replay:
         while data := os.read(self._fd, 65536):
             lengths.append(len(data))
             pfns += [int(pfn, 16) for pfn in _PFN.findall(data)]
-        rising = int(all(a < b for a, b in zip(pfns, pfns[1:], strict=False)))
+        rising = int(all(a < b for a, b in itertools.pairwise(pfns)))
         self._kernel_pos = int(found["last"], 16) + 1
         return (
             f"  records {len(lengths)} bytes {sum(lengths)} min {min(lengths)} max {max(lengths)} "
