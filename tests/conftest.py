@@ -99,6 +99,11 @@ def tmpfs_missing() -> str | None:
     return None
 
 
+def busybox_missing() -> str | None:
+    """The shell and tools with which the kernel's file was tried."""
+    return None if shutil.which("busybox") else "busybox is not on PATH (package busybox)."
+
+
 FEATURES: dict[str, Callable[[], str | None]] = {
     "fuse": functools.cache(fuse_missing),
     "root": functools.cache(root_missing),
@@ -106,6 +111,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "page_owner_sort": functools.cache(page_owner_sort_missing),
     "user": functools.cache(user_missing),
     "tmpfs": functools.cache(tmpfs_missing),
+    "busybox": functools.cache(busybox_missing),
 }
 
 

@@ -34,8 +34,8 @@ FIELDS = {
     "f_pos": (
         r"f_pos (?:now )?\w+(?: -> \w+)?",
         (
-            "The kernel adds the bytes returned to the position of a FUSE file; that of page_owner "
-            "is a PFN. Where a read begins shows in its record; Replay sees that bytes are added."
+            "The kernel adds the bytes returned to the position of a FUSE file; page_owner's is a "
+            "PFN. Where a read begins shows in its record; Replay sees that bytes are added."
         ),
     ),
     "st_ino, st_mtime": (
@@ -51,8 +51,8 @@ ONE_REQUEST = (
     "once, for the sum."
 )
 SPLICE = (
-    "debugfs can't splice. FUSE does, through the page cache, which ends at st_size, 0: who copies "
-    "by sendfile() gets nothing. Before Linux 6.5 FUSE asked its server for this, too."
+    "debugfs can't splice. FUSE does, through the page cache, which ends at st_size, 0: who "
+    "copies by sendfile() gets nothing. Before Linux 6.5 FUSE asked its server for this, too."
 )
 ROOT = "The root of debugfs has 12 directories more than the root of this mount."
 NO_READ = "PFN 0xffffffffffffffff  nrec=0 ends_nlnl=0 first_byte=-"

@@ -51,7 +51,8 @@ def recorded_machine(probe: str) -> bytes:
     assert text is not None
     assert high is not None
     assert total is not None
-    fill(lengths, Total(*map(int, total.groups()[:3]), int(total[4], 16)), without)
+    numbers = int(total[1]), int(total[2]), int(total[3]), int(total[4], 16)
+    fill(lengths, Total(*numbers), without)
     order = {int(high[1], 16): int(high[2])}
     records = {pfn: made_record(pfn, size, order.get(pfn, 0)) for pfn, size in lengths.items()}
     whole = int(text[2], 16)
@@ -64,7 +65,10 @@ def fill(lengths: dict[int, int], total: Total, without: Container[int] = ()) ->
     first, last = min(lengths), total.last_pfn
     free = (pfn for pfn in range(first, last) if pfn not in lengths and pfn not in without)
     lengths[next(free)] = total.longest
+    # The last one is there already, or its length does not matter.
+    pfns = [last] if last not in lengths else []
     number = total.nr_records - len(lengths)
+    pfns += itertools.islice(free, number - len(pfns))
     length, longer = divmod(total.nr_bytes - sum(lengths.values()), number)
-    for index, pfn in enumerate([last, *itertools.islice(free, number - 1)]):
+    for index, pfn in enumerate(pfns):
         lengths[pfn] = length + (index < longer)

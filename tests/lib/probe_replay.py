@@ -201,7 +201,8 @@ class Replay:
     def _readv(self, found: re.Match[str]) -> str:
         sizes = {"3x4096": [4096] * 3, "exact len? 482,4096": [482, 4096], "10,4096": [10, 4096]}
         os.lseek(self._fd, self._base, os.SEEK_SET)
-        _, shown = _attempt(os.readv, self._fd, [bytearray(n) for n in sizes[found[1]]])
+        count, shown = _attempt(os.readv, self._fd, [bytearray(n) for n in sizes[found[1]]])
+        assert self._tell() == self._base + (count if isinstance(count, int) else 0)
         return f"  readv({found[1]}) -> {shown} f_pos {_hex(self._tell())}"
 
     def _high_order(self, found: re.Match[str]) -> str:
@@ -276,7 +277,8 @@ class Replay:
     # Calls that take an open file
 
     def _mmap(self, fd: int) -> object:
-        # Shared: FUSE has none for a file with direct_io either.
+        # The recording does not say which kind: FUSE has no shared one of a file with direct_io
+        # either, but a private one.
         args = (None, ctypes.c_size_t(4096), 1, 1, fd, ctypes.c_long(0))  # PROT_READ, MAP_SHARED
         return _libc_call("mmap", *args)
 
@@ -292,7 +294,7 @@ class Replay:
         ends = os.pipe()
         try:
             os.lseek(fd, self._base, os.SEEK_SET)
-            return os.splice(fd, ends[1], 600)
+            return os.splice(fd, ends[1], _COPY_BYTES)
         finally:
             for end in ends:
                 os.close(end)

@@ -30,9 +30,11 @@ def serving(dump: bytes) -> Iterator[Path]:
         path = top / "mnt"
         path.mkdir()
         (top / "dump").write_bytes(dump)
-        command = [sys.executable, _LIB / "serve_recorded.py", top / "dump", path]
-        # The script is in another folder, and the package may be found only from this one.
-        env = os.environ | {"PYTHONPATH": str(_LIB.parent.parent)}
+        command: list[str | Path] = [sys.executable, _LIB / "serve_recorded.py"]
+        command += [top / "dump", path]
+        # A script finds what is in its folder; the package may be found from the checkout only.
+        path_list = [str(_LIB.parent.parent), os.environ.get("PYTHONPATH", "")]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path_list))}
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             try:

@@ -136,3 +136,25 @@ def test_many_seeks(opened: Opened, pfns: list[int]) -> None:
     assert opened.read_pfn() == pfns[0]
     assert pfn_of(opened.file.read(PAGE, pfns[4])) == pfns[4]
     assert [opened.read_pfn() for _ in range(2)] == pfns[1:3]
+
+
+def test_split_behind_the_position(source: PoolSource) -> None:
+    """Reading goes on at PFN + 1: a block that is split meanwhile shows its other pages."""
+    with Pool.open(source.describe()["shm_path"]) as pool:
+        page = pool.alloc_pages(2)
+        opened = Opened(make_views(source, kernel_abi=True)["/page_owner"].open())
+        opened.position = page.pfn
+        assert opened.read_pfn() == page.pfn
+        pool.split_page(page)
+        assert [opened.read_pfn() for _ in range(3)] == [page.pfn + i for i in (1, 2, 3)]
+
+
+def test_many_preads(opened: Opened, pfns: list[int]) -> None:
+    """However many pread()s come between, reading goes on where it was."""
+    assert opened.read_pfn() == pfns[0]
+    for offset in range(1, 100):
+        opened.file.read(PAGE, offset)
+    assert opened.read_pfn() == pfns[1]
+    for offset in range(1, 100):
+        opened.file.read(PAGE, offset)
+    assert opened.read_pfn() == pfns[2]
