@@ -136,5 +136,7 @@ class Reader:
     """One open file: a position in the text. Any offset, any size; calls exclude each other."""
 
     def read(self, size: int, offset: int, /) -> bytes: ...
-    def read_into(self, address: int, size: int, offset: int, /) -> int:
-        """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL."""
+    def read_into(self, address: int, size: int, offset: int, fill: bool = False, /) -> int:
+        """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL.
+
+        fill: as many bytes as there are, whether a record ends there or not."""

@@ -158,9 +158,9 @@ class FileSystem:
         self._open[fh] = _Opened(path, view.open())
         return fh
 
-    def read(self, fh: int, address: int, size: int, offset: int) -> int:
+    def read(self, fh: int, address: int, size: int, offset: int, *, fill: bool) -> int:
         """Let the view write into FUSE's own buffer; number of bytes."""
-        return self._opened(fh).file.read_into(address, size, offset)
+        return self._opened(fh).file.read_into(address, size, offset, fill)
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """Hand to the view what one write() brought."""
@@ -289,8 +289,11 @@ class _CallableOperations(_Operations):
 def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -> int:  # noqa: ANN401, PLR0913, PLR0917
     # The binding's read() copies a bytes object; here the text is written into buf itself.
     del path
+    info = fip.contents
+    # A read() names its owner. One for the page cache (sendfile, splice) does not, and the kernel
+    # takes a short answer to it for the end of the file.
     count: int = self.operations.read(
-        fip.contents.fh, ctypes.addressof(buf.contents), size, offset
+        info.fh, ctypes.addressof(buf.contents), size, offset, fill=not info.lock_owner
     )
     return count
 

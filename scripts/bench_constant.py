@@ -51,8 +51,9 @@ class ConstantFile:
         """Give the buffer, whatever the offset."""
         return BUFFER[: max(0, min(size, self._nr_bytes - offset))]
 
-    def read_into(self, address: int, size: int, offset: int) -> int:
+    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
         """Copy the buffer, whatever the offset."""
+        del fill
         nr = max(0, min(size, self._nr_bytes - offset, len(BUFFER)))
         ctypes.memmove(address, BUFFER, nr)
         return nr

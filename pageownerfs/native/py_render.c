@@ -266,18 +266,17 @@ static void reader_dealloc(PyObject *op)
 }
 
 /* Fill out; -1 with an exception. */
-static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset)
+static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset, bool fill)
 {
 	RendererObject *renderer = self->renderer;
 	Py_ssize_t done = 0;
 	long result;
-	bool fill;
 
 	Py_BEGIN_ALLOW_THREADS
 	pthread_mutex_lock(&self->lock);
 	Py_END_ALLOW_THREADS
 	/* Who seeks takes a short read for the end of the file: tail does. */
-	fill = offset != self->reader.read_end;
+	fill = fill || offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
@@ -309,14 +308,11 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	return done;
 }
 
-static int read_arguments(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t expect, Py_ssize_t *size, u64 *offset)
+/* size and offset */
+static int read_arguments(PyObject *const *args, Py_ssize_t *size, u64 *offset)
 {
-	if (nargs != expect) {
-		PyErr_Format(PyExc_TypeError, "%zd arguments expected, not %zd", expect, nargs);
-		return -1;
-	}
-	*size = PyLong_AsSsize_t(args[expect - 2]);
-	*offset = PyLong_AsUnsignedLongLong(args[expect - 1]);
+	*size = PyLong_AsSsize_t(args[0]);
+	*offset = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[1]);
 	if (PyErr_Occurred())
 		return -1;
 	if (*size < 0 || *offset > (u64)1 << 62) {
@@ -332,12 +328,14 @@ static PyObject *reader_read_method(PyObject *op, PyObject *const *args, Py_ssiz
 	PyObject *bytes;
 	u64 offset;
 
-	if (read_arguments(args, nargs, 2, &size, &offset))
+	if (nargs != 2)
+		return PyErr_Format(PyExc_TypeError, "read() takes size and offset");
+	if (read_arguments(args, &size, &offset))
 		return NULL;
 	bytes = PyBytes_FromStringAndSize(NULL, size);
 	if (!bytes)
 		return NULL;
-	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset);
+	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset, false);
 	if (done < 0)
 		Py_CLEAR(bytes);
 	else if (done != size)
@@ -350,13 +348,19 @@ static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_
 	Py_ssize_t size, done;
 	char *address;
 	u64 offset;
+	int fill;
 
-	if (read_arguments(args, nargs, 3, &size, &offset))
+	if (nargs != 3 && nargs != 4)
+		return PyErr_Format(PyExc_TypeError, "read_into() takes address, size, offset, and fill");
+	if (read_arguments(args + 1, &size, &offset))
 		return NULL;
 	address = PyLong_AsVoidPtr(args[0]);
 	if (!address && PyErr_Occurred())
 		return NULL;
-	done = read_out((ReaderObject *)op, address, size, offset);
+	fill = nargs == 4 ? PyObject_IsTrue(args[3]) : 0;
+	if (fill < 0)
+		return NULL;
+	done = read_out((ReaderObject *)op, address, size, offset, fill);
 	return done < 0 ? NULL : PyLong_FromSsize_t(done);
 }
 
@@ -364,7 +368,7 @@ static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_
 
 static PyMethodDef reader_methods[] = {
 	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
-	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset) -> number of bytes"},
+	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset, fill=False) -> number of bytes"},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -65,8 +65,9 @@ class KernelAbiFile:
                 del self._ends[next(old for old in self._ends if old != self._last_end)]
             return record
 
-    def read_into(self, address: int, size: int, offset: int) -> int:
+    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
         """As read(), into memory."""
+        del fill
         record = self.read(size, offset)
         ctypes.memmove(address, record, len(record))
         return len(record)

@@ -42,8 +42,9 @@ class TextFile:
                 self._text = self._make()
             return self._text[offset : offset + size]
 
-    def read_into(self, address: int, size: int, offset: int) -> int:
+    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
         """As read(), into memory."""
+        del fill
         data = self.read(size, offset)
         ctypes.memmove(address, data, len(data))
         return len(data)

@@ -56,8 +56,12 @@ class OpenFile(Protocol):
         """Up to ``size`` bytes at ``offset``; empty at the end. ViewError with the errno."""
         ...
 
-    def read_into(self, address: int, size: int, offset: int) -> int:
-        """As read(), into memory at ``address``; number of bytes."""
+    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
+        """
+        As read(), into memory at ``address``; number of bytes.
+
+        :param fill: do not end with a record: fewer bytes than asked for mean the end of the file
+        """
         ...
 
     def write(self, data: bytes, offset: int) -> int:
