@@ -327,7 +327,7 @@ int drain_all_pages(struct pool *pool)
 
 		/* in_op set means that it died in an operation just now: its lists can't be trusted */
 		if (atomic_load(&client->active) && !atomic_load(&client->in_op))
-			drain_pages(pool, client);
+			drain_pages(pool, slot);
 	}
 	pool_thaw(pool);
 	return 0;

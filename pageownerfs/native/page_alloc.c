@@ -523,8 +523,11 @@ int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle,
 	return 0;
 }
 
-/* free_pcppages_bulk(): give the nr oldest pages of an order-0 list back. */
-static int free_pcppages_bulk(struct pool *pool, struct pcp *pcp, unsigned int zone, u32 nr)
+/*
+ * free_pcppages_bulk(): give the nr oldest pages of a client's order-0 list back. The list may name pages
+ * that it no longer has, if another process died while it did this for us: the word tells.
+ */
+static int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, unsigned int zone, u32 nr)
 {
 	int error;
 
@@ -540,7 +543,7 @@ static int free_pcppages_bulk(struct pool *pool, struct pcp *pcp, unsigned int z
 	for (u32 i = 0; i < nr; i++) {
 		u32 pfn = pcp->pfn[i];
 
-		if (pfn < pool->nr_pages && word_state(page_word(pool, pfn)) == PAGE_PCP &&
+		if (pfn < pool->nr_pages && page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0) &&
 		    page_zone(pool, pfn) == zone)
 			free_one_page(pool, zone, pfn, 0, 0);
 	}
@@ -551,17 +554,19 @@ static int free_pcppages_bulk(struct pool *pool, struct pcp *pcp, unsigned int z
 }
 
 /* drain_pages(): a client's order-0 lists; the client is we, or it stands still. */
-void drain_pages(struct pool *pool, struct pool_client *client)
+void drain_pages(struct pool *pool, unsigned int slot)
 {
+	struct pool_client *client = &pool->clients[slot];
+
 	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 		for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)
-			free_pcppages_bulk(pool, &client->pcp[zone][mt], zone, PCP_HIGH_MAX);
+			free_pcppages_bulk(pool, slot, &client->pcp[zone][mt], zone, PCP_HIGH_MAX);
 }
 
 void drain_local_pages(struct pool *pool)
 {
 	if (pool->client && begin_op(pool) >= 0) {
-		drain_pages(pool, pool->client);
+		drain_pages(pool, pool->slot);
 		end_op(pool);
 	}
 }
@@ -657,7 +662,7 @@ static __always_inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u3
 		return free_high_order(pool, pfn, 0, gate, handle);
 	pcp = &pool->client->pcp[zone][mt < MIGRATE_PCPTYPES ? mt : MIGRATE_MOVABLE];
 	if (unlikely(pcp->count >= pool->pcp_high[zone])) {
-		error = free_pcppages_bulk(pool, pcp, zone, pool->pcp_batch[zone]);
+		error = free_pcppages_bulk(pool, pool->slot, pcp, zone, pool->pcp_batch[zone]);
 		if (error)
 			return error;
 	}

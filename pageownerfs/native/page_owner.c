@@ -140,6 +140,13 @@ int init_page_owner_memory(struct pool *pool)
 	return error;
 }
 
+/* Undo it: tracking could not be switched on. */
+void drop_page_owner_memory(struct pool *pool)
+{
+	depot_drop(pool);
+	pool_decommit(pool, (u64)pool->page_ext_pfn << PAGE_SHIFT, (u64)pool->nr_page_ext_pages << PAGE_SHIFT);
+}
+
 /* page_ext's own pages: part of the zones from now on, and the first that are found early. */
 static void online_page_ext(struct pool *pool)
 {

@@ -13,7 +13,8 @@
 
 #define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
 #define LOCK_SPINS 200
-#define LOCK_TIMEOUT_SEC 10
+#define LOCK_TIMEOUT_NSEC 10000000000ULL
+#define LOCK_SLICE_NSEC 20000000
 
 int pool_mutex_init(pthread_mutex_t *mutex)
 {
@@ -53,12 +54,29 @@ static bool mutex_ok(const pthread_mutex_t *mutex)
 }
 
 /*
+ * Never sleep for long at once: a wakeup is lost if who is woken gets killed before it has the lock,
+ * while another takes it in passing.
+ */
+static int lock_in_slices(pthread_mutex_t *mutex)
+{
+	u64 end = ktime_get_ns() + LOCK_TIMEOUT_NSEC;
+	int error;
+
+	do {
+		u64 until = ktime_get_ns() + LOCK_SLICE_NSEC;
+		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
+
+		error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &ts);
+	} while (error == ETIMEDOUT && ktime_get_ns() < end);
+	return error;
+}
+
+/*
  * 0, EOWNERDEAD (locked and made consistent; the caller mends what it guards), or EBUSY: the holder
  * is alive but does not go on (stopped by a debugger, say), or the mutex is not a mutex any more.
  */
 int pool_mutex_lock(pthread_mutex_t *mutex)
 {
-	struct timespec until;
 	int error;
 
 	if (unlikely(!mutex_ok(mutex)))
@@ -70,11 +88,8 @@ int pool_mutex_lock(pthread_mutex_t *mutex)
 #endif
 		error = pthread_mutex_trylock(mutex);
 	}
-	if (error == EBUSY) {
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += LOCK_TIMEOUT_SEC;
-		error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
-	}
+	if (error == EBUSY)
+		error = lock_in_slices(mutex);
 	if (error == EOWNERDEAD) {
 		pthread_mutex_consistent(mutex);
 		return EOWNERDEAD;

@@ -331,7 +331,7 @@ int free_pages(struct pool *pool, u32 pfn, int order, u32 handle);
 int get_page(struct pool *pool, u32 pfn);
 int split_page(struct pool *pool, u32 pfn, unsigned int new_order);
 int allocated_order(struct pool *pool, u32 pfn); /* of an allocated head, or -BAD_* */
-void drain_pages(struct pool *pool, struct pool_client *client);
+void drain_pages(struct pool *pool, unsigned int slot);
 void drain_local_pages(struct pool *pool);
 int zone_lock(struct pool *pool, unsigned int zone);
 void zone_unlock(struct pool *pool, unsigned int zone);
@@ -354,6 +354,7 @@ void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 hand
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order);
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
 int init_page_owner_memory(struct pool *pool);
+void drop_page_owner_memory(struct pool *pool);
 int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
 void task_forked(void);
 s32 task_pid(void);
@@ -368,6 +369,7 @@ struct depot_frame {
 	u32 offset, size, lineno;
 };
 int depot_init(struct pool *pool);
+void depot_drop(struct pool *pool);
 u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
 const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
 

@@ -35,6 +35,7 @@ void page_clear_freelist(void);
 int pool_usable(PoolObject *self); /* ValueError when closed */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
 void pool_drop_user(PoolObject *self);
+int as_u32(PyObject *arg, const char *name, u32 *value); /* ValueError, TypeError: not 0..0xffffffff */
 
 /* py_info.c: looking at a pool */
 PyObject *pool_zone_info(PyObject *self, PyObject *unused);

@@ -138,15 +138,15 @@ static PyObject *owner_info(const struct page_owner *owner)
 PyObject *pool_page_info(PyObject *self, PyObject *arg)
 {
 	struct pool *pool = usable(self);
-	unsigned long pfn = pool ? PyLong_AsUnsignedLong(arg) : 0;
 	PyObject *owner = Py_None;
 	u64 word;
+	u32 pfn;
 
-	if (!pool || (pfn == (unsigned long)-1 && PyErr_Occurred()))
+	if (!pool || as_u32(arg, "PFN", &pfn))
 		return NULL;
 	if (pfn >= pool->nr_pages)
-		return PyErr_Format(PyExc_ValueError, "PFN 0x%lx: the pool ends at 0x%x", pfn, pool->nr_pages);
-	word = page_word(pool, (u32)pfn);
+		return PyErr_Format(PyExc_ValueError, "PFN 0x%x: the pool ends at 0x%x", pfn, pool->nr_pages);
+	word = page_word(pool, pfn);
 	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER)
 		owner = owner_info(&pool->page_ext[pfn]);
 	else
@@ -154,9 +154,9 @@ PyObject *pool_page_info(PyObject *self, PyObject *arg)
 	return Py_BuildValue("{s:s,s:I,s:I,s:K,s:I,s:I,s:I,s:N}", "state",
 			     word_state(word) <= PAGE_RESERVED ? state_names[word_state(word)] : "corrupt", "order",
 			     word_order(word), "refcount", word_state(word) == PAGE_ALLOCATED ? word_count(word) : 0,
-			     "flags", pfn_to_page(pool, (u32)pfn)->flags, "migratetype",
-			     get_pageblock_migratetype(pool, (u32)pfn), "head", head_pfn(pool, (u32)pfn), "zone",
-			     page_zone(pool, (u32)pfn), "page_owner", owner);
+			     "flags", pfn_to_page(pool, pfn)->flags, "migratetype",
+			     get_pageblock_migratetype(pool, pfn), "head", head_pfn(pool, pfn), "zone",
+			     page_zone(pool, pfn), "page_owner", owner);
 }
 
 PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -220,22 +220,21 @@ static PyObject *depot_frame_info(const struct pool *pool, u32 handle)
 PyObject *pool_depot_stack(PyObject *self, PyObject *arg)
 {
 	struct pool *pool = usable(self);
-	unsigned long handle = pool ? PyLong_AsUnsignedLong(arg) : 0;
 	PyObject *frames;
 	const u32 *data;
-	u32 bytes;
+	u32 bytes, handle;
 
-	if (!pool || (handle == (unsigned long)-1 && PyErr_Occurred()))
+	if (!pool || as_u32(arg, "handle", &handle))
 		return NULL;
-	data = handle <= 0xffffffffUL ? depot_fetch(pool, (u32)handle, DEPOT_STACK, &bytes) : NULL;
+	data = depot_fetch(pool, handle, DEPOT_STACK, &bytes);
 	if (!data)
-		return PyErr_Format(PyExc_ValueError, "handle %lu: no stack in the depot", handle);
+		return PyErr_Format(PyExc_ValueError, "handle %u: no stack in the depot", handle);
 	frames = PyList_New(0);
 	for (u32 i = 0; frames && i < bytes / sizeof(*data) && i < MAX_STACK_DEPTH; i++) {
 		PyObject *frame = depot_frame_info(pool, data[i]);
 
 		if (!frame && !PyErr_Occurred())
-			PyErr_Format(PyExc_ValueError, "handle %lu: frame %u is corrupt", handle, i);
+			PyErr_Format(PyExc_ValueError, "handle %u: frame %u is corrupt", handle, i);
 		if (!frame || PyList_Append(frames, frame))
 			Py_CLEAR(frames);
 		Py_XDECREF(frame);

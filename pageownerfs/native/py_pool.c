@@ -12,6 +12,17 @@ int pool_usable(PoolObject *self)
 	return -1;
 }
 
+static PyObject *os_error(PoolObject *self, int number, const char *text)
+{
+	PyObject *args = Py_BuildValue("isO", number, text, self->path);
+
+	if (args) {
+		PyErr_SetObject(PyExc_OSError, args);
+		Py_DECREF(args);
+	}
+	return NULL;
+}
+
 /* Raise what a negative result of the allocator means; returns NULL. */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 {
@@ -19,12 +30,10 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 
 	switch (-error) {
 	case EBUSY:
-		errno = EBUSY;
-		return PyErr_Format(PyExc_OSError,
-				    "%U: a client of the pool is stopped inside the allocator and holds it up; "
-				    "`pageownerfs status` lists the clients", self->path);
+		return os_error(self, EBUSY, "a client of the pool is stopped inside the allocator and holds it up; "
+					     "`pageownerfs status` lists the clients");
 	case EUSERS:
-		return PyErr_Format(PyExc_OSError, "%U: the pool has its %d clients already", self->path, NR_CLIENTS);
+		return os_error(self, EUSERS, "the pool has as many clients as it can have");
 	case BAD_PFN:
 	case BAD_FREE:
 	case BAD_TAIL:
@@ -137,7 +146,7 @@ static PyObject *pool_opened(PoolObject *self, int error)
 	return NULL;
 }
 
-static int check_config(const struct pool_config *config, long long stack_depth)
+static int check_config(const struct pool_config *config, u64 stack_depth)
 {
 	if (config->size < 64 * PAGE_SIZE || config->size > (u64)MAX_NR_PAGES / 2 * PAGE_SIZE)
 		PyErr_Format(PyExc_ValueError, "size %llu: must be 256 KiB to %llu GiB", config->size,
@@ -148,7 +157,7 @@ static int check_config(const struct pool_config *config, long long stack_depth)
 	else if (config->cma > config->size - config->movablecore)
 		PyErr_Format(PyExc_ValueError, "cma %llu: must fit below zone Movable", config->cma);
 	else if (stack_depth < 1 || stack_depth > MAX_STACK_DEPTH)
-		PyErr_Format(PyExc_ValueError, "stack_depth %lld: must be 1..%d", stack_depth, MAX_STACK_DEPTH);
+		PyErr_Format(PyExc_ValueError, "stack_depth %llu: must be 1..%d", stack_depth, MAX_STACK_DEPTH);
 	else if (config->stack_depot_bytes < 64 << 10 || config->stack_depot_bytes > 64ULL << 30)
 		PyErr_Format(PyExc_ValueError, "stack_depot %llu: must be 64 KiB to 64 GiB", config->stack_depot_bytes);
 	else
@@ -156,23 +165,41 @@ static int check_config(const struct pool_config *config, long long stack_depth)
 	return -1;
 }
 
+/* For "O&": an int of 64 bits without a sign. */
+static int as_u64(PyObject *arg, void *value)
+{
+	unsigned long long number;
+
+	if (!PyLong_Check(arg)) {
+		PyErr_Format(PyExc_TypeError, "an int is needed, not %.100s", Py_TYPE(arg)->tp_name);
+		return 0;
+	}
+	number = PyLong_AsUnsignedLongLong(arg);
+	if (PyErr_Occurred()) {
+		PyErr_Clear();
+		PyErr_Format(PyExc_ValueError, "%R: must be 0 to 2**64 - 1", arg);
+		return 0;
+	}
+	*(u64 *)value = number;
+	return 1;
+}
+
 static PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"path", "size", "movablecore", "cma", "stack_depth", "stack_depot_bytes", NULL};
-	unsigned long long size, movablecore, cma, depot;
-	struct pool_config config;
-	long long stack_depth;
+	struct pool_config config = {0};
 	PyObject *path;
 	PoolObject *self;
+	u64 stack_depth;
 	int error;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UKKKLK:create", names, &path, &size, &movablecore, &cma,
-					 &stack_depth, &depot))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO&O&O&O&O&:create", names, &path, as_u64, &config.size,
+					 as_u64, &config.movablecore, as_u64, &config.cma, as_u64, &stack_depth, as_u64,
+					 &config.stack_depot_bytes))
 		return NULL;
-	config = (struct pool_config){.size = size, .movablecore = movablecore, .cma = cma,
-				      .stack_depot_bytes = depot, .stack_depth = (u32)stack_depth};
 	if (check_config(&config, stack_depth))
 		return NULL;
+	config.stack_depth = (u32)stack_depth;
 	self = pool_alloc_object((PyTypeObject *)type, path);
 	if (!self)
 		return NULL;
@@ -210,7 +237,7 @@ static int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
 	return 0;
 }
 
-static int as_u32(PyObject *arg, const char *name, u32 *value)
+int as_u32(PyObject *arg, const char *name, u32 *value)
 {
 	return as_u32_max(arg, name, 0xffffffffu, value);
 }
@@ -422,10 +449,12 @@ static PyObject *split_pages(PoolObject *self, PageObject *page, unsigned int or
 static PyObject *pool_split_page(PyObject *op, PyObject *args)
 {
 	PoolObject *self = (PoolObject *)op;
-	unsigned int order = 0;
+	PyObject *arg = NULL;
 	PageObject *page;
+	u32 order = 0;
 
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "O!|I:split_page", &Page_Type, &page, &order))
+	if (pool_usable(self) || !PyArg_ParseTuple(args, "O!|O:split_page", &Page_Type, &page, &arg) ||
+	    (arg && as_u32_max(arg, "order", MAX_PAGE_ORDER, &order)))
 		return NULL;
 	if (page->references == 0)
 		return pool_error(self, -BAD_FREE, page->pfn, page->order);
@@ -472,6 +501,15 @@ static int register_stack(PyObject *function, u32 *handle)
 	return error;
 }
 
+/* Tracking could not be switched on: as if nobody had tried. */
+static void cancel_page_owner(PoolObject *self)
+{
+	if (atomic_load(&self->pool.header->gate) & GATE_PAGE_OWNER)
+		return;
+	drop_page_owner_memory(&self->pool);
+	pystack_forget(self->stacks);
+}
+
 static PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 {
 	PoolObject *self = (PoolObject *)op;
@@ -485,15 +523,19 @@ static PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 	error = init_page_owner_memory(&self->pool);
 	if (error)
 		return pool_error(self, error, 0, 0);
-	if (register_stack(early, &early_handle) || register_stack(failure, &failure_handle))
+	if (register_stack(early, &early_handle) || register_stack(failure, &failure_handle)) {
+		cancel_page_owner(self);
 		return NULL;
+	}
 	self->pool.header->early_handle = early_handle;
 	self->pool.header->failure_handle = failure_handle;
 	Py_BEGIN_ALLOW_THREADS
 	error = init_page_owner(&self->pool, nr_early);
 	Py_END_ALLOW_THREADS
-	if (error)
+	if (error) {
+		cancel_page_owner(self);
 		return pool_error(self, error, 0, 0);
+	}
 	return Py_BuildValue("[KKK]", nr_early[0], nr_early[1], nr_early[2]);
 }
 

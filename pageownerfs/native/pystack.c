@@ -57,7 +57,8 @@ struct pystack_cache *pystack_new(void)
 	return PyMem_Calloc(1, sizeof(struct pystack_cache));
 }
 
-static void forget(struct pystack_cache *cache)
+/* Drop everything: all handles are unknown again. */
+void pystack_forget(struct pystack_cache *cache)
 {
 	struct cached_frame *frames = cache->frames;
 	u32 size = cache->frames_size;
@@ -74,7 +75,7 @@ static void forget(struct pystack_cache *cache)
 void pystack_free(struct pystack_cache *cache)
 {
 	if (cache) {
-		forget(cache);
+		pystack_forget(cache);
 		PyMem_Free(cache);
 	}
 }
@@ -246,7 +247,7 @@ static u32 intern_stack(struct pystack_cache *cache, struct pool *pool, const st
 	u32 frames[MAX_STACK_DEPTH];
 
 	if (cache->nr_frames >= FRAME_CACHE_MAX)
-		forget(cache);
+		pystack_forget(cache);
 	for (unsigned int i = 0; i < nr; i++) {
 		frames[i] = frame_handle(cache, pool, i, &keys[i]);
 		if (!frames[i])

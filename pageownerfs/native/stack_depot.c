@@ -161,3 +161,14 @@ int depot_init(struct pool *pool)
 	atomic_store(&pool->header->depot_ready, 1);
 	return 0;
 }
+
+/* Undo depot_init(): nobody has a handle yet. */
+void depot_drop(struct pool *pool)
+{
+	atomic_store(&pool->header->depot_ready, 0);
+	pool_decommit(pool, pool->header->depot_offset, DEPOT_HASH_BYTES + pool->depot_bytes);
+	atomic_store(&pool->header->depot_committed, 0);
+	atomic_store(&pool->header->depot_used, 0);
+	atomic_store(&pool->header->stats.stack_depot_stacks, 0);
+	atomic_store(&pool->header->stats.stack_depot_failed, 0);
+}

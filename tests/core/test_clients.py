@@ -117,7 +117,7 @@ def test_all_slots_taken(pool: Pool) -> None:
         other = Pool.open(pool.path)
         others.append(other)
         other.alloc_pages()
-    with pytest.raises(OSError, match="1024 clients already"):
+    with pytest.raises(OSError, match="as many clients as it can have"):
         pool.alloc_pages()
     others.pop().close()
     pool.alloc_pages()

@@ -26,7 +26,7 @@ def test_same_stacks(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, '.'); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     )
-    tests = ["-q", "-p", "no:cacheprovider", "tests/core/test_owner.py", "-k", "stack or frame"]
+    tests = ["-q", "-p", "no:cacheprovider", "tests/core/test_pystack.py"]
     line = [sys.executable, "-c", code, *tests]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
