@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NATIVE = Path(__file__).parent.parent / "pageownerfs/native"
-CORE = ("bench", "pool", "client", "page_alloc", "pageblock", "mm_init", "rebuild")
+CORE = (
+    "bench",
+    "pool",
+    "client",
+    "page_alloc",
+    "page_ref",
+    "page_reporting",
+    "buddy",
+    "pageblock",
+    "mm_init",
+    "rebuild",
+)
 TRACKING = ("page_owner", "stack_depot", "render", "text_cache")
 # As in setup.py.
 CFLAGS = ("-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra")

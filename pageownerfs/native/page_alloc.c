@@ -7,20 +7,7 @@
  * page->word is the truth (pool.h), and free memory is given back to the system.
  */
 #include "free_area.h"
-
-#define ALLOC_WMARK_MASK 0x3u /* index into zone.watermark */
-#define ALLOC_NO_WATERMARKS 0x4u
-#define ALLOC_MIN_RESERVE 0x8u /* __GFP_HIGH: half of the min watermark may be used */
-#define ALLOC_NON_BLOCK 0x10u  /* can't wait: another quarter */
-#define ALLOC_HIGHATOMIC 0x20u
-#define ALLOC_CMA 0x40u
-
-struct alloc_context {
-	unsigned int order, mt, highest_zone, alloc_flags;
-	u32 gfp_mask, handle;
-	u32 gate;  /* as begin_op() last saw it */
-	int error; /* of fallocate (-ENOSPC, -ENOMEM), of a lock (-EBUSY), -EAGAIN; 0: nothing free */
-};
+#include "internal.h"
 
 /* 0 or EBUSY: somebody alive has held the lock for seconds. A dead holder's mess is mended here. */
 int zone_lock(struct pool *pool, unsigned int zone)
@@ -37,177 +24,6 @@ int zone_lock(struct pool *pool, unsigned int zone)
 void zone_unlock(struct pool *pool, unsigned int zone)
 {
 	pthread_mutex_unlock(&pool_zone(pool, zone)->lock);
-}
-
-/*
- * __free_one_page(): put a block on the free lists, merged with its free buddies. The block is not
- * free yet by its word. Zone lock held.
- */
-void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order, u32 hole_bits)
-{
-	unsigned int mt = get_pageblock_migratetype(pool, pfn);
-	u32 freed = pfn;
-
-	while (order < MAX_PAGE_ORDER) {
-		u32 buddy = pfn ^ (1U << order);
-		u32 buddy_bits;
-
-		if (!page_is_buddy(pool, zone, buddy, order))
-			break;
-		if (order >= PAGEBLOCK_ORDER) {
-			/* Pageblocks of special types keep their borders. */
-			unsigned int buddy_mt = get_pageblock_migratetype(pool, buddy);
-
-			if (mt != buddy_mt && (mt >= MIGRATE_PCPTYPES || buddy_mt >= MIGRATE_PCPTYPES))
-				break;
-			buddy_bits = (u32)page_word(pool, buddy);
-		} else {
-			buddy_bits = BUDDY_POPULATED;
-		}
-		del_from_free_list(pool, zone, buddy, order);
-		set_page_word(pool, buddy, PAGE_WORD(PAGE_FREE, 0, 0, 0));
-		hole_bits |= buddy_bits;
-		pfn &= buddy;
-		order++;
-	}
-	if (pfn != freed)
-		set_page_word(pool, freed, PAGE_WORD(PAGE_FREE, 0, 0, 0));
-	if (order < PAGEBLOCK_ORDER)
-		hole_bits = 0;
-	add_to_free_list(pool, zone, pfn, order, mt, hole_bits);
-}
-
-static void clear_tails(struct pool *pool, u32 pfn, unsigned int order)
-{
-	for (u32 nr = 1; nr < 1U << order; nr++)
-		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_FREE, 0, 0, 0));
-}
-
-/* Free a block that some client has in its hands. Zone lock held. */
-void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order)
-{
-	unsigned int zone = page_zone(pool, pfn);
-
-	if (order > MAX_PAGE_ORDER || pfn & ((1U << order) - 1) ||
-	    pfn + (1U << order) > pool->zone_span[zone].end_pfn)
-		order = 0; /* only corruption makes such a word */
-#if CONFIG_PAGE_OWNER
-	clear_page_owner(pool, pfn, order);
-#endif
-	pfn_to_page(pool, pfn)->flags &= ~(1ULL << PG_head);
-	clear_tails(pool, pfn, order);
-	free_one_page(pool, zone, pfn, order, BUDDY_POPULATED);
-}
-
-/* Memory for the part of a free block that is about to be used. */
-static int populate(struct pool *pool, u32 pfn, unsigned int order)
-{
-	if (order < PAGEBLOCK_ORDER)
-		order = PAGEBLOCK_ORDER;
-	return pool_commit(pool, (u64)pfn << PAGE_SHIFT, PAGE_SIZE << order);
-}
-
-/* expand(): cut a free block down to order; the upper halves go back to the lists. */
-static void expand(struct pool *pool, unsigned int zone, u32 pfn, unsigned int high, unsigned int order,
-		   unsigned int mt, u32 hole_bits)
-{
-	while (high > order) {
-		high--;
-		add_to_free_list(pool, zone, pfn + (1U << high), high, mt,
-				 high >= PAGEBLOCK_ORDER ? hole_bits : 0);
-	}
-}
-
-/*
- * __rmqueue_smallest(): the smallest free block of the type that is large enough, cut to order, and
- * now in our hands (PAGE_PCP). 0: none, or no memory for it (ac->error).
- */
-static u32 rmqueue_smallest(struct pool *pool, unsigned int zone, struct alloc_context *ac,
-			    unsigned int mt)
-{
-	struct zone *z = pool_zone(pool, zone);
-
-	for (unsigned int high = ac->order; high <= MAX_PAGE_ORDER; high++) {
-		u32 pfn = z->free_area[high].free_list[mt];
-		u32 hole_bits;
-
-		if (!pfn)
-			continue;
-		if (unlikely(pfn >= pool->nr_pages || !page_is_buddy(pool, zone, pfn, high))) {
-			rebuild_zone(pool, zone); /* somebody wrote over the lists */
-			return 0;
-		}
-		hole_bits = (u32)page_word(pool, pfn);
-		if (hole_bits & BUDDY_HOLE) {
-			int error = populate(pool, pfn, ac->order);
-
-			if (error) {
-				stat_inc(pool, commit_failed);
-				ac->error = error;
-				continue;
-			}
-		}
-		del_from_free_list(pool, zone, pfn, high);
-		expand(pool, zone, pfn, high, ac->order, mt, hole_bits);
-		set_page_word(pool, pfn, PAGE_WORD(PAGE_PCP, ac->order, pool->slot, 0));
-		return pfn;
-	}
-	return 0;
-}
-
-/* __rmqueue() */
-static u32 rmqueue_one(struct pool *pool, unsigned int zone, struct alloc_context *ac)
-{
-	struct zone *z = pool_zone(pool, zone);
-	u32 pfn = 0;
-
-	/* Movable pages use CMA blocks once more than half of what is free is there. */
-	if (ac->alloc_flags & ALLOC_CMA && z->nr_free_cma > z->nr_free / 2)
-		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_CMA);
-	if (!pfn)
-		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
-	if (!pfn && ac->alloc_flags & ALLOC_CMA)
-		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_CMA);
-	if (!pfn && rmqueue_fallback(pool, zone, ac->order, ac->mt))
-		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
-	return pfn;
-}
-
-/* The block of order > 0, or the one page that bypasses the order-0 list. Zone lock held. */
-static u32 rmqueue_buddy(struct pool *pool, unsigned int zone, struct alloc_context *ac)
-{
-	u32 pfn = 0;
-
-	if (ac->alloc_flags & ALLOC_HIGHATOMIC)
-		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_HIGHATOMIC);
-	if (!pfn)
-		pfn = rmqueue_one(pool, zone, ac);
-	if (!pfn && ac->alloc_flags & ALLOC_NON_BLOCK)
-		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_HIGHATOMIC);
-	if (pfn && ac->alloc_flags & ALLOC_HIGHATOMIC)
-		reserve_highatomic_pageblock(pool, zone, pfn);
-	return pfn;
-}
-
-/* rmqueue_bulk(): fill the order-0 list, so that popping yields ascending addresses. Zone lock held. */
-static void rmqueue_bulk(struct pool *pool, unsigned int zone, struct alloc_context *ac, struct pcp *pcp)
-{
-	u32 batch = pool_zone(pool, zone)->pcp_batch;
-	u32 pfns[PCP_HIGH_MAX];
-	u32 nr = 0;
-
-	if (batch > PCP_HIGH_MAX / 2)
-		batch = PCP_HIGH_MAX / 2;
-	while (nr < batch) {
-		u32 pfn = rmqueue_one(pool, zone, ac);
-
-		if (!pfn)
-			break;
-		pfns[nr++] = pfn;
-	}
-	for (u32 i = 0; i < nr; i++)
-		pcp->pfn[i] = pfns[nr - 1 - i];
-	pcp->count = nr;
 }
 
 /* __zone_watermark_ok(): may this allocation take from the zone? */
@@ -327,7 +143,7 @@ static unsigned int slowpath_flags(u32 gfp_mask, unsigned int order)
  * Enter the allocator: returns the gate, or a negative error. Between begin_op() and end_op() the pool
  * can't be frozen. The store and the load need no fence here: see fence_all_clients().
  */
-static int begin_op(struct pool *pool)
+int begin_op(struct pool *pool)
 {
 	for (;;) {
 		u32 gate;
@@ -366,11 +182,6 @@ static inline bool begin_op_fast(struct pool *pool)
 		return true;
 	atomic_store_explicit(&client->in_op, 0, memory_order_release);
 	return false;
-}
-
-static inline void end_op(struct pool *pool)
-{
-	atomic_store_explicit(&pool->client->in_op, 0, memory_order_release);
 }
 
 /* Tracking is on, and the caller has not brought its stack. */
@@ -571,34 +382,6 @@ void drain_local_pages(struct pool *pool)
 	}
 }
 
-/* What a word says about a PFN that should be an allocated head: 0 or -BAD_*. */
-static int check_allocated(struct pool *pool, u64 word)
-{
-	(void)pool;
-	switch (word_state(word)) {
-	case PAGE_ALLOCATED:
-		return word_order(word) <= MAX_PAGE_ORDER ? 0 : -BAD_PFN;
-	case PAGE_TAIL:
-		return -BAD_TAIL;
-	case PAGE_RESERVED:
-		return -BAD_PFN;
-	default:
-		return -BAD_FREE;
-	}
-}
-
-int allocated_order(struct pool *pool, u32 pfn)
-{
-	int error;
-	u64 word;
-
-	if (pfn >= pool->nr_pages)
-		return -BAD_PFN;
-	word = page_word(pool, pfn);
-	error = check_allocated(pool, word);
-	return error ? error : (int)word_order(word);
-}
-
 /* Drop a reference. 0: others remain; 1: the block is in our hands now (PAGE_PCP); negative: refused. */
 static inline int put_page_testzero(struct pool *pool, u32 pfn, int order)
 {
@@ -606,7 +389,7 @@ static inline int put_page_testzero(struct pool *pool, u32 pfn, int order)
 	u64 word = atomic_load_explicit(wordp, memory_order_acquire);
 
 	for (;;) {
-		int error = check_allocated(pool, word);
+		int error = check_allocated(word);
 		u64 new;
 
 		if (unlikely(error))
@@ -640,9 +423,7 @@ static int free_high_order(struct pool *pool, u32 pfn, int order, u32 gate, u32 
 		(void)gate;
 		(void)handle;
 #endif
-		pfn_to_page(pool, pfn)->flags &= ~(1ULL << PG_head);
-		clear_tails(pool, pfn, real_order);
-		free_one_page(pool, zone, pfn, real_order, BUDDY_POPULATED);
+		free_pcp_block(pool, pfn, real_order);
 		pool->client->pgfree += 1U << real_order;
 		error = 0;
 	}
@@ -719,122 +500,4 @@ int free_pages(struct pool *pool, u32 pfn, int order, u32 handle)
 		real_order = free_high_order(pool, pfn, order, 0, 0);
 	end_op(pool);
 	return real_order;
-}
-
-/* get_page(): one more reference to an allocated block. */
-int get_page(struct pool *pool, u32 pfn)
-{
-	_Atomic u64 *wordp;
-	u64 word;
-
-	if (pfn >= pool->nr_pages)
-		return -BAD_PFN;
-	wordp = &pfn_to_page(pool, pfn)->word;
-	word = atomic_load(wordp);
-	do {
-		int error = check_allocated(pool, word);
-
-		if (error)
-			return error;
-		if (word_count(word) >= 0x7fffffff)
-			return -BAD_COUNT;
-	} while (!atomic_compare_exchange_weak(wordp, &word, word + 1));
-	return 0;
-}
-
-/* split_page(): an allocated block becomes blocks of new_order, each with a reference of its own. */
-int split_page(struct pool *pool, u32 pfn, unsigned int new_order)
-{
-	int order = allocated_order(pool, pfn);
-	unsigned int zone;
-	int error, gate;
-
-	if (order < 0)
-		return order;
-	if (new_order >= (unsigned int)order)
-		return new_order == (unsigned int)order ? 0 : -BAD_ORDER;
-	gate = begin_op(pool);
-	if (gate < 0)
-		return gate;
-	zone = page_zone(pool, pfn);
-	error = zone_lock(pool, zone);
-	if (!error) {
-		u64 word = page_word(pool, pfn);
-
-		if (word != PAGE_WORD(PAGE_ALLOCATED, order, 0, 1))
-			error = word_state(word) == PAGE_ALLOCATED ? -BAD_COUNT : -BAD_FREE;
-		else if (pfn_to_page(pool, pfn)->flags & 1ULL << PG_head)
-			error = -BAD_COMPOUND;
-	}
-	if (!error) {
-#if CONFIG_PAGE_OWNER
-		if (gate & GATE_PAGE_OWNER)
-			__split_page_owner(pool, pfn, (unsigned int)order, new_order);
-#endif
-		/* The head last: until then its word covers the block. */
-		for (u32 nr = (1U << order) - (1U << new_order); nr; nr -= 1U << new_order) {
-			pfn_to_page(pool, pfn + nr)->gfp_mask = pfn_to_page(pool, pfn)->gfp_mask;
-			set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_ALLOCATED, new_order, 0, 1));
-		}
-		set_page_word(pool, pfn, PAGE_WORD(PAGE_ALLOCATED, new_order, 0, 1));
-		pool->client->pgsplit += 1U << order;
-	}
-	if (error != -EBUSY)
-		zone_unlock(pool, zone);
-	end_op(pool);
-	return error;
-}
-
-/* Give one free block back to the system: the hole is noted first, so that dying between is harmless. */
-static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
-{
-	set_page_word(pool, pfn, PAGE_WORD(PAGE_BUDDY, order, 0, BUDDY_HOLE));
-	pool_zone(pool, zone)->nr_populated--;
-	return pool_decommit(pool, (u64)pfn << PAGE_SHIFT, PAGE_SIZE << order) ? 0 : 1ULL << order;
-}
-
-/* A free block that may have memory; 0: none. The newest are first on their lists. */
-static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *order)
-{
-	struct zone *z = pool_zone(pool, zone);
-
-	for (*order = PAGEBLOCK_ORDER; *order <= MAX_PAGE_ORDER; ++*order)
-		for (unsigned int mt = 0; mt < MIGRATE_TYPES; mt++) {
-			u32 pfn = z->free_area[*order].free_list[mt];
-
-			for (u32 nr = 0; pfn && pfn < pool->nr_pages && nr < pool->nr_pageblocks; nr++) {
-				if (!page_is_buddy(pool, zone, pfn, *order))
-					break;
-				if (page_word(pool, pfn) & BUDDY_POPULATED)
-					return pfn;
-				pfn = pfn_to_page(pool, pfn)->next;
-			}
-		}
-	z->nr_populated = 0;
-	return 0;
-}
-
-/*
- * Mirrors mm/page_reporting.c: free blocks of pageblock order and more have no memory. One block per
- * hold of the lock. Returns the pages given back.
- */
-u64 page_reporting(struct pool *pool)
-{
-	u64 nr_pages = 0;
-
-	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
-		/* Each pass makes one block less; a pass too many does no harm. */
-		for (u32 pass = 0; pool_zone(pool, zone)->nr_populated && pass < pool->nr_pageblocks; pass++) {
-			unsigned int order;
-			u32 pfn;
-
-			if (zone_lock(pool, zone))
-				break;
-			pfn = find_populated(pool, zone, &order);
-			if (pfn)
-				nr_pages += report_block(pool, zone, pfn, order);
-			zone_unlock(pool, zone);
-		}
-	stat_add(pool, reported_pages, nr_pages);
-	return nr_pages;
 }

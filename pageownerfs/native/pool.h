@@ -328,14 +328,20 @@ void pool_unlink(struct pool *pool);
 /* page_alloc.c */
 int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn);
 int free_pages(struct pool *pool, u32 pfn, int order, u32 handle);
-int get_page(struct pool *pool, u32 pfn);
-int split_page(struct pool *pool, u32 pfn, unsigned int new_order);
-int allocated_order(struct pool *pool, u32 pfn); /* of an allocated head, or -BAD_* */
 void drain_pages(struct pool *pool, unsigned int slot);
 void drain_local_pages(struct pool *pool);
 int zone_lock(struct pool *pool, unsigned int zone);
 void zone_unlock(struct pool *pool, unsigned int zone);
+
+/* buddy.c */
 void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order); /* zone lock held */
+
+/* page_ref.c */
+int allocated_order(struct pool *pool, u32 pfn); /* of an allocated head, or -BAD_* */
+int get_page(struct pool *pool, u32 pfn);
+int split_page(struct pool *pool, u32 pfn, unsigned int new_order);
+
+/* page_reporting.c */
 u64 page_reporting(struct pool *pool);
 
 /* mm_init.c: a new pool's zones and free lists */
@@ -357,9 +363,6 @@ int init_page_owner_memory(struct pool *pool);
 void drop_page_owner_memory(struct pool *pool);
 int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
 void task_forked(void);
-s32 task_pid(void);
-s32 task_tgid(void);
-const char *task_comm(u64 now_nsec);
 #endif
 
 /* stack_depot.c */

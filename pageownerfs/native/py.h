@@ -35,7 +35,19 @@ void page_clear_freelist(void);
 int pool_usable(PoolObject *self); /* ValueError when closed */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
 void pool_drop_user(PoolObject *self);
-int as_u32(PyObject *arg, const char *name, u32 *value); /* ValueError, TypeError: not 0..0xffffffff */
+
+/* py_args.c: 0, or -1 with ValueError or TypeError */
+int as_u32(PyObject *arg, const char *name, u32 *value);
+int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value);
+int as_u64(PyObject *arg, void *value); /* for "O&": 1, or 0 with the error */
+int parse_two(const char *function, const char *const names[2], PyObject *const *args, Py_ssize_t nargs,
+	      PyObject *kwnames, PyObject *values[2]);
+
+/* py_daemon.c */
+PyObject *pool_capture_stack(PyObject *op, PyObject *args);
+PyObject *pool_enable_page_owner(PyObject *op, PyObject *args);
+PyObject *pool_recover(PyObject *op, PyObject *unused);
+PyObject *pool_report_free_pages(PyObject *op, PyObject *unused);
 
 /* py_info.c: looking at a pool */
 PyObject *pool_zone_info(PyObject *self, PyObject *unused);

@@ -165,25 +165,6 @@ static int check_config(const struct pool_config *config, u64 stack_depth)
 	return -1;
 }
 
-/* For "O&": an int of 64 bits without a sign. */
-static int as_u64(PyObject *arg, void *value)
-{
-	unsigned long long number;
-
-	if (!PyLong_Check(arg)) {
-		PyErr_Format(PyExc_TypeError, "an int is needed, not %.100s", Py_TYPE(arg)->tp_name);
-		return 0;
-	}
-	number = PyLong_AsUnsignedLongLong(arg);
-	if (PyErr_Occurred()) {
-		PyErr_Clear();
-		PyErr_Format(PyExc_ValueError, "%R: must be 0 to 2**64 - 1", arg);
-		return 0;
-	}
-	*(u64 *)value = number;
-	return 1;
-}
-
 static PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"path", "size", "movablecore", "cma", "stack_depth", "stack_depot_bytes", NULL};
@@ -215,57 +196,6 @@ static PyObject *pool_open_method(PyObject *type, PyObject *path)
 	PoolObject *self = name ? pool_alloc_object((PyTypeObject *)type, path) : NULL;
 
 	return self ? pool_opened(self, pool_open(&self->pool, name)) : NULL;
-}
-
-/* An int of 0..max, of at most 32 bits. */
-static int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
-{
-	unsigned long number;
-
-	if (unlikely(!PyLong_Check(arg))) {
-		PyErr_Format(PyExc_TypeError, "%s must be an int, not %.100s", name, Py_TYPE(arg)->tp_name);
-		return -1;
-	}
-	number = PyLong_AsUnsignedLong(arg);
-	if (unlikely(number > max)) {
-		PyErr_Clear(); /* negative, or more than a long */
-		PyErr_Format(PyExc_ValueError, max > 0xffff ? "%s %R: must be 0..0x%x" : "%s %R: must be 0..%u", name, arg,
-			     max);
-		return -1;
-	}
-	*value = (u32)number;
-	return 0;
-}
-
-int as_u32(PyObject *arg, const char *name, u32 *value)
-{
-	return as_u32_max(arg, name, 0xffffffffu, value);
-}
-
-/* Up to two arguments by position or by these names, into values; missing ones stay NULL. */
-static int parse_two(const char *function, const char *const names[2], PyObject *const *args, Py_ssize_t nargs,
-		     PyObject *kwnames, PyObject *values[2])
-{
-	if (unlikely(nargs > 2)) {
-		PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments", function);
-		return -1;
-	}
-	for (Py_ssize_t i = 0; i < nargs; i++)
-		values[i] = args[i];
-	if (likely(!kwnames))
-		return 0;
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
-		PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-		int which = PyUnicode_CompareWithASCIIString(key, names[0]) == 0   ? 0 :
-			    PyUnicode_CompareWithASCIIString(key, names[1]) == 0 ? 1 : -1;
-
-		if (which < 0 || values[which]) {
-			PyErr_Format(PyExc_TypeError, "%s(): unexpected or repeated argument '%U'", function, key);
-			return -1;
-		}
-		values[which] = args[nargs + i];
-	}
-	return 0;
 }
 
 /* The caller's stack, if tracking is on. */
@@ -472,97 +402,6 @@ static PyObject *pool_drain_local_pages(PyObject *op, PyObject *Py_UNUSED(unused
 		return NULL;
 	drain_local_pages(&((PoolObject *)op)->pool);
 	Py_RETURN_NONE;
-}
-
-static PyObject *pool_capture_stack(PyObject *op, PyObject *args)
-{
-	PoolObject *self = (PoolObject *)op;
-	unsigned int depth = self->pool.stack_depth;
-
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "|I:capture_stack", &depth))
-		return NULL;
-	if (depth > MAX_STACK_DEPTH)
-		depth = MAX_STACK_DEPTH;
-	if (!atomic_load(&self->pool.header->depot_ready))
-		return PyLong_FromLong(0);
-	return PyLong_FromUnsignedLong(pystack_save(self->stacks, &self->pool, depth));
-}
-
-static int register_stack(PyObject *function, u32 *handle)
-{
-	PyObject *result = PyObject_CallNoArgs(function);
-	int error = result ? as_u32(result, "handle", handle) : -1;
-
-	Py_XDECREF(result);
-	if (!error && *handle == 0) {
-		PyErr_SetString(PyExc_ValueError, "the stack depot has no room for the first stacks");
-		return -1;
-	}
-	return error;
-}
-
-/* Tracking could not be switched on: as if nobody had tried. */
-static void cancel_page_owner(PoolObject *self)
-{
-	if (atomic_load(&self->pool.header->gate) & GATE_PAGE_OWNER)
-		return;
-	drop_page_owner_memory(&self->pool);
-	pystack_forget(self->stacks);
-}
-
-static PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
-{
-	PoolObject *self = (PoolObject *)op;
-	u64 nr_early[MAX_NR_ZONES] = {0};
-	PyObject *early, *failure;
-	u32 early_handle, failure_handle;
-	int error;
-
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "OO:enable_page_owner", &early, &failure))
-		return NULL;
-	error = init_page_owner_memory(&self->pool);
-	if (error)
-		return pool_error(self, error, 0, 0);
-	if (register_stack(early, &early_handle) || register_stack(failure, &failure_handle)) {
-		cancel_page_owner(self);
-		return NULL;
-	}
-	self->pool.header->early_handle = early_handle;
-	self->pool.header->failure_handle = failure_handle;
-	Py_BEGIN_ALLOW_THREADS
-	error = init_page_owner(&self->pool, nr_early);
-	Py_END_ALLOW_THREADS
-	if (error) {
-		cancel_page_owner(self);
-		return pool_error(self, error, 0, 0);
-	}
-	return Py_BuildValue("[KKK]", nr_early[0], nr_early[1], nr_early[2]);
-}
-
-static PyObject *pool_recover(PyObject *op, PyObject *Py_UNUSED(unused))
-{
-	PoolObject *self = (PoolObject *)op;
-	int nr;
-
-	if (pool_usable(self))
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	nr = pool_recover_clients(&self->pool);
-	Py_END_ALLOW_THREADS
-	return nr < 0 ? pool_error(self, nr, 0, 0) : PyLong_FromLong(nr);
-}
-
-static PyObject *pool_report_free_pages(PyObject *op, PyObject *Py_UNUSED(unused))
-{
-	PoolObject *self = (PoolObject *)op;
-	u64 nr;
-
-	if (pool_usable(self))
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	nr = page_reporting(&self->pool);
-	Py_END_ALLOW_THREADS
-	return PyLong_FromUnsignedLongLong(nr);
 }
 
 static PyObject *pool_get_path(PyObject *op, void *Py_UNUSED(closure))

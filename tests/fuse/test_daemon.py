@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,3 +144,25 @@ def test_mount_program(tmp_path: Path, pageownerfs: Command) -> None:
     done = pageownerfs("pool", target, "-o", f"rw,page_owner=on,{SIZE},noatime,dev,suid")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert pageownerfs("umount", target).returncode == 0
+
+
+@pytest.mark.require("root")
+def test_mount_command(tmp_path: Path) -> None:
+    """mount(8) mounts by type, and umount(8) ends it."""
+    link = Path("/usr/local/bin/pageownerfs")
+    program = Path(sys.executable).with_name("pageownerfs")
+    if link.exists() or link.is_symlink():
+        pytest.skip(f"{link} is there already, and may be another version.")
+    if not program.exists():
+        pytest.skip("The package is not installed, so that there is no program to mount with.")
+    link.symlink_to(program)
+    try:
+        options = f"page_owner=on,{SIZE},nofail,x-systemd.automount"
+        line = ["mount", "-t", "fuse.pageownerfs", "pool", tmp_path, "-o", options]
+        subprocess.run(line, check=True)
+        try:
+            assert (tmp_path / "page_owner").read_bytes().startswith(b"Page allocated via ")
+        finally:
+            subprocess.run(["umount", tmp_path], check=True)
+    finally:
+        link.unlink()
