@@ -17,6 +17,7 @@ from pageownerfs.daemon.mounts import mount_at
 from pageownerfs.errors import MountError, NotAPoolError, PageOwnerError
 from pageownerfs.fs import FSTYPE
 from pageownerfs.mm.page_alloc import read_mount
+from pageownerfs.sources.shm import remove_stale_pools
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if daemon is not None:
             os.close(daemon)
+    if daemon is None:  # it was dead, and has left its memory
+        remove_stale_pools()
     return 0
 
 

@@ -68,7 +68,7 @@ def test_umount_names_who_uses_it(mount_pool: Callable[..., Any], pageownerfs: C
 
 
 def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
-    """A killed daemon's mount says what to do, umount cleans it, a new mount takes the file."""
+    """A killed daemon's mount says what to do, and umount takes away all that is left."""
     pool = mount_pool(SIZE)
     pool.check_end = False
     os.kill(pool.pid, signal.SIGKILL)
@@ -78,6 +78,15 @@ def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> No
     assert "its daemon is gone; clean up with: pageownerfs umount" in done.stderr
     assert "error" in json.loads(pageownerfs("status", "--json").stdout)[-1]
     assert pageownerfs("umount", pool.path).returncode == 0
+    assert not pool.shm_path.exists()
+
+
+def test_next_mount_takes_stale_memory(mount_pool: Callable[..., Any]) -> None:
+    """What a killed daemon has left under /dev/shm goes when the same user mounts again."""
+    pool = mount_pool(SIZE)
+    pool.check_end = False
+    os.kill(pool.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pool.pid)] if psutil.pid_exists(pool.pid) else [], 10)
     mount_pool(SIZE)
     assert not pool.shm_path.exists()
 
