@@ -136,7 +136,11 @@ static u32 rmqueue_one(struct pool *pool, unsigned int zone, struct alloc_contex
 		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
 	if (!pfn && ac->alloc_flags & ALLOC_CMA)
 		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_CMA);
-	if (!pfn && rmqueue_fallback(pool, zone, ac->order, ac->mt))
+	if (!pfn && rmqueue_fallback(pool, zone, ac->order, MAX_PAGE_ORDER, ac->mt))
+		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
+	/* No memory for large blocks: smaller ones have theirs. */
+	if (!pfn && ac->error && ac->order < PAGEBLOCK_ORDER &&
+	    rmqueue_fallback(pool, zone, ac->order, PAGEBLOCK_ORDER - 1, ac->mt))
 		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
 	return pfn;
 }

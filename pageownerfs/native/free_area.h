@@ -78,9 +78,13 @@ static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32
 
 void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order, u32 hole_bits);
 
+/* page_reporting.c */
+void report_excess(struct pool *pool, unsigned int zone);
+
 /* pageblock.c */
 void set_pageblock_migratetype(struct pool *pool, u32 pfn, unsigned int mt);
-bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int mt);
+bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int max_order,
+		      unsigned int mt);
 void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn);
 bool unreserve_highatomic_pageblock(struct pool *pool, unsigned int zone, unsigned int mt);
 

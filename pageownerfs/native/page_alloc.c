@@ -358,6 +358,7 @@ static int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *
 		    page_zone(pool, pfn) == zone)
 			free_one_page(pool, zone, pfn, 0, 0);
 	}
+	report_excess(pool, zone);
 	zone_unlock(pool, zone);
 	pcp->count -= nr;
 	memmove(pcp->pfn, pcp->pfn + nr, pcp->count * sizeof(pcp->pfn[0]));
@@ -424,6 +425,7 @@ static int free_high_order(struct pool *pool, u32 pfn, int order, u32 gate, u32 
 		(void)handle;
 #endif
 		free_pcp_block(pool, pfn, real_order);
+		report_excess(pool, zone);
 		pool->client->pgfree += 1U << real_order;
 		error = 0;
 	}

@@ -6,6 +6,12 @@
  */
 #include "free_area.h"
 
+/*
+ * Free blocks of a zone that may keep their memory until the daemon comes by, twice a second: who
+ * allocates and frees the same block over and over shall not pay for it each time.
+ */
+#define POPULATED_KEEP 2
+
 /* Give one free block back to the system: the hole is noted first, so that dying between is harmless. */
 static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
 {
@@ -58,4 +64,18 @@ u64 page_reporting(struct pool *pool)
 		}
 	stat_add(pool, reported_pages, nr_pages);
 	return nr_pages;
+}
+
+/* After a free, zone lock held: what is more than a few blocks goes back at once. */
+void report_excess(struct pool *pool, unsigned int zone)
+{
+	u64 nr_pages = 0;
+	unsigned int order;
+	u32 pfn;
+
+	while (pool_zone(pool, zone)->nr_populated > POPULATED_KEEP &&
+	       (pfn = find_populated(pool, zone, &order)))
+		nr_pages += report_block(pool, zone, pfn, order);
+	if (nr_pages)
+		stat_add(pool, reported_pages, nr_pages);
 }

@@ -147,15 +147,17 @@ static u32 find_fallback(struct pool *pool, unsigned int zone, unsigned int orde
 
 /*
  * __rmqueue_fallback(): the lists of mt have nothing of this order. Move a block of another type to
- * them: the largest that there is, or - where only single pages may be taken - the smallest.
+ * them: the largest that there is, up to max_order, or - where only single pages may be taken - the
+ * smallest.
  */
-bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int mt)
+bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int max_order,
+		      unsigned int mt)
 {
 	u32 pfn;
 
 	if (mt >= MIGRATE_PCPTYPES)
 		return false;
-	for (int current = MAX_PAGE_ORDER; current >= (int)order; current--) {
+	for (int current = (int)max_order; current >= (int)order; current--) {
 		bool can_steal = can_steal_fallback(pool, (unsigned int)current, mt);
 
 		pfn = find_fallback(pool, zone, (unsigned int)current, mt);
@@ -166,7 +168,7 @@ bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, 
 		steal_suitable_fallback(pool, zone, pfn, (unsigned int)current, mt, can_steal);
 		return true;
 	}
-	for (unsigned int current = order; current <= MAX_PAGE_ORDER; current++) {
+	for (unsigned int current = order; current <= max_order; current++) {
 		pfn = find_fallback(pool, zone, current, mt);
 		if (!pfn)
 			continue;

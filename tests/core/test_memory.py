@@ -78,7 +78,7 @@ def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> N
 
 
 def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
-    """Free blocks of order 9 and more give their memory back; used ones keep it."""
+    """Free blocks of order 9 and more give their memory back, all but two per zone at once."""
     pool = make_pool(64)
     kept = pool.alloc_pages(0)
     kept.buffer[:4] = b"kept"
@@ -87,8 +87,8 @@ def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
     for page in pages:
         page.buffer[:4] = b"gone"
         pool.free_pages(page)
-    assert committed(pool) == before + 8 * 4 * MIB
-    assert pool.report_free_pages() >= 8 * 1024
+    assert committed(pool) <= before + 2 * 4 * MIB
+    assert pool.report_free_pages() >= 2 * 1024
     assert committed(pool) <= before
     assert pool.report_free_pages() == 0
     assert bytes(kept.buffer[:4]) == b"kept"
@@ -149,7 +149,8 @@ def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
     for page in pages:
         small.free_pages(page)
     small.drain_local_pages()
-    assert small.report_free_pages() * 4096 >= TMPFS_BYTES // 2
+    small.report_free_pages()
+    assert small.stats()["reported_pages"] * 4096 >= TMPFS_BYTES // 2
     assert len(take_all(small, order, gfp_mask)[0]) << order >= nr_pages - 1024
 
 
