@@ -113,6 +113,23 @@ static void have_free_blocks(struct pool *pool)
 	free_pages(pool, must_alloc(pool, 10, GFP_KERNEL), 10, stack);
 }
 
+/* Blocks that keep their memory when they are free, as many as may, so that one more gives some back. */
+static void have_large_blocks(struct pool *pool)
+{
+	for (int i = 0; i < 4; i++)
+		pages[i] = must_alloc(pool, 9, GFP_KERNEL);
+	for (int i = 1; i < 4; i++)
+		free_pages(pool, pages[i], 9, stack);
+}
+
+static void free_9(struct pool *pool)
+{
+	int error = free_pages(pool, pages[0], 9, stack);
+
+	if (error)
+		die("free_pages", error);
+}
+
 static void report(struct pool *pool)
 {
 	page_reporting(pool);
@@ -155,6 +172,7 @@ static const struct operation {
 	{"free_0", attach, free_0},
 	{"free_0_drain", have_full_list, free_0},
 	{"split_page", have_block, split_block},
+	{"free_9_report", have_large_blocks, free_9},
 	{"report_free_pages", have_free_blocks, report},
 	{"detach", have_full_list, detach},
 	{"drain_all_pages", have_full_list, drain_all},

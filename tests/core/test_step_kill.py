@@ -29,6 +29,7 @@ OPERATIONS = [
     "free_0",
     "free_0_drain",
     "split_page",
+    "free_9_report",
     "report_free_pages",
     "detach",
     "drain_all_pages",
