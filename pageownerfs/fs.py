@@ -35,9 +35,6 @@ FSTYPE: Final = "fuse.pageownerfs"
 
 # cp, cat and Python read in steps of st_blksize; the kernel's own files say 4096.
 _BLKSIZE: Final = 128 << 10
-# st_size costs a pass over the table. Each path walk asks anew (entry_timeout=0); this only lets
-# the fstat() that follows an open() use what the walk has just found.
-_ATTR_TIMEOUT_SEC: Final = 0.005
 _HANDLERS: Final = (
     *("init", "getattr", "readdir", "opendir", "releasedir", "open", "read", "write", "truncate"),
     *("release", "fsync", "statfs", "getxattr", "listxattr", "chmod", "chown", "utimens"),
@@ -331,7 +328,8 @@ class Session:
                 subtype=FSTYPE.partition(".")[2],
                 default_permissions=True,
                 direct_io=True,
-                attr_timeout=_ATTR_TIMEOUT_SEC,
+                # Each stat is asked: st_size is the length of the text at that moment.
+                attr_timeout=0,
                 entry_timeout=0,
                 **dict.fromkeys(options, True),
             )

@@ -88,8 +88,14 @@ def test_page_owner_on_takes_booleans(mnt: Path, text: str, number: int) -> None
 
 
 def test_size_is_the_length(mnt: Path) -> None:
-    """st_size is the length of the text, before and after an allocation."""
+    """st_size is the length of the text, before and after an allocation, of an open file too."""
     path = mnt / "page_owner"
+    with path.open("rb", buffering=0) as file, Pool.attach(mnt) as pool:
+        before = os.fstat(file.fileno()).st_size
+        page = pool.alloc_pages()
+        assert os.fstat(file.fileno()).st_size > before
+        pool.free_pages(page)
+        assert os.fstat(file.fileno()).st_size == before
     for _ in range(3):
         assert path.stat().st_size == len(path.read_bytes())
         with Pool.attach(mnt) as pool:
