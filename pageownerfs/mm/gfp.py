@@ -56,7 +56,6 @@ GFP_TRANSHUGE_LIGHT: Final = (
 ) & ~__GFP_RECLAIM
 GFP_TRANSHUGE: Final = GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM
 
-GFP_ZONEMASK: Final = __GFP_DMA | __GFP_HIGHMEM | __GFP_DMA32 | __GFP_MOVABLE
 GFP_MOVABLE_MASK: Final = __GFP_RECLAIMABLE | __GFP_MOVABLE
 GFP_MASK_MAX: Final = 0xFFFFFFFF
 """The largest mask: ``gfp_t`` is an ``unsigned int``."""
@@ -132,19 +131,6 @@ GFP_NAMES_6_12: Final = (
 
 GFP_NAMES_NEXT: Final = (*_COMPOSITES, *_names("GFP_DMA32", "__GFP_RECLAIM"), *_BITS)
 """Names in the order of later kernels: the single bits come in the order of their numbers."""
-
-# Zone of each sound combination of the zone bits. As in a kernel without ZONE_HIGHMEM and
-# ZONE_DMA32, those two ask for Normal; a page that can move is in Movable only with HIGHMEM.
-_GFP_ZONES: Final = {
-    0: "Normal",
-    __GFP_DMA: "DMA",
-    __GFP_HIGHMEM: "Normal",
-    __GFP_DMA32: "Normal",
-    __GFP_MOVABLE: "Normal",
-    __GFP_MOVABLE | __GFP_DMA: "DMA",
-    __GFP_MOVABLE | __GFP_HIGHMEM: "Movable",
-    __GFP_MOVABLE | __GFP_DMA32: "Normal",
-}
 
 _HEX: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}")
@@ -231,24 +217,3 @@ def gfp_migratetype(gfp_mask: int) -> int:
     :return: ``MIGRATE_UNMOVABLE`` (0), ``MIGRATE_MOVABLE`` (1), ``MIGRATE_RECLAIMABLE`` (2), or 3
     """
     return (gfp_mask & GFP_MOVABLE_MASK) >> 3
-
-
-def gfp_zone(gfp_mask: int) -> str:
-    """
-    Name the highest zone of a pool that a mask allows; lower zones are the fallback.
-
-    Mirrors gfp_zone() of include/linux/gfp.h in a kernel with the zones DMA, Normal and Movable.
-    An empty zone is passed over by the allocator, not here.
-
-    :param gfp_mask: ``gfp_t``
-    :return: ``"DMA"``, ``"Normal"`` or ``"Movable"``
-    :raises ValueError: more than one of DMA, DMA32 and HIGHMEM (GFP_ZONE_BAD)
-    """
-    zone = _GFP_ZONES.get(gfp_mask & GFP_ZONEMASK)
-    if zone is None:
-        message = (
-            f"gfp mask {format_gfp(gfp_mask)} asks for several zones; "
-            "give one of __GFP_DMA, __GFP_DMA32 and __GFP_HIGHMEM at most"
-        )
-        raise ValueError(message)
-    return zone

@@ -26,13 +26,14 @@ u32 pool_nr_clients(const struct pool *pool)
 
 /*
  * A number that is another one after anything that a reader of page_owner could see has changed: the
- * sum of counters that only grow, each counted after the change.
+ * sum of counters that only grow, each counted after the change. A client that died before it could
+ * count its last one is counted itself when it is recovered.
  */
 u64 pool_version(const struct pool *pool)
 {
 	const struct pool_stats *stats = &pool->header->stats;
-	u64 version = atomic_load(&stats->recovered_pages) + atomic_load(&stats->zone_rebuilds) +
-		      atomic_load(&stats->early_pages) + atomic_load(&stats->oom) +
+	u64 version = atomic_load(&stats->dead_clients) + atomic_load(&stats->recovered_pages) +
+		      atomic_load(&stats->zone_rebuilds) + atomic_load(&stats->early_pages) + atomic_load(&stats->oom) +
 		      atomic_load(&stats->commit_failed) + atomic_load(&pool->header->gate);
 
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)

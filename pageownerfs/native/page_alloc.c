@@ -268,7 +268,7 @@ static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned i
 	pool->client->pgalloc += 1U << order;
 }
 
-/* In the allocator, with all arguments checked. gate and handle are constants where tracking is off. */
+/* Find the block, with all arguments checked. An error ends the operation. */
 static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context *ac, int zone, u32 *pfn)
 {
 	struct pcp *pcp;

@@ -20,7 +20,6 @@ from pageownerfs.mm.gfp import (
     decode_gfp,
     format_gfp,
     gfp_migratetype,
-    gfp_zone,
     parse_gfp,
 )
 from pageownerfs.mm.migratetype import migratetype_name
@@ -144,7 +143,7 @@ def test_values(name: str, value: int) -> None:
 
 def test_every_constant_is_a_name() -> None:
     """Each GFP constant of the module can be written by name; the name says its value."""
-    no_flags = {"GFP_VALUES", "GFP_ZONEMASK", "GFP_MOVABLE_MASK", "GFP_MASK_MAX"}
+    no_flags = {"GFP_VALUES", "GFP_MOVABLE_MASK", "GFP_MASK_MAX"}
     constants = {
         name: value
         for name, value in vars(gfp).items()
@@ -203,31 +202,6 @@ def test_parse_is_the_inverse_of_decode(mask: int) -> None:
     """The names of a mask, read again, are the mask."""
     assert parse_gfp(decode_gfp(mask) or "0") == mask
     assert parse_gfp(decode_gfp(mask, GFP_NAMES_NEXT) or "0") == mask
-
-
-@pytest.mark.parametrize(
-    ("mask", "zone"),
-    [
-        pytest.param(0xCC0, "Normal", id="kernel"),
-        pytest.param(0xCC1, "DMA", id="DMA"),
-        pytest.param(0xCC4, "Normal", id="DMA32 without a zone of its own"),
-        pytest.param(0x100CC2, "Normal", id="highuser without highmem"),
-        pytest.param(0x100CCA, "Movable", id="highuser movable"),
-        pytest.param(0xCC8, "Normal", id="movable, not highmem"),
-        pytest.param(0xCC9, "DMA", id="movable in DMA"),
-        pytest.param(0xCCC, "Normal", id="movable in DMA32"),
-    ],
-)
-def test_gfp_zone(mask: int, zone: str) -> None:
-    """The low four bits choose the zone as the kernel's table does."""
-    assert gfp_zone(mask) == zone
-
-
-@pytest.mark.parametrize("bits", [0x3, 0x5, 0x6, 0x7, 0xB, 0xD, 0xE, 0xF])
-def test_gfp_zone_refuses(bits: int) -> None:
-    """Two zones at once are an error that names the mask."""
-    with pytest.raises(ValueError, match="several zones"):
-        gfp_zone(0xCC0 | bits)
 
 
 @pytest.mark.parametrize(("mask", "migratetype"), [(0xCC0, 0), (0x8, 1), (0x10, 2), (0x18, 3)])
