@@ -5,58 +5,61 @@ Who allocated this page? A page allocator for processes that share memory, with 
 Importing this package starts nothing and needs no libfuse.
 """
 
-from ._native import Page
-from .errors import (
-    BadPageError,
-    MountError,
-    NotAPoolError,
-    OutOfMemoryError,
-    PageOwnerError,
-    PoolAccessError,
-    UsageError,
-    VersionMismatchError,
-)
-from .mm.gfp import (
-    __GFP_ACCOUNT,
-    __GFP_COMP,
-    __GFP_DIRECT_RECLAIM,
-    __GFP_DMA,
-    __GFP_DMA32,
-    __GFP_FS,
-    __GFP_HARDWALL,
-    __GFP_HIGH,
-    __GFP_HIGHMEM,
-    __GFP_IO,
-    __GFP_KSWAPD_RECLAIM,
-    __GFP_MEMALLOC,
-    __GFP_MOVABLE,
-    __GFP_NOFAIL,
-    __GFP_NOMEMALLOC,
-    __GFP_NORETRY,
-    __GFP_NOWARN,
-    __GFP_RECLAIM,
-    __GFP_RECLAIMABLE,
-    __GFP_RETRY_MAYFAIL,
-    __GFP_THISNODE,
-    __GFP_WRITE,
-    __GFP_ZERO,
-    __GFP_ZEROTAGS,
-    GFP_ATOMIC,
-    GFP_DMA,
-    GFP_DMA32,
-    GFP_HIGHUSER,
-    GFP_HIGHUSER_MOVABLE,
-    GFP_KERNEL,
-    GFP_KERNEL_ACCOUNT,
-    GFP_NOFS,
-    GFP_NOIO,
-    GFP_NOWAIT,
-    GFP_TRANSHUGE,
-    GFP_TRANSHUGE_LIGHT,
-    GFP_USER,
-)
-from .mm.page_alloc import Client, Pool
-from .mm.zone import Zone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._native import Page
+    from .errors import (
+        BadPageError,
+        MountError,
+        NotAPoolError,
+        OutOfMemoryError,
+        PageOwnerError,
+        PoolAccessError,
+        UsageError,
+        VersionMismatchError,
+    )
+    from .mm.gfp import (
+        __GFP_ACCOUNT,
+        __GFP_COMP,
+        __GFP_DIRECT_RECLAIM,
+        __GFP_DMA,
+        __GFP_DMA32,
+        __GFP_FS,
+        __GFP_HARDWALL,
+        __GFP_HIGH,
+        __GFP_HIGHMEM,
+        __GFP_IO,
+        __GFP_KSWAPD_RECLAIM,
+        __GFP_MEMALLOC,
+        __GFP_MOVABLE,
+        __GFP_NOFAIL,
+        __GFP_NOMEMALLOC,
+        __GFP_NORETRY,
+        __GFP_NOWARN,
+        __GFP_RECLAIM,
+        __GFP_RECLAIMABLE,
+        __GFP_RETRY_MAYFAIL,
+        __GFP_THISNODE,
+        __GFP_WRITE,
+        __GFP_ZERO,
+        __GFP_ZEROTAGS,
+        GFP_ATOMIC,
+        GFP_DMA,
+        GFP_DMA32,
+        GFP_HIGHUSER,
+        GFP_HIGHUSER_MOVABLE,
+        GFP_KERNEL,
+        GFP_KERNEL_ACCOUNT,
+        GFP_NOFS,
+        GFP_NOIO,
+        GFP_NOWAIT,
+        GFP_TRANSHUGE,
+        GFP_TRANSHUGE_LIGHT,
+        GFP_USER,
+    )
+    from .mm.page_alloc import Client, Pool
+    from .mm.zone import Zone
 
 __version__ = "0.1.0"
 
@@ -112,3 +115,17 @@ __all__ = [
     "Zone",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for only then: a command that needs none of it starts sooner."""
+    if name in __all__:
+        from . import _native, errors  # noqa: PLC0415
+        from .mm import gfp, page_alloc  # noqa: PLC0415
+
+        for module in (errors, gfp, page_alloc, _native):
+            if hasattr(module, name):
+                value: object = getattr(module, name)
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

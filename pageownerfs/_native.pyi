@@ -1,7 +1,9 @@
 """Types of the C core (pageownerfs/native); the C files hold the documentation of each rule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Self
+
+from typing_extensions import Buffer
 
 ABI_VERSION: Final[int]
 PAGE_SIZE: Final[int]
@@ -140,3 +142,102 @@ class Reader:
         """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL.
 
         fill: as many bytes as there are, whether a record ends there or not."""
+
+# Bits of what a page_owner text tells of a record; kernels of some age do not.
+HAS_PID: Final[int]
+HAS_TGID: Final[int]  # and comm
+HAS_TS: Final[int]
+HAS_FREE_TS: Final[int]
+HAS_PFN: Final[int]
+
+# Bits, as the kernel's page_owner_sort tells allocators apart.
+ALLOCATOR_CMA: Final[int]
+ALLOCATOR_SLAB: Final[int]
+ALLOCATOR_VMALLOC: Final[int]
+ALLOCATOR_OTHERS: Final[int]
+
+# What groups are made by (as bits 1 << FIELD, up to FIELD_TS) and sorted by.
+FIELD_TXT: Final[int]  # the whole text but the PFN line, and ts unless FIELD_TS is there too
+FIELD_STACKTRACE: Final[int]
+FIELD_PID: Final[int]
+FIELD_TGID: Final[int]
+FIELD_COMM: Final[int]
+FIELD_FREE: Final[int]
+FIELD_ALLOCATOR: Final[int]
+FIELD_MODULE: Final[int]
+FIELD_TS: Final[int]
+FIELD_FREE_TS: Final[int]
+FIELD_TIMES: Final[int]
+FIELD_PAGES: Final[int]
+
+def parse_page_owner(
+    text: Buffer, offset: int, final: bool, in_damage: bool, /
+) -> tuple[int, int | None, Any]:
+    """What stands at offset, behind empty lines; where it starts comes first.
+
+    (start, end, fields of a Record), (start, where to go on, what is damaged), or, where the text
+    may go on but ends, (start, None, in_damage). in_damage: what stands before was damaged, and
+    what follows up to the next record or empty line is, too. final: nothing follows the text."""
+
+class Group:
+    """Records that are alike: how many, and what the first one says. None: the text does not."""
+
+    @property
+    def times(self) -> int: ...
+    @property
+    def pages(self) -> int: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def mask(self) -> bytes: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def tgid(self) -> int | None: ...
+    @property
+    def comm(self) -> bytes | None: ...
+    @property
+    def ts_nsec(self) -> int | None: ...
+    @property
+    def free_ts_nsec(self) -> int | None: ...
+    @property
+    def allocator(self) -> int: ...  # ALLOCATOR_* bits
+    @property
+    def module(self) -> bytes: ...  # of the innermost frame that has one, or vmlinux
+    @property
+    def stacktrace(self) -> bytes: ...  # what stands behind header and PFN line
+    @property
+    def text(self) -> bytes: ...  # as grouped: without PFN line, and ts unless that is in the key
+
+class Groups:
+    """The records of a text by groups: in the order in which they came, or that of sort()."""
+
+    def __new__(
+        cls,
+        key: int,  # bits 1 << FIELD_*
+        pids: Iterable[int] | None = None,
+        tgids: Iterable[int] | None = None,
+        comms: Iterable[bytes] | None = None,
+        modules: Iterable[bytes] | None = None,
+        unreleased: bool = False,
+    ) -> Self: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Group: ...
+    def __iter__(self) -> Iterator[Group]: ...
+    @property
+    def nr_records(self) -> int: ...  # that the filters let through
+    @property
+    def nr_damaged(self) -> int: ...
+    @property
+    def nr_bytes(self) -> int: ...  # of text read
+    @property
+    def fields(self) -> int: ...  # HAS_* bits of what any record has
+    @property
+    def damage(self) -> list[tuple[int, int, str]]: ...  # byte, number, reason; the first 64
+    def feed(self, text: Buffer, /, final: bool = False) -> int:
+        """Take the records of a text; bytes used. The rest must come again, with more behind it,
+        unless final. Releases the GIL."""
+    def merge(self, other: Groups, /) -> None:
+        """Add the groups of another one, of text that stands behind; that one is empty then."""
+    def sort(self, keys: Iterable[tuple[int, bool]], /, ties_reversed: bool = False) -> None:
+        """By (field, descending), the most important first; then by the key, then as they came."""

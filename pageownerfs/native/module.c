@@ -3,6 +3,7 @@
  * module.c - pageownerfs._native
  */
 #include "py.h"
+#include "page_owner_sort.h"
 #include "render.h"
 
 static int add_constants(PyObject *module)
@@ -27,6 +28,27 @@ static int add_constants(PyObject *module)
 		{"TEXT_STACK", TEXT_STACK},
 		{"TEXT_MIGRATE_REASON", TEXT_MIGRATE_REASON},
 		{"TEXT_MIGRATETYPE", TEXT_MIGRATETYPE},
+		{"HAS_PID", TEXT_HAS_PID},
+		{"HAS_TGID", TEXT_HAS_TGID},
+		{"HAS_TS", TEXT_HAS_TS},
+		{"HAS_FREE_TS", TEXT_HAS_FREE_TS},
+		{"HAS_PFN", TEXT_HAS_PFN},
+		{"ALLOCATOR_CMA", ALLOCATOR_CMA},
+		{"ALLOCATOR_SLAB", ALLOCATOR_SLAB},
+		{"ALLOCATOR_VMALLOC", ALLOCATOR_VMALLOC},
+		{"ALLOCATOR_OTHERS", ALLOCATOR_OTHERS},
+		{"FIELD_TXT", FIELD_TXT},
+		{"FIELD_STACKTRACE", FIELD_STACKTRACE},
+		{"FIELD_PID", FIELD_PID},
+		{"FIELD_TGID", FIELD_TGID},
+		{"FIELD_COMM", FIELD_COMM},
+		{"FIELD_FREE", FIELD_FREE},
+		{"FIELD_ALLOCATOR", FIELD_ALLOCATOR},
+		{"FIELD_MODULE", FIELD_MODULE},
+		{"FIELD_TS", FIELD_TS},
+		{"FIELD_FREE_TS", FIELD_FREE_TS},
+		{"FIELD_TIMES", FIELD_TIMES},
+		{"FIELD_PAGES", FIELD_PAGES},
 	};
 
 	for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
@@ -49,17 +71,25 @@ static void module_free(void *Py_UNUSED(module))
 	page_clear_freelist();
 }
 
+static PyMethodDef module_methods[] = {
+	{"parse_page_owner", parse_page_owner, METH_VARARGS,
+	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see page_owner_sort/record.py"},
+	{NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module_def = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "pageownerfs._native",
 	.m_doc = "The C core: allocator, owners, stacks, rendering.",
 	.m_size = -1,
+	.m_methods = module_methods,
 	.m_free = module_free,
 };
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type, &Renderer_Type, &Reader_Type};
+	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type,
+				       &Renderer_Type, &Reader_Type, &Groups_Type, &Group_Type};
 	PyObject *module = PyModule_Create(&module_def);
 
 	if (!module)

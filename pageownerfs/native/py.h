@@ -24,7 +24,7 @@ typedef struct {
 	u8 order;
 } PageObject;
 
-extern PyTypeObject Pool_Type, Page_Type, Table_Type, Renderer_Type, Reader_Type;
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, Renderer_Type, Reader_Type, Groups_Type, Group_Type;
 
 /* py_page.c */
 PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
@@ -60,5 +60,8 @@ PyObject *layout(void);
 
 /* py_render.c */
 PyObject *pool_table(PyObject *self, PyObject *unused);
+
+/* py_sort.c */
+PyObject *parse_page_owner(PyObject *module, PyObject *args);
 
 #endif

@@ -20,7 +20,7 @@ LAYERS = {
     "mm": {"errors", "_native"},
     "sources": {"errors", "_native", "mm"},
     "views": {"errors", "_native", "mm"},
-    "page_owner_sort": {"errors", "mm"},
+    "page_owner_sort": {"errors", "_native"},
     "fs": {"errors", "views"},
     "daemon": {"errors", "_native", "mm", "sources", "views", "fs"},
     "cli": {"errors", "_native", "mm", "sources", "views", "fs", "daemon", "__init__"},

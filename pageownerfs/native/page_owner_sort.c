@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: MIT
+/*
+ * page_owner_sort.c - group records by what they say, and put the groups in order.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "page_owner_sort.h"
+
+#define BIT(field) (1u << (field))
+/* Give memory of a table back, which is moved into another, each time that so many have moved. */
+#define MERGE_STEP 65536
+
+static bool grow(void **items, u32 *max, size_t item_size)
+{
+	u32 new_max = *max ? 2 * *max : 1024;
+	void *new_items = new_max > *max ? realloc(*items, new_max * item_size) : NULL;
+
+	if (!new_items)
+		return false;
+	*items = new_items;
+	*max = new_max;
+	return true;
+}
+
+/* ---- stacks ---- */
+
+static u32 add_stack(struct sorter *sorter, const char *text, size_t size)
+{
+	u32 nr = sorter->stacks.nr, number = strings_add(&sorter->stacks, text, size);
+	struct sort_stack *info;
+	const char *module;
+
+	if (number == NO_STRING || number < nr)
+		return number;
+	if (number == sorter->max_stacks &&
+	    !grow((void **)&sorter->stack_infos, &sorter->max_stacks, sizeof(*sorter->stack_infos)))
+		return NO_STRING;
+	info = &sorter->stack_infos[number];
+	*info = (struct sort_stack){
+		.module = NO_STRING,
+		.next = number,
+		.allocator = text_stack_allocator(text, size),
+	};
+	size = text_stack_module(text, size, &module);
+	if (size) {
+		info->module = strings_add(&sorter->modules, module, size);
+		if (info->module == NO_STRING)
+			return NO_STRING;
+	}
+	return number;
+}
+
+/* Is this the stack that stands at text, with an empty line behind? */
+static inline bool stack_is(const struct sorter *sorter, u32 number, const char *text, const char *end)
+{
+	const struct string *stack = &sorter->stacks.items[number];
+
+	return (size_t)(end - text) > stack->size && text[stack->size] == '\n' && !memcmp(text, stack->text, stack->size);
+}
+
+/* The stack of a record: often that of its neighbour or what came behind that the last time, or else parsed. */
+static enum text_status find_stack(struct sorter *sorter, const char *end, bool final, struct text_record *record,
+				   u32 *number)
+{
+	const u32 last = sorter->last_stack;
+	enum text_status status;
+
+	if (sorter->stacks.nr) {
+		u32 guess = sorter->stack_infos[last].next;
+
+		if (stack_is(sorter, guess, record->stack, end) ||
+		    (guess != last && stack_is(sorter, guess = last, record->stack, end))) {
+			*number = guess;
+			record->end = record->stack + sorter->stacks.items[guess].size + 1;
+			goto found;
+		}
+	}
+	status = text_parse_stack(end, final, record);
+	if (status != TEXT_RECORD)
+		return status;
+	if (record->ragged) {
+		char *copy = malloc(record->stack_size + 1);
+
+		*number = copy ? add_stack(sorter, copy, text_copy_stack(record, copy)) : NO_STRING;
+		free(copy);
+	} else {
+		*number = add_stack(sorter, record->stack, record->stack_size);
+	}
+	if (*number == NO_STRING)
+		return TEXT_RECORD;
+found:
+	sorter->stack_infos[last].next = *number;
+	sorter->last_stack = *number;
+	return TEXT_RECORD;
+}
+
+/* ---- groups ---- */
+
+static bool is_released(const struct sort_group *group)
+{
+	return group->free_ts_nsec != 0;
+}
+
+static u32 module_of(const struct sorter *sorter, const struct sort_group *group)
+{
+	return sorter->stack_infos[group->stack].module;
+}
+
+static u32 hash_group(const struct sorter *sorter, const struct sort_group *group)
+{
+	const u32 key = sorter->key;
+	u64 hash = 0x9e3779b97f4a7c15ull, ids, numbers;
+
+	if (key & BIT(FIELD_TXT)) {
+		ids = (u64)(u32)group->pid << 32 | (u32)group->tgid;
+		numbers = (u64)group->stack << 32 | group->comm;
+		hash = hash_mix(hash ^ ids, 0xa0761d6478bd642full ^ numbers);
+		numbers = (u64)group->mask << 32 | (u32)group->order << 8 | group->fields;
+		hash = hash_mix(hash ^ numbers, 0xe7037ed1a0b428dbull ^ group->free_ts_nsec);
+		if (key & BIT(FIELD_TS))
+			hash = hash_mix(hash ^ group->ts_nsec, 0x8ebc6af09c88c6e3ull);
+	} else {
+		ids = (u64)(key & BIT(FIELD_PID) ? (u32)group->pid : 0) << 32 |
+		      (key & BIT(FIELD_TGID) ? (u32)group->tgid : 0);
+		numbers = (u64)(key & BIT(FIELD_STACKTRACE) ? group->stack : 0) << 32 |
+			  (key & BIT(FIELD_COMM) ? group->comm : 0);
+		hash = hash_mix(hash ^ ids, 0xa0761d6478bd642full ^ numbers);
+		numbers = (u64)(key & BIT(FIELD_MODULE) ? module_of(sorter, group) : 0) << 16 |
+			  (key & BIT(FIELD_ALLOCATOR) ? (u32)group->allocator : 0) << 8 |
+			  (key & BIT(FIELD_FREE) ? is_released(group) : 0);
+		hash = hash_mix(hash ^ numbers, 0xe7037ed1a0b428dbull);
+	}
+	return (u32)(hash ^ hash >> 32);
+}
+
+/* Do both belong to one group? */
+static bool same_group(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+{
+	const u32 key = sorter->key;
+
+	if (a->hash != b->hash)
+		return false;
+	if (key & BIT(FIELD_TXT))
+		return a->stack == b->stack && a->pid == b->pid && a->tgid == b->tgid && a->comm == b->comm &&
+		       a->mask == b->mask && a->order == b->order && a->free_ts_nsec == b->free_ts_nsec &&
+		       a->fields == b->fields && (!(key & BIT(FIELD_TS)) || a->ts_nsec == b->ts_nsec);
+	return (!(key & BIT(FIELD_STACKTRACE)) || a->stack == b->stack) &&
+	       (!(key & BIT(FIELD_PID)) || a->pid == b->pid) && (!(key & BIT(FIELD_TGID)) || a->tgid == b->tgid) &&
+	       (!(key & BIT(FIELD_COMM)) || a->comm == b->comm) &&
+	       (!(key & BIT(FIELD_FREE)) || is_released(a) == is_released(b)) &&
+	       (!(key & BIT(FIELD_ALLOCATOR)) || a->allocator == b->allocator) &&
+	       (!(key & BIT(FIELD_MODULE)) || module_of(sorter, a) == module_of(sorter, b));
+}
+
+static bool grow_slots(struct sorter *sorter)
+{
+	u32 nr_slots = sorter->nr_slots ? 2 * sorter->nr_slots : 2048;
+	u32 *slots = nr_slots ? calloc(nr_slots, sizeof(*slots)) : NULL;
+
+	if (!slots)
+		return false;
+	for (u32 number = 0; number < sorter->nr_groups; number++) {
+		u32 i = sorter->groups[number].hash;
+
+		while (slots[i & (nr_slots - 1)])
+			i++;
+		slots[i & (nr_slots - 1)] = number + 1;
+	}
+	free(sorter->slots);
+	sorter->slots = slots;
+	sorter->nr_slots = nr_slots;
+	return true;
+}
+
+/* Count it in its group, or as the first of a new one; its hash is set here. */
+static bool add_group(struct sorter *sorter, struct sort_group *group)
+{
+	u32 i;
+
+	/* Three quarters full at most. */
+	if (sorter->nr_groups >= sorter->nr_slots / 4 * 3 && !grow_slots(sorter))
+		return false;
+	group->hash = hash_group(sorter, group);
+	for (i = group->hash; sorter->slots[i & (sorter->nr_slots - 1)]; i++) {
+		struct sort_group *found = &sorter->groups[sorter->slots[i & (sorter->nr_slots - 1)] - 1];
+
+		if (same_group(sorter, found, group)) {
+			found->times += group->times;
+			found->pages += group->pages;
+			return true;
+		}
+	}
+	if (sorter->nr_groups == sorter->max_groups &&
+	    !grow((void **)&sorter->groups, &sorter->max_groups, sizeof(*sorter->groups)))
+		return false;
+	sorter->groups[sorter->nr_groups++] = *group;
+	sorter->slots[i & (sorter->nr_slots - 1)] = sorter->nr_groups;
+	return true;
+}
+
+/* ---- reading ---- */
+
+static bool has_number(const s32 *numbers, u32 nr, s32 number)
+{
+	for (u32 i = 0; i < nr; i++)
+		if (numbers[i] == number)
+			return true;
+	return false;
+}
+
+static bool has_string(const struct string *strings, u32 nr, const char *text, size_t size)
+{
+	for (u32 i = 0; i < nr; i++)
+		if (string_equals(&strings[i], text, size))
+			return true;
+	return false;
+}
+
+static bool module_counts(const struct sorter *sorter, u32 stack)
+{
+	const struct sort_filter *filter = &sorter->filter;
+	const u32 number = sorter->stack_infos[stack].module;
+	const struct string *module = number == NO_STRING ? NULL : &sorter->modules.items[number];
+
+	return has_string(filter->modules, filter->nr_modules, module ? module->text : "vmlinux",
+			  module ? module->size : strlen("vmlinux"));
+}
+
+/* As is_need() in tools/mm/page_owner_sort.c. */
+static bool record_counts(const struct sorter *sorter, const struct text_record *record, u32 stack)
+{
+	const struct sort_filter *filter = &sorter->filter;
+
+	if (filter->pids &&
+	    (!(record->fields & TEXT_HAS_PID) || !has_number(filter->pids, filter->nr_pids, record->pid)))
+		return false;
+	if (filter->tgids &&
+	    (!(record->fields & TEXT_HAS_TGID) || !has_number(filter->tgids, filter->nr_tgids, record->tgid)))
+		return false;
+	if (filter->comms && (!(record->fields & TEXT_HAS_TGID) ||
+			      !has_string(filter->comms, filter->nr_comms, record->comm, record->comm_size)))
+		return false;
+	if (filter->unreleased && record->free_ts_nsec && record->ts_nsec < record->free_ts_nsec)
+		return false;
+	return !filter->modules || module_counts(sorter, stack);
+}
+
+static bool add_record(struct sorter *sorter, const struct text_record *record, u32 stack)
+{
+	struct sort_group group = {
+		.ts_nsec = record->ts_nsec,
+		.free_ts_nsec = record->free_ts_nsec,
+		.times = 1,
+		.pages = 1ull << record->order,
+		.stack = stack,
+		.pid = record->pid,
+		.tgid = record->tgid,
+		.order = record->order,
+		.fields = record->fields & ~TEXT_HAS_PFN,
+	};
+
+	sorter->nr_seen++;
+	sorter->fields |= record->fields;
+	if (!record_counts(sorter, record, stack))
+		return true;
+	sorter->nr_records++;
+	group.allocator = record->allocator | sorter->stack_infos[stack].allocator;
+	if (!group.allocator)
+		group.allocator = ALLOCATOR_OTHERS;
+	group.mask = strings_add(&sorter->masks, record->mask, record->mask_size);
+	group.comm = strings_add(&sorter->comms, record->comm, record->comm_size);
+	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
+}
+
+static void add_damage(struct sorter *sorter, u64 offset, const char *reason)
+{
+	sorter->nr_seen++;
+	if (sorter->nr_damaged < NR_DAMAGE)
+		sorter->damage[sorter->nr_damaged] = (struct sort_damage){offset, sorter->nr_seen, reason};
+	sorter->nr_damaged++;
+}
+
+/* One record, or one stretch of damage, at *p, which is moved on. TEXT_MORE: neither is there in whole. */
+static enum text_status feed_one(struct sorter *sorter, const char **p, const char *end, bool final, u64 *offset)
+{
+	struct text_record record;
+	const char *start = *p;
+	enum text_status status;
+	u32 stack = NO_STRING;
+	bool ended;
+
+	if (sorter->in_damage) {
+		*p = text_skip_damage(start, end, final, &ended);
+		*offset += (u64)(*p - start);
+		sorter->in_damage = !ended;
+		if (!ended)
+			return TEXT_MORE;
+		start = *p;
+	}
+	status = text_parse_head(p, end, final, &record);
+	*offset += (u64)(*p - start);
+	if (status == TEXT_RECORD)
+		status = find_stack(sorter, end, final, &record, &stack);
+	if (status == TEXT_DAMAGED) {
+		add_damage(sorter, *offset, record.damage);
+		sorter->in_damage = true;
+		++*p;
+		++*offset;
+	} else if (status == TEXT_RECORD) {
+		if (stack == NO_STRING || !add_record(sorter, &record, stack))
+			*p = NULL;
+		else
+			*p = record.end;
+		*offset += (u64)(record.end - record.start);
+	}
+	return status;
+}
+
+ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final)
+{
+	const char *p = text, *end = text + size;
+	u64 offset = sorter->nr_bytes;
+
+	while (p && p < end && feed_one(sorter, &p, end, final, &offset) != TEXT_MORE)
+		;
+	if (!p)
+		return -1;
+	sorter->nr_bytes += (u64)(p - text);
+	return p - text;
+}
+
+/* ---- several at once ---- */
+
+/* Numbers in one table for those of another, as they are needed; *number becomes the new one. */
+static bool renumber(u32 *map, u32 *number, struct strings *strings, const struct strings *from)
+{
+	if (map[*number] == NO_STRING)
+		map[*number] = strings_add(strings, from->items[*number].text, from->items[*number].size);
+	*number = map[*number];
+	return *number != NO_STRING;
+}
+
+static u32 *new_map(u32 nr)
+{
+	u32 *map = malloc((nr + 1) * sizeof(*map));
+
+	if (map)
+		memset(map, 0xff, (nr + 1) * sizeof(*map));
+	return map;
+}
+
+static void merge_counters(struct sorter *sorter, const struct sorter *from)
+{
+	for (u64 i = 0; i < from->nr_damaged && i < NR_DAMAGE; i++, sorter->nr_damaged++)
+		if (sorter->nr_damaged < NR_DAMAGE)
+			sorter->damage[sorter->nr_damaged] = (struct sort_damage){
+				.offset = sorter->nr_bytes + from->damage[i].offset,
+				.record = sorter->nr_seen + from->damage[i].record,
+				.reason = from->damage[i].reason,
+			};
+	if (from->nr_damaged > NR_DAMAGE)
+		sorter->nr_damaged += from->nr_damaged - NR_DAMAGE;
+	sorter->fields |= from->fields;
+	sorter->nr_records += from->nr_records;
+	sorter->nr_seen += from->nr_seen;
+	sorter->nr_bytes += from->nr_bytes;
+}
+
+bool sorter_merge(struct sorter *sorter, struct sorter *from)
+{
+	u32 *masks = new_map(from->masks.nr), *comms = new_map(from->comms.nr), *stacks = new_map(from->stacks.nr);
+	bool done = masks && comms && stacks;
+
+	free(from->slots);
+	from->slots = NULL;
+	for (u32 i = 0; done && i < from->nr_groups; i++) {
+		struct sort_group group = from->groups[i];
+
+		if (stacks[group.stack] == NO_STRING) {
+			const struct string *stack = &from->stacks.items[group.stack];
+
+			stacks[group.stack] = add_stack(sorter, stack->text, stack->size);
+		}
+		group.stack = stacks[group.stack];
+		done = group.stack != NO_STRING && renumber(masks, &group.mask, &sorter->masks, &from->masks) &&
+		       renumber(comms, &group.comm, &sorter->comms, &from->comms) && add_group(sorter, &group);
+		if ((i + 1) % MERGE_STEP == 0) {
+			/* Whole pages within what has been moved. */
+			const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+			uintptr_t first = ((uintptr_t)&from->groups[i + 1 - MERGE_STEP] + page - 1) & -page;
+			uintptr_t last = (uintptr_t)&from->groups[i + 1] & -page;
+
+			madvise((void *)first, last - first, MADV_DONTNEED);
+		}
+	}
+	if (done)
+		merge_counters(sorter, from);
+	free(masks);
+	free(comms);
+	free(stacks);
+	sorter_free(from);
+	return done;
+}
+
+void sorter_free(struct sorter *sorter)
+{
+	strings_free(&sorter->masks);
+	strings_free(&sorter->comms);
+	strings_free(&sorter->stacks);
+	strings_free(&sorter->modules);
+	free(sorter->stack_infos);
+	free(sorter->groups);
+	free(sorter->slots);
+	*sorter = (struct sorter){.key = sorter->key, .filter = sorter->filter};
+}
+
+/* ---- text ---- */
+
+static char *put(char *out, const char *text, size_t size)
+{
+	memcpy(out, text, size);
+	return out + size;
+}
+
+#define PUT(out, text) put(out, text, sizeof(text) - 1)
+
+static char *put_string(char *out, const struct string *string)
+{
+	return put(out, string->text, string->size);
+}
+
+static char *put_number(char *out, u64 number)
+{
+	char digits[20], *p = digits + sizeof(digits);
+
+	do
+		*--p = (char)('0' + number % 10);
+	while (number /= 10);
+	return put(out, p, (size_t)(digits + sizeof(digits) - p));
+}
+
+static char *put_pid(char *out, s32 pid)
+{
+	if (pid < 0)
+		*out++ = '-';
+	return put_number(out, pid < 0 ? -(u64)pid : (u64)pid);
+}
+
+size_t sorter_header(const struct sorter *sorter, const struct sort_group *group, char *out)
+{
+	char *p = put_number(PUT(out, RECORD_START), group->order);
+
+	p = put_string(PUT(p, ", mask "), &sorter->masks.items[group->mask]);
+	if (group->fields & TEXT_HAS_PID)
+		p = put_pid(PUT(p, ", pid "), group->pid);
+	if (group->fields & TEXT_HAS_TGID) {
+		p = PUT(put_pid(PUT(p, ", tgid "), group->tgid), " (");
+		p = PUT(put_string(p, &sorter->comms.items[group->comm]), ")");
+	}
+	if (group->fields & TEXT_HAS_TS) {
+		p = PUT(p, ", ts ");
+		/* What tells records of one stack apart is cut out, or none would be one group. */
+		if (sorter->key & BIT(FIELD_TS))
+			p = put_number(p, group->ts_nsec);
+		p = PUT(p, " ns");
+	}
+	if (group->fields & TEXT_HAS_FREE_TS)
+		p = PUT(put_number(PUT(p, ", free_ts "), group->free_ts_nsec), " ns");
+	return (size_t)(PUT(p, "\n") - out);
+}
+
+/* ---- order ---- */
+
+#define COMPARE(a, b) (((a) > (b)) - ((a) < (b)))
+
+static int compare_string(const struct strings *strings, u32 a, u32 b)
+{
+	return a == b ? 0 : string_compare(&strings->items[a], &strings->items[b]);
+}
+
+/* Headers as bytes; they end by a newline, so that what follows need not be looked at where they differ. */
+static int compare_txt(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+{
+	char header_a[HEADER_MAX], header_b[HEADER_MAX];
+	struct string text_a = {.text = header_a}, text_b = {.text = header_b};
+	int result;
+
+	text_a.size = sorter_header(sorter, a, header_a);
+	text_b.size = sorter_header(sorter, b, header_b);
+	result = string_compare(&text_a, &text_b);
+	return result ? result : compare_string(&sorter->stacks, a->stack, b->stack);
+}
+
+static int compare_module(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+{
+	static const struct string vmlinux = {.text = "vmlinux", .size = 7};
+	const u32 module_a = module_of(sorter, a), module_b = module_of(sorter, b);
+
+	if (module_a == module_b)
+		return 0;
+	return string_compare(module_a == NO_STRING ? &vmlinux : &sorter->modules.items[module_a],
+			      module_b == NO_STRING ? &vmlinux : &sorter->modules.items[module_b]);
+}
+
+static int compare_field(const struct sorter *sorter, enum sort_field field, const struct sort_group *a,
+			 const struct sort_group *b)
+{
+	switch (field) {
+	case FIELD_TXT:
+		return compare_txt(sorter, a, b);
+	case FIELD_STACKTRACE:
+		return compare_string(&sorter->stacks, a->stack, b->stack);
+	case FIELD_PID:
+		return COMPARE(a->pid, b->pid);
+	case FIELD_TGID:
+		return COMPARE(a->tgid, b->tgid);
+	case FIELD_COMM:
+		return compare_string(&sorter->comms, a->comm, b->comm);
+	case FIELD_FREE:
+		return COMPARE(is_released(a), is_released(b));
+	case FIELD_ALLOCATOR:
+		return COMPARE(a->allocator, b->allocator);
+	case FIELD_MODULE:
+		return compare_module(sorter, a, b);
+	case FIELD_TS:
+		return COMPARE(a->ts_nsec, b->ts_nsec);
+	case FIELD_FREE_TS:
+		return COMPARE(a->free_ts_nsec, b->free_ts_nsec);
+	case FIELD_TIMES:
+		return COMPARE(a->times, b->times);
+	default:
+		return COMPARE(a->pages, b->pages);
+	}
+}
+
+/* As compare_cull_condition() in tools/mm/page_owner_sort.c: the fields of the key, in their order. */
+static int compare_key(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+{
+	int result = 0;
+
+	for (unsigned int field = 0; field <= FIELD_MODULE && !result; field++)
+		if (sorter->key & BIT(field))
+			result = compare_field(sorter, field, a, b);
+	return result;
+}
+
+static int compare_numbers(const void *p1, const void *p2, void *argument)
+{
+	const struct sort_order *order = argument;
+	const struct sorter *sorter = order->sorter;
+	const u32 a = *(const u32 *)p1, b = *(const u32 *)p2;
+	const struct sort_group *group_a = &sorter->groups[a], *group_b = &sorter->groups[b];
+	int result = 0;
+
+	for (u32 i = 0; i < order->nr_keys && !result; i++)
+		result = order->keys[i].sign * compare_field(sorter, order->keys[i].field, group_a, group_b);
+	if (!result) {
+		result = compare_key(sorter, group_a, group_b);
+		if (!result)
+			result = COMPARE(a, b);
+		if (order->ties_reversed)
+			result = -result;
+	}
+	return result;
+}
+
+void sorter_order(const struct sort_order *order, u32 *numbers)
+{
+	for (u32 i = 0; i < order->sorter->nr_groups; i++)
+		numbers[i] = i;
+	/* No two are equal, so it need not be stable. */
+	qsort_r(numbers, order->sorter->nr_groups, sizeof(*numbers), compare_numbers, (void *)order);
+}

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: MIT
+/*
+ * page_owner_text.c - parser of page_owner's text.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+
+#include "page_owner_text.h"
+
+#define HEAD_MAX 4096		  /* header and PFN line are shorter, by far */
+#define LINE_MAX_BYTES (16u << 20) /* without a newline for so long, it is no text */
+#define COMM_MAX (TASK_COMM_LEN - 1)
+
+/* Step over a text that must stand at p; NULL if it does not, or if p is NULL. */
+#define SKIP(p, end, text) skip(p, end, text, sizeof(text) - 1)
+
+static inline const char *skip(const char *p, const char *end, const char *text, size_t size)
+{
+	return p && (size_t)(end - p) >= size && !memcmp(p, text, size) ? p + size : NULL;
+}
+
+/* A number as printf() writes it, without leading zeros, up to max; NULL if there is none. */
+static inline const char *parse_number(const char *p, const char *end, u64 max, u64 *value)
+{
+	const char *start = p;
+	u64 number = 0;
+	unsigned int digit;
+
+	*value = 0;
+	if (!p)
+		return NULL;
+	for (; p < end && (digit = (unsigned char)*p - '0') < 10; p++)
+		if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, digit, &number))
+			return NULL;
+	if (p == start || number > max || (*start == '0' && p - start > 1))
+		return NULL;
+	*value = number;
+	return p;
+}
+
+static inline const char *parse_pid(const char *p, const char *end, s32 *pid)
+{
+	bool negative = p && p < end && *p == '-';
+	u64 number;
+
+	p = parse_number(p ? p + negative : p, end, INT32_MAX, &number);
+	*pid = negative ? -(s32)number : (s32)number;
+	return p;
+}
+
+static inline bool is_hex(char c)
+{
+	return (unsigned char)(c - '0') < 10 || (unsigned char)(c - 'a') < 6;
+}
+
+static inline const char *skip_hex(const char *p, const char *end)
+{
+	const char *start = p;
+
+	while (p && p < end && is_hex(*p))
+		p++;
+	return p == start ? NULL : p;
+}
+
+static inline bool is_name(char c)
+{
+	return (unsigned char)(c - '0') < 10 || (unsigned char)((c | 0x20) - 'a') < 26 || c == '_';
+}
+
+static inline const char *skip_name(const char *p, const char *end)
+{
+	const char *start = p;
+
+	while (p && p < end && is_name(*p))
+		p++;
+	return p == start ? NULL : p;
+}
+
+/* The newline, with a carriage return or without. */
+static inline const char *skip_newline(const char *p, const char *end)
+{
+	if (p && p < end && *p == '\r')
+		p++;
+	return p && p < end && *p == '\n' ? p + 1 : NULL;
+}
+
+/* 0xcc0(GFP_KERNEL|__GFP_ZERO); the first kernels printed no names. */
+static const char *parse_mask(const char *p, const char *end, struct text_record *record)
+{
+	record->mask = p;
+	p = skip_hex(SKIP(p, end, "0x"), end);
+	if (p && p < end && *p == '(') {
+		for (p++; p < end && (is_name(*p) || *p == '|'); p++)
+			;
+		p = SKIP(p, end, ")");
+	}
+	if (!p || p - record->mask > TEXT_MASK_MAX)
+		return NULL;
+	record->mask_size = (u32)(p - record->mask);
+	return p;
+}
+
+/* ", ts N ns", and what may follow, to the end of the line. */
+static const char *parse_times(const char *p, const char *end, struct text_record *record)
+{
+	const char *next;
+
+	p = SKIP(parse_number(SKIP(p, end, ", ts "), end, UINT64_MAX, &record->ts_nsec), end, " ns");
+	if (!p)
+		return NULL;
+	record->fields |= TEXT_HAS_TS;
+	next = SKIP(p, end, ", free_ts ");
+	if (next) {
+		p = SKIP(parse_number(next, end, UINT64_MAX, &record->free_ts_nsec), end, " ns");
+		record->fields |= TEXT_HAS_FREE_TS;
+	}
+	return skip_newline(p, end);
+}
+
+/* "comm), ts ...": a comm may hold a shorter one's end, never a longer one's, so the longest wins. */
+static const char *parse_comm(const char *p, const char *end, struct text_record *record)
+{
+	const u8 fields = record->fields;
+
+	for (size_t size = end - p > COMM_MAX ? COMM_MAX : (size_t)(end - p); size != (size_t)-1; size--) {
+		const char *next;
+
+		if (p + size == end || p[size] != ')')
+			continue;
+		next = parse_times(p + size + 1, end, record);
+		if (next && !memchr(p, 0, size)) {
+			record->comm = p;
+			record->comm_size = (u8)size;
+			return next;
+		}
+		record->fields = fields;
+	}
+	return NULL;
+}
+
+static const char *parse_header(const char *p, const char *end, struct text_record *record)
+{
+	const char *next;
+	u64 order;
+
+	p = parse_number(SKIP(p, end, RECORD_START), end, 63, &order);
+	record->order = (u8)order;
+	p = parse_mask(SKIP(p, end, ", mask "), end, record);
+	next = skip_newline(p, end); /* up to 5.10 */
+	if (next || !p)
+		return next;
+	p = parse_pid(SKIP(p, end, ", pid "), end, &record->pid);
+	if (!p)
+		return NULL;
+	record->fields |= TEXT_HAS_PID;
+	next = SKIP(p, end, ", tgid ");
+	if (!next)
+		return parse_times(p, end, record); /* 5.11 to 5.17 */
+	p = SKIP(parse_pid(next, end, &record->tgid), end, " (");
+	record->fields |= TEXT_HAS_TGID;
+	return p ? parse_comm(p, end, record) : NULL;
+}
+
+static bool contains(const char *p, size_t size, const char *text, size_t text_size)
+{
+	for (; size >= text_size; p++, size--)
+		if (*p == *text && !memcmp(p, text, text_size))
+			return true;
+	return false;
+}
+
+#define CONTAINS(p, size, text) contains(p, size, text, sizeof(text) - 1)
+
+static bool has_control(const char *p, size_t size)
+{
+	for (; size; p++, size--)
+		if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f)
+			return true;
+	return false;
+}
+
+/* "type T Block N type T Flags 0xF(names)", in the first kernels something like it. */
+static bool parse_pfn_types(const char *p, const char *end, struct text_record *record)
+{
+	const char *type, *next = skip_name(SKIP(p, end, " type "), end);
+	u64 block;
+
+	type = SKIP(parse_number(SKIP(next, end, " Block "), end, UINT64_MAX, &block), end, " type ");
+	if (!type) { /* 3.19 to 4.5: " Block 8 type 1 Flags     l   " */
+		type = SKIP(p, end, " Block ");
+		next = type ? memmem(type, (size_t)(end - type), " Flags ", 7) : NULL;
+		if (!next || has_control(type, (size_t)(end - type)))
+			return false;
+		next += 7;
+	} else {
+		next = SKIP(skip_name(type, end), end, " Flags 0x");
+		next = SKIP(skip_hex(next, end), end, "(");
+		if (!next || end[-1] != ')' || has_control(next, (size_t)(end - next)))
+			return false;
+	}
+	if (CONTAINS(type, (size_t)(next - type), "CMA"))
+		record->allocator |= ALLOCATOR_CMA;
+	if (CONTAINS(next, (size_t)(end - next), "slab"))
+		record->allocator |= ALLOCATOR_SLAB;
+	return true;
+}
+
+/* The PFN line at p, whose text ends at eol. */
+static bool parse_pfn_line(const char *p, const char *eol, struct text_record *record)
+{
+	const char *digits = SKIP(p, eol, "PFN ");
+
+	record->pfn_line = p;
+	record->pfn_line_size = (u32)(eol - p);
+	record->pfn = 0;
+	if (SKIP(digits, eol, "0x")) {
+		p = skip_hex(digits + 2, eol);
+		if (!p || p - digits > 18)
+			return false;
+		for (const char *c = digits + 2; c < p; c++)
+			record->pfn = record->pfn << 4 | (u64)(*c <= '9' ? *c - '0' : *c - 'a' + 10);
+	} else {
+		p = parse_number(digits, eol, UINT64_MAX, &record->pfn);
+	}
+	record->fields |= TEXT_HAS_PFN;
+	return p && parse_pfn_types(p, eol, record);
+}
+
+static enum text_status damaged(struct text_record *record, const char *damage)
+{
+	record->damage = damage;
+	return TEXT_DAMAGED;
+}
+
+static const char *skip_empty_lines(const char *p, const char *end)
+{
+	const char *next;
+
+	while ((next = skip_newline(p, end)))
+		p = next;
+	return p;
+}
+
+enum text_status text_parse_head(const char **start, const char *end, bool final, struct text_record *record)
+{
+	const char *p = *start = skip_empty_lines(*start, end), *eol;
+	const size_t size = (size_t)(end - p);
+	/* Whatever is wrong may be so because the text ends here. */
+	const bool more = !final && size < HEAD_MAX;
+
+	*record = (struct text_record){.start = p};
+	if (p == end)
+		return TEXT_MORE;
+	if (memcmp(p, RECORD_START, size < RECORD_START_SIZE ? size : RECORD_START_SIZE))
+		return more && size == 1 && *p == '\r' ? TEXT_MORE : damaged(record, "no record begins here");
+	p = parse_header(p, end, record);
+	if (!p)
+		return more ? TEXT_MORE : damaged(record, "the header line is not one");
+	if (!final && end - p < 4)
+		return TEXT_MORE;
+	if (SKIP(p, end, "PFN")) {
+		eol = memchr(p, '\n', (size_t)(end - p));
+		if (!eol && more)
+			return TEXT_MORE;
+		if (!eol)
+			eol = end;
+		if (eol - p > HEAD_MAX || !parse_pfn_line(p, eol - (eol[-1] == '\r'), record))
+			return damaged(record, "the PFN line is not one");
+		p = eol < end ? eol + 1 : end;
+	}
+	record->stack = p;
+	return TEXT_RECORD;
+}
+
+static bool is_utf8(const char *p, size_t size)
+{
+	while (size) {
+		unsigned char c = (unsigned char)*p;
+		size_t length = c < 0x80 ? 1 : c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 ? 3 : 2;
+
+		if (length > size || (c >= 0x80 && c < 0xc2) || c >= 0xf5)
+			return false;
+		for (size_t i = 1; i < length; i++)
+			if ((p[i] & 0xc0) != 0x80)
+				return false;
+		p += length;
+		size -= length;
+	}
+	return true;
+}
+
+/* Nothing, or " [module]", to the end. */
+static bool is_module_end(const char *p, const char *end)
+{
+	return p == end || (end - p > 3 && SKIP(p, end, " [") && end[-1] == ']');
+}
+
+/* " name+0xOFFSET/0xSIZE [module]" */
+static bool is_symbol(const char *p, const char *end)
+{
+	while ((p = memmem(p, (size_t)(end - p), "+0x", 3))) {
+		const char *next = skip_hex(SKIP(skip_hex(p + 3, end), end, "/0x"), end);
+
+		if (next && is_module_end(next, end))
+			return true;
+		p += 3;
+	}
+	return false;
+}
+
+/* " 0xADDRESS", what has no symbol */
+static bool is_address(const char *p, const char *end)
+{
+	p = skip_hex(SKIP(p, end, " 0x"), end);
+	return p && is_module_end(p, end);
+}
+
+/* A line of another kind that is there to its last word. */
+static bool is_whole_line(const char *p, const char *end)
+{
+	static const char migrated[] = "Page has been migrated, last migrate reason: ";
+	const size_t size = (size_t)(end - p);
+	u64 handle;
+
+	return (size > sizeof(migrated) && SKIP(p, end, migrated)) || (size == 15 && SKIP(p, end, "Slab cache page")) ||
+	       parse_number(SKIP(p, end, "handle: "), end, UINT32_MAX, &handle) == end ||
+	       (SKIP(p, end, "Charged ") && CONTAINS(p, size - 1, "memcg ") && end[-1] != ' ');
+}
+
+/* What stands in the lines of one stack. */
+struct lines {
+	bool symbols; /* with offset and size */
+	bool others;  /* that begin with a blank, too, but are neither symbol nor address */
+};
+
+/* Why a line behind the PFN line can't be one; NULL: it can. whole: it ends by a newline. */
+static const char *check_line(const char *p, size_t size, bool whole, struct lines *lines)
+{
+	const char *end = p + size;
+
+	if (has_control(p, size))
+		return "there is binary data in the lines of the stack";
+	if (SKIP(p, end, "PFN"))
+		return "there is a second PFN line";
+	if (memmem(p, size, RECORD_START, RECORD_START_SIZE))
+		return "another record begins inside of it";
+	if (*p != ' ')
+		return whole || is_whole_line(p, end) ? NULL : "it is cut off";
+	if (!is_utf8(p, size))
+		return "there is binary data in the lines of the stack";
+	if (is_symbol(p, end))
+		lines->symbols = true;
+	else if (!whole && !is_address(p, end))
+		return "it is cut off";
+	else if (!is_address(p, end))
+		lines->others = true;
+	return lines->symbols && lines->others ? "a line of the stack is cut" : NULL;
+}
+
+enum text_status text_parse_stack(const char *end, bool final, struct text_record *record)
+{
+	const char *p = record->stack, *eol, *damage;
+	struct lines lines = {0};
+
+	for (;; p = eol + 1) {
+		size_t size;
+
+		eol = memchr(p, '\n', (size_t)(end - p));
+		if (!eol && !final)
+			return end - p <= LINE_MAX_BYTES ? TEXT_MORE : damaged(record, "a line does not end");
+		if (!eol && p == end && !(record->fields & TEXT_HAS_PFN))
+			return damaged(record, "it is cut off");
+		size = (size_t)((eol ? eol : end) - p);
+		if (size && p[size - 1] == '\r') {
+			record->ragged = true;
+			size--;
+		}
+		if (size) {
+			damage = check_line(p, size, eol, &lines);
+			if (damage)
+				return damaged(record, damage);
+		} else {
+			record->stack_size = (size_t)(p - record->stack);
+		}
+		if (!eol && size) {
+			record->ragged = true;
+			record->stack_size = (size_t)(end - record->stack);
+		}
+		if (!eol || !size) {
+			record->end = eol ? eol + 1 : end;
+			return TEXT_RECORD;
+		}
+	}
+}
+
+const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended)
+{
+	const char *next = memmem(p, (size_t)(end - p), RECORD_START, RECORD_START_SIZE), *line = p;
+
+	*ended = true;
+	while ((line = memchr(line, '\n', (size_t)((next ? next : end) - line)))) {
+		const char *behind = skip_newline(++line, next ? next : end);
+
+		if (behind)
+			return behind;
+	}
+	if (next)
+		return next;
+	*ended = final;
+	if (final)
+		return end;
+	return end - p < (ptrdiff_t)RECORD_START_SIZE ? p : end - RECORD_START_SIZE + 1;
+}
+
+size_t text_copy_stack(const struct text_record *record, char *out)
+{
+	const char *end = record->stack + record->stack_size;
+	char *start = out;
+
+	for (const char *p = record->stack; p < end; p++)
+		if (*p != '\r' || (p + 1 < end && p[1] != '\n'))
+			*out++ = *p;
+	if (out > start && out[-1] != '\n')
+		*out++ = '\n';
+	return (size_t)(out - start);
+}
+
+/* As get_allocator() in tools/mm/page_owner_sort.c: the caller of the first __vmalloc_node_range is looked at. */
+u8 text_stack_allocator(const char *stack, size_t size)
+{
+	const char *vmalloc = size ? memmem(stack, size, "__vmalloc_node_range", 20) : NULL, *line = vmalloc;
+
+	if (!vmalloc)
+		return 0;
+	for (int lines = 0; line > stack; line--)
+		if (line[-1] == '\n' && ++lines == 2)
+			break;
+	return CONTAINS(line, (size_t)(vmalloc - line), "alloc_pages") ? ALLOCATOR_VMALLOC : 0;
+}
+
+size_t text_stack_module(const char *stack, size_t size, const char **module)
+{
+	const char *end = stack + size, *p = stack;
+
+	while (p < end && (p = memchr(p, '[', (size_t)(end - p)))) {
+		const char *close = ++p;
+
+		/* The first kernels printed addresses in brackets: [<ffffffff8115f4c1>] */
+		while (close < end && *close > ' ' && *close != '<' && *close != '[' && *close != ']')
+			close++;
+		if (close < end && *close == ']' && close > p) {
+			*module = p;
+			return (size_t)(close - p);
+		}
+	}
+	return 0;
+}

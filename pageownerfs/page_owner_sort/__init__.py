@@ -1,0 +1,69 @@
+"""
+Sort and group the records of page_owner: tools/mm/page_owner_sort.c as a command and a library.
+
+The command is in command.py. As a library:
+
+>>> from pageownerfs.page_owner_sort import PAGES, Rules, STACKTRACE, SortKey, group_file
+>>> rules = Rules(cull=[STACKTRACE], sort=[SortKey(PAGES, descending=True)])
+>>> for group in group_file("/mnt/po/page_owner", rules):  # doctest: +SKIP
+...     print(group.times, group.pages, group.stacktrace.decode())
+
+read_records() gives the records one by one, with typed fields, and group_records() groups such.
+A Group has ``times`` (records), ``pages`` (base pages of them), and the fields of the record that
+represents it, the first one: ``order``, ``mask``, ``pid``, ``tgid``, ``comm``, ``ts_nsec``,
+``free_ts_nsec``, ``allocator``, ``module``, ``stacktrace``, ``text``. What the text does not tell
+is None. format_groups() makes the text that the command writes.
+"""
+
+from pageownerfs._native import Group, Groups
+
+from .groups import damage, group_file, group_records, new_groups
+from .keys import (
+    ALLOC_TS,
+    ALLOCATOR,
+    FREE,
+    FREE_TS,
+    KEYS,
+    MODULE,
+    NAME,
+    PAGES,
+    PID,
+    STACKTRACE,
+    TGID,
+    TIMES,
+    TXT,
+    Key,
+    Rules,
+    SortKey,
+)
+from .output import format_groups
+from .record import Damage, Record, read_records
+
+__all__ = [
+    "ALLOCATOR",
+    "ALLOC_TS",
+    "FREE",
+    "FREE_TS",
+    "KEYS",
+    "MODULE",
+    "NAME",
+    "PAGES",
+    "PID",
+    "STACKTRACE",
+    "TGID",
+    "TIMES",
+    "TXT",
+    "Damage",
+    "Group",
+    "Groups",
+    "Key",
+    "Record",
+    "Rules",
+    "SortKey",
+    "damage",
+    "format_groups",
+    "group_file",
+    "group_records",
+    "new_groups",
+    "read_records",
+]

@@ -1,0 +1,5 @@
+"""``python -m pageownerfs.page_owner_sort``."""
+
+from .command import main
+
+raise SystemExit(main())

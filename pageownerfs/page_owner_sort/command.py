@@ -1,0 +1,143 @@
+"""The command page_owner_sort: read, say how far it is, write, end cleanly whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from pageownerfs.errors import PageOwnerError
+
+from .groups import damage, group_source
+from .options import HELP, USAGE, Options, UsageError, parse_options
+from .output import STDOUT, format_groups, open_output
+from .source import Source, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageownerfs._native import Groups
+
+_EXIT_SIGNAL: Final = 128
+_LOADED_STEP: Final = 1000
+_BAR_DELAY: Final = 0.5  # seconds until a bar is worth looking at
+
+
+class _Loading:
+    """Tells how far the reading is, as the kernel's tool on stdout, and by a bar on stderr."""
+
+    def __init__(self, source: Source, *, quiet: bool) -> None:
+        self._source = source
+        self._stdout = None if quiet else sys.stdout
+        self._told = 0
+        self._start = time.monotonic()
+        self._bar: Any = None
+        self._wants_bar = sys.stderr.isatty()
+
+    def update(self, nr_bytes: int, nr_records: int) -> None:
+        """Take note of what has been read."""
+        if self._stdout and not self._stdout.isatty():
+            steps = range(self._told + 1, nr_records // _LOADED_STEP + 1)
+            self._stdout.write("".join(f"loaded {i * _LOADED_STEP}\r" for i in steps))
+            self._told = nr_records // _LOADED_STEP
+        if self._wants_bar and time.monotonic() - self._start > _BAR_DELAY:
+            self._show(nr_bytes)
+
+    def _show(self, nr_bytes: int) -> None:
+        if self._bar is None:
+            import tqdm  # noqa: PLC0415 - takes longer than the sorting of most dumps
+
+            self._bar = tqdm.tqdm(
+                desc=self._source.name,
+                total=self._source.stat.st_size or None,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+            )
+        self._bar.update(nr_bytes - self._bar.n)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _report_damage(source: Source, groups: Groups) -> None:
+    """Say on stderr what was skipped."""
+    described = damage(groups)
+    for item in described:
+        print(f"page_owner_sort: {source.name}: {item}; skipped", file=sys.stderr)
+    if groups.nr_damaged > len(described):
+        print(
+            f"page_owner_sort: {source.name}: and {groups.nr_damaged - len(described)} more",
+            file=sys.stderr,
+        )
+    if described:
+        print(
+            f"page_owner_sort: {source.name}: {groups.nr_damaged} damaged records skipped",
+            file=sys.stderr,
+        )
+
+
+def _sort(options: Options) -> None:
+    """Do it all."""
+    quiet = options.output == STDOUT
+    with open_output(options.output) as out, open_source(options.source) as source:
+        loading = _Loading(source, quiet=quiet)
+        try:
+            groups = group_source(source, options.rules, loading.update)
+        finally:
+            loading.end()
+        _report_damage(source, groups)
+        if not quiet:
+            print(f"loaded {groups.nr_records}\nsorting ....\nculling", flush=True)
+        out.writelines(format_groups(groups, options.rules))
+        if options.debug:
+            print(
+                f"page_owner_sort: {source.name}: {groups.nr_bytes} bytes, {groups.nr_records} "
+                f"records that count, {groups.nr_damaged} damaged ones, {len(groups)} groups",
+                file=sys.stderr,
+            )
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """End by a signal, but in order: what was begun is taken back."""
+    raise SystemExit(_EXIT_SIGNAL + number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: without the program's name; None: sys.argv
+    :return: exit code: 0; 1 for any error, as the kernel's tool; 130 after Ctrl-C, 141 where
+        nobody reads what it writes
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        options = parse_options(sys.argv[1:] if argv is None else argv)
+        if options is None:
+            print(HELP, end="")
+        else:
+            _sort(options)
+        sys.stdout.flush()
+    except UsageError as error:
+        print(USAGE, end="", flush=True)
+        print(f"page_owner_sort: {error}; --help tells more", file=sys.stderr)
+        return 1
+    except PageOwnerError as error:
+        print(f"page_owner_sort: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("page_owner_sort: out of memory", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Nothing may complain of that at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_SIGNAL + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return _EXIT_SIGNAL + signal.SIGINT
+    return 0

@@ -1,0 +1,219 @@
+"""Group the records of a text and put the groups in order; the work is the C core's."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs import _native
+from pageownerfs._native import Group, Groups
+from pageownerfs.errors import PageOwnerError
+
+from .keys import Rules
+from .record import Damage
+from .source import Source, Window, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .record import Record
+
+    Progress = Callable[[int, int], None]
+
+__all__ = ["Group", "Groups", "group_file", "group_records", "group_source"]
+
+PARALLEL_BYTES: Final = 8 << 20
+"""A file of so much text is read by two threads."""
+_BOUNDARY: Final = b"\n\nPage allocated via order "
+_BOUNDARY_BYTES: Final = 1 << 20
+_POLL_SECONDS: Final = 0.05
+_HAS_NAMES: Final = {
+    _native.HAS_PID: "pid",
+    _native.HAS_TGID: "tgid and comm",
+    _native.HAS_TS: "ts",
+    _native.HAS_FREE_TS: "free_ts",
+}
+
+
+def _no_progress(nr_bytes: int, nr_records: int) -> None:
+    del nr_bytes, nr_records
+
+
+def group_file(path: str, rules: Rules = Rules()) -> Groups:  # noqa: B008 - immutable
+    """
+    Group the records of a text.
+
+    :param path: a file, plain or packed (gzip, xz, zstd), a pipe, the mount; ``-``: standard input
+    :param rules: which records, what makes a group, which order
+    :return: the groups in order; damage(groups) tells of what was skipped
+    :raises PageOwnerError: it can't be read, holds no record at all, or lacks what the rules need
+    """
+    with open_source(path) as source:
+        return group_source(source, rules)
+
+
+def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups:  # noqa: B008
+    """
+    Group records that were read one by one, as group_file() does.
+
+    :param records: of any texts; the first of a group represents it
+    :param rules: which records, what makes a group, which order
+    :return: the groups in order
+    """
+    groups = new_groups(rules)
+    for record in records:
+        groups.feed(record.text, final=True)
+    return _finished(groups, rules, "the records")
+
+
+def group_source(source: Source, rules: Rules, progress: Progress = _no_progress) -> Groups:
+    """
+    As group_file(), for a text that is open.
+
+    :param progress: is called now and then with the bytes read (as they are in the file) and the
+        records counted so far
+    """
+    groups = new_groups(rules)
+    boundary = _boundary(source, rules)
+    if boundary:
+        _scan_halves(source, boundary, groups, rules, progress)
+    else:
+        _scan(source, groups, progress)
+    return _finished(groups, rules, source.name)
+
+
+def damage(groups: Groups) -> list[Damage]:
+    """Return the first of the damaged records, 64 at most; groups.nr_damaged says how many."""
+    return [Damage(*item) for item in groups.damage]
+
+
+def new_groups(rules: Rules) -> Groups:
+    """Make groups that have no records yet; feed() them text."""
+    return Groups(
+        rules.group_key,
+        pids=rules.pids,
+        tgids=rules.tgids,
+        comms=rules.names,
+        modules=rules.modules,
+        unreleased=rules.unreleased,
+    )
+
+
+def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
+    """Check that the text was one, and told what the rules ask for; sort."""
+    if groups.nr_damaged and not groups.fields:
+        first = damage(groups)[0]
+        raise PageOwnerError(f"{name}: no record of page_owner is in it; {first}")
+    for option, needs in rules.needs():
+        if groups.fields and not groups.fields & needs:
+            raise PageOwnerError(
+                f"{name}: its records tell no {_HAS_NAMES[needs]}, which {option} needs"
+            )
+    groups.sort(
+        [(item.key.field, item.descending) for item in rules.sort],
+        ties_reversed=rules.ties_reversed,
+    )
+    return groups
+
+
+def _scan(source: Source, groups: Groups, progress: Progress) -> None:
+    """Read from the start to the end."""
+    window = Window()
+    while nr_bytes := source.readinto(window.room):
+        if window.add(nr_bytes):
+            window.drop(groups.feed(window.text))
+            progress(source.position(), groups.nr_records)
+    groups.feed(window.text, final=True)
+    progress(source.position(), groups.nr_records)
+
+
+# ---- a large file, by two threads ----
+
+
+def _boundary(source: Source, rules: Rules) -> int:
+    """Find where a record begins, near the middle; 0: the file is not to be read in halves."""
+    size = source.stat.st_size
+    # Where each record is a group of its own the second half's would only be moved.
+    few_groups = rules.cull or not rules.keeps_ts
+    if size < PARALLEL_BYTES or not (few_groups and source.is_stable):
+        return 0
+    if len(os.sched_getaffinity(0)) < 2:
+        return 0
+    with source.errors():
+        text = os.pread(source.fd, _BOUNDARY_BYTES, size // 2)
+    found = text.find(_BOUNDARY)
+    return size // 2 + found + 2 if found >= 0 else 0
+
+
+class _Half:
+    """A range of a file, and the groups of its records."""
+
+    def __init__(self, source: Source, groups: Groups, start: int, end: int | None) -> None:
+        self.groups = groups
+        self.position = start
+        self._start = start
+        self._end = end
+        self._source = source
+        self._window = Window()
+
+    @property
+    def nr_bytes(self) -> int:
+        """Bytes read so far."""
+        return self.position - self._start
+
+    def step(self) -> bool:
+        """Read some more; is there any?"""
+        room = self._window.room
+        if self._end is not None:
+            room = room[: self._end - self.position]
+        with self._source.errors():
+            nr_bytes = os.preadv(self._source.fd, [room], self.position) if room else 0
+        self.position += nr_bytes
+        if self._window.add(nr_bytes) or not nr_bytes:
+            self._window.drop(self.groups.feed(self._window.text, final=not nr_bytes))
+        return nr_bytes > 0
+
+
+class _Worker(threading.Thread):
+    """Reads the second half; ends early when it is told to, or can't go on."""
+
+    def __init__(self, half: _Half) -> None:
+        super().__init__(name="page_owner_sort", daemon=True)
+        self._half = half
+        self.stop = False
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.stop and self._half.step():
+                pass
+        except BaseException as error:  # noqa: BLE001 - for the thread that waits
+            self.error = error
+
+
+def _scan_halves(
+    source: Source, boundary: int, groups: Groups, rules: Rules, progress: Progress
+) -> None:
+    """Read both halves of the file at the same time."""
+    first = _Half(source, groups, 0, boundary)
+    second = _Half(source, new_groups(rules), boundary, None)
+    worker = _Worker(second)
+    worker.start()
+    try:
+        more = True
+        while more or worker.is_alive():
+            if more:
+                more = first.step()
+            else:
+                worker.join(_POLL_SECONDS)
+            progress(
+                first.nr_bytes + second.nr_bytes,
+                groups.nr_records + second.groups.nr_records,
+            )
+    finally:
+        worker.stop = True
+        worker.join()
+    if worker.error:
+        raise worker.error
+    groups.merge(second.groups)

@@ -1,0 +1,136 @@
+"""What tools/mm/page_owner_sort.c prints of a group; a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs import _native
+from pageownerfs.errors import PageOwnerError
+
+from . import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
+
+    from pageownerfs._native import Group
+
+    from .keys import Rules
+
+STDOUT: Final = "-"
+_BUFFER_BYTES: Final = 256 << 10
+
+_ALLOCATOR_BITS: Final = (
+    (_native.ALLOCATOR_CMA, "CMA "),
+    (_native.ALLOCATOR_SLAB, "SLAB "),
+    (_native.ALLOCATOR_VMALLOC, "VMALLOC "),
+    (_native.ALLOCATOR_OTHERS, "OTHERS "),
+)
+
+
+def allocator_text(allocator: int) -> bytes:
+    """
+    Name the allocators of a group, as print_allocator() does.
+
+    >>> allocator_text(5)
+    b'allocated by CMA VMALLOC '
+
+    :param allocator: ``ALLOCATOR_*`` bits of the core
+    """
+    names = "".join(name for bit, name in _ALLOCATOR_BITS if allocator & bit)
+    return f"allocated by {names}".encode()
+
+
+_ALLOCATOR_TEXTS: Final = [allocator_text(bits) for bits in range(16)]
+
+
+def format_groups(groups: Iterable[Group], rules: Rules) -> Iterator[bytes]:
+    """
+    Give the text of each group, as main() of tools/mm/page_owner_sort.c prints it.
+
+    :param groups: in the order to print them
+    :param rules: by which they were made
+    """
+    if not rules.cull:
+        for group in groups:
+            yield b"%d times, %d pages, %b:\n%b\n" % (
+                group.times,
+                group.pages,
+                _ALLOCATOR_TEXTS[group.allocator],
+                group.text,
+            )
+        return
+    formats = _cull_formats(rules)
+    for group in groups:
+        head = b"%d times, %d pages" % (group.times, group.pages)
+        yield b"".join((head, *(make(group) for make in formats), b"\n"))
+
+
+def _cull_formats(rules: Rules) -> list[Callable[[Group], bytes]]:
+    """What the line of a culled group has besides numbers: keys, and what was selected by."""
+    by: dict[keys.Key, Callable[[Group], bytes]] = {
+        keys.PID: lambda group: b", PID %d" % (group.pid or 0),
+        keys.TGID: lambda group: b", TGID %d" % (group.tgid or 0),
+        keys.NAME: lambda group: b", task_comm_name: " + (group.comm or b""),
+        keys.MODULE: lambda group: b", module: " + group.module,
+        keys.ALLOCATOR: lambda group: b", " + _ALLOCATOR_TEXTS[group.allocator],
+        keys.FREE: lambda group: b" (RELEASED)" if group.free_ts_nsec else b" (UNRELEASED)",
+        keys.STACKTRACE: lambda group: b":\n" + group.stacktrace,
+    }
+    selected = {
+        keys.PID: rules.pids,
+        keys.TGID: rules.tgids,
+        keys.NAME: rules.names,
+        keys.MODULE: rules.modules,
+    }
+    return [make for key, make in by.items() if key in rules.cull or selected.get(key) is not None]
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """
+    Open a file that has the new content once this has ended well, and until then the old one.
+
+    It is written under another name in its directory and then renamed; a device or a pipe is
+    written to directly, and so is ``-``, standard output.
+
+    :raises PageOwnerError: it can't be written
+    """
+    path = path if path == STDOUT else os.path.realpath(path)
+    try:
+        if path == STDOUT:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            with open(path, "wb", buffering=_BUFFER_BYTES) as file:
+                yield file
+        else:
+            yield from _renamed(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if path == STDOUT else path
+        raise PageOwnerError(f"{name}: {error.strerror or error}") from error
+
+
+def _renamed(path: str) -> Iterator[BinaryIO]:
+    mode = None
+    if os.path.exists(path):
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        # Renaming would replace a file that may not be written.
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    new_path = os.path.join(os.path.dirname(path), f".page_owner_sort-{os.getpid()}")
+    with open(new_path, "xb", buffering=_BUFFER_BYTES) as file:
+        try:
+            yield file
+            file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            os.rename(new_path, path)
+        except BaseException:
+            os.unlink(new_path)
+            raise

@@ -1,0 +1,193 @@
+"""Where page_owner text comes from: a file, the mount, debugfs, a pipe; packed or plain."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs.errors import PageOwnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Buffer
+
+STDIN: Final = "-"
+WINDOW_BYTES: Final = 512 << 10
+"""Text in memory at a time, if no record is longer: it should fit into a core's cache."""
+
+_GZIP: Final = b"\x1f\x8b"
+_XZ: Final = b"\xfd7zXZ\0"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+# File systems whose files are made as they are read: what stands at an offset changes.
+_VIRTUAL: Final = ("fuse", "debugfs", "tracefs", "proc", "sysfs")
+
+
+class _Raw(io.RawIOBase):
+    """A file descriptor whose first bytes can be looked at, pipe or not. Does not close it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._head = b""
+        # A pipe may give less than asked for.
+        while len(self._head) < len(_XZ) and (more := os.read(fd, len(_XZ) - len(self._head))):
+            self._head += more
+        self.magic = self._head
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        with memoryview(buffer) as view:
+            if self._head:
+                nr = min(len(view), len(self._head))
+                view[:nr], self._head = self._head[:nr], self._head[nr:]
+                return nr
+            return os.readv(self._fd, [view])
+
+
+class Source:
+    """An open text, to be read once from its start to its end, in as large steps as it gives."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        """Take the name for people and the file descriptor."""
+        self.name = name
+        self.fd = fd
+        self.stat = os.fstat(fd)
+        if stat.S_ISDIR(self.stat.st_mode):
+            raise PageOwnerError(f"{name}: Is a directory")
+        with self.errors():
+            raw = _Raw(fd)
+            self._stream, self.packed = _unpacked(raw, name)
+
+    @property
+    def is_stable(self) -> bool:
+        """Tell whether it can be read at any offset, from several threads at once."""
+        return stat.S_ISREG(self.stat.st_mode) and not self.packed and not _is_virtual(self.stat)
+
+    def readinto(self, view: memoryview) -> int:
+        """
+        Read what there is, at most as much as fits; 0: the end.
+
+        :raises PageOwnerError: it can't be read, or what is packed is damaged
+        """
+        with self.errors():
+            return self._stream.readinto(view) or 0
+
+    def position(self) -> int:
+        """Tell how many bytes of the file were read, packed ones where it is; 0: not known."""
+        try:
+            return os.lseek(self.fd, 0, os.SEEK_CUR)
+        except OSError:
+            return 0
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what reading may raise into an error that names the file."""
+        try:
+            yield
+        except OSError as error:
+            raise PageOwnerError(f"{self.name}: {error.strerror or error}") from error
+        except EOFError as error:
+            raise PageOwnerError(f"{self.name}: the packed data ends too early") from error
+        except Exception as error:
+            # zlib.error, LZMAError and ZstdError have no base of their own in common.
+            if type(error).__module__.partition(".")[0] not in {"zlib", "_lzma", "backports"}:
+                raise
+            raise PageOwnerError(f"{self.name}: the packed data is damaged: {error}") from error
+
+
+def _unpacked(raw: _Raw, name: str) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
+    """Find out by its first bytes whether it is packed; what to read, and whether it was."""
+    # Imported where they are needed: together they take longer than the sorting of most dumps.
+    if raw.magic.startswith(_GZIP):
+        import gzip  # noqa: PLC0415
+
+        return gzip.GzipFile(fileobj=raw), True
+    if raw.magic.startswith(_XZ):
+        import lzma  # noqa: PLC0415
+
+        return lzma.LZMAFile(raw), True  # type: ignore[arg-type]
+    if raw.magic.startswith(_ZSTD):
+        try:
+            from backports import zstd  # noqa: PLC0415
+        except ImportError as error:
+            raise PageOwnerError(f"{name}: .zst needs the package backports.zstd") from error
+        return zstd.ZstdFile(raw), True
+    return raw, False
+
+
+def _is_virtual(status: os.stat_result) -> bool:
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                if line.split(" ", 3)[2] == device:
+                    kind = line.rpartition(" - ")[2].split(" ", 1)[0]
+                    return kind.partition(".")[0] in _VIRTUAL
+    except OSError:
+        pass
+    return True  # not known: the safe way
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """
+    Open a text by its path; ``-`` is standard input.
+
+    Packed text is recognised by its first bytes: gzip, xz, zstd.
+
+    :raises PageOwnerError: it can't be opened or read
+    """
+    if path == STDIN:
+        yield Source("standard input", 0)
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PageOwnerError(f"{path}: {error.strerror}") from error
+    try:
+        yield Source(path, fd)
+    finally:
+        os.close(fd)
+
+
+class Window:
+    """The part of a text that is in memory; grows when a record does not fit."""
+
+    def __init__(self) -> None:
+        """Make it empty."""
+        self._buffer = bytearray(WINDOW_BYTES)
+        self._filled = 0
+        self._wanted = 1
+
+    @property
+    def room(self) -> memoryview:
+        """Where the next text is to be read to, behind what is there."""
+        return memoryview(self._buffer)[self._filled :]
+
+    def add(self, nr_bytes: int) -> bool:
+        """Take note of what was read into room; is it enough to look at?"""
+        self._filled += nr_bytes
+        return self._filled >= self._wanted
+
+    @property
+    def text(self) -> memoryview:
+        """All that is there."""
+        return memoryview(self._buffer)[: self._filled]
+
+    def drop(self, nr_bytes: int) -> None:
+        """Forget so many bytes of its start. What is left waits for as much again, or more."""
+        rest = self._filled - nr_bytes
+        if rest > len(self._buffer) // 2:
+            buffer = bytearray(2 * len(self._buffer))
+            buffer[:rest] = self.text[nr_bytes:]
+            self._buffer = buffer
+        else:
+            self._buffer[:rest] = self.text[nr_bytes:]
+        self._filled = rest
+        # What was too little once is not tried again for each byte more: that would take forever.
+        self._wanted = 2 * rest if nr_bytes == 0 else rest + 1
