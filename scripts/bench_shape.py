@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 from typing import NamedTuple
+
+from pageownerfs.page_owner_sort import read_records
 
 SAMPLE = Path(__file__).parent.parent / "tests/data/oracle_sample.txt"
 NR_STACKS = 512
@@ -16,11 +17,6 @@ MIN_FRAMES, MAX_FRAMES = 8, 13
 
 # What a pool refuses (__GFP_NOFAIL), or has little of (__GFP_DMA, __GFP_DMA32).
 UNWANTED_MASK = 0x8000 | 0x1 | 0x4
-RECORD = re.compile(
-    r"^(?P<head>Page allocated via order \d+, mask (?P<mask>0x[0-9a-f]+)\(.*\n"
-    r"PFN .*\n)(?P<stack>(?: .*\n)+)",
-    re.MULTILINE,
-)
 
 
 class Shape(NamedTuple):
@@ -56,11 +52,12 @@ def variant(shape: Shape, number: int) -> Shape:
 def load_shapes(seed: int = 1) -> list[Shape]:
     """Give NR_STACKS shapes with different stacks, 8 to 13 frames deep."""
     found: dict[tuple[str, ...], Shape] = {}
-    for match in RECORD.finditer(SAMPLE.read_text(errors="replace")):
-        stack = tuple(line[1:] for line in match["stack"].splitlines())
-        mask = int(match["mask"], 16)
+    for record in read_records(str(SAMPLE)):
+        stack = tuple(line[1:] for line in record.stack.decode().splitlines())
+        mask = record.gfp_mask
         if MIN_FRAMES <= len(stack) <= MAX_FRAMES and mask and not mask & UNWANTED_MASK:
-            found.setdefault(stack, Shape(mask, match["head"], stack))
+            head = (record.header + record.pfn_line).decode(errors="replace") + "\n"
+            found.setdefault(stack, Shape(mask, head, stack))
     originals = list(found.values())
     shapes = [
         variant(originals[number % len(originals)], number // len(originals))

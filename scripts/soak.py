@@ -13,7 +13,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from soak_worker import page_pattern, work
 
 from pageownerfs import Pool
 from pageownerfs.mm.page_alloc import read_mount
+from pageownerfs.page_owner_sort import parse_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +37,6 @@ EARLY: Final = 4  # PAGE_EXT_OWNER_EARLY
 KILLS_PER_CHECK: Final = 10
 MAX_PAUSE_SEC: Final = 0.05
 EXIT_SEC: Final = 30
-RECORD: Final = re.compile(
-    rb"Page allocated via order \d+, mask 0x[0-9a-f]+\([A-Z_0-9a-fx|]*\), "
-    rb"pid (?P<pid>\d+), tgid (?P<tgid>\d+) \((?P<comm>[^)]*)\), ts \d+ ns\n"
-    rb"PFN 0x[0-9a-f]+ type \w+ Block \d+ type \w+ Flags 0x[0-9a-f]+\([a-z_0-9|=]*\)\n"
-    rb"(?: \S+\+0x[0-9a-f]+/0x[0-9a-f]+ \[\S+\]\n)+"
-)
 
 
 class Figures:
@@ -84,15 +78,12 @@ class Reader(threading.Thread):
         figures.read_bytes += len(text)
         if text and not text.endswith(b"\n\n"):
             figures.problem(f"the text ends in the middle of a record: {text[-80:]!r}")
-        for record in text.split(b"\n\n")[:-1]:
+        for record in parse_records(text, lambda damage: figures.problem(f"torn {damage}")):
             figures.records += 1
-            match = RECORD.fullmatch(record + b"\n")
             # A worker's comm is made from its pid, and each has one thread.
-            if match is None or (
-                match["comm"].startswith(b"soak ")
-                and not match["comm"][5:] == match["pid"] == match["tgid"]
-            ):
-                figures.problem(f"torn record: {record!r}")
+            kind, _, pid = (record.comm or b"").partition(b" ")
+            if kind == b"soak" and not int(pid) == record.pid == record.tgid:
+                figures.problem(f"torn record: {record.text!r}")
 
 
 class Storm:

@@ -72,6 +72,13 @@ def page_owner_sort_missing() -> str | None:
     return None
 
 
+def page_owner_sort_6_1_missing() -> str | None:
+    """The kernel's page_owner_sort of Linux 6.1 is built, which has options of its own."""
+    if page_owner_sort_cache("6.1").exists():
+        return None
+    return "That of Linux 6.1 is not built: run scripts/build-page-owner-sort 6.1."
+
+
 def user_missing() -> str | None:
     """Root can run programs as an ordinary user, who can mount."""
     if os.geteuid() != 0:
@@ -109,6 +116,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "root": functools.cache(root_missing),
     "shm": functools.cache(shm_missing),
     "page_owner_sort": functools.cache(page_owner_sort_missing),
+    "page_owner_sort_6_1": functools.cache(page_owner_sort_6_1_missing),
     "user": functools.cache(user_missing),
     "tmpfs": functools.cache(tmpfs_missing),
     "busybox": functools.cache(busybox_missing),
@@ -160,11 +168,16 @@ def find_page_owner_sort() -> Path | None:
     named = os.environ.get("PAGEOWNERFS_PAGE_OWNER_SORT")
     if named:
         return Path(named) if os.access(named, os.X_OK) else None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageownerfs"
-    preferred = cache / "page_owner_sort-6.12"
+    preferred = page_owner_sort_cache("6.12")
     if preferred.exists():
         return preferred
-    return next(iter(sorted(cache.glob("page_owner_sort-*"), reverse=True)), None)
+    return next(iter(sorted(preferred.parent.glob("page_owner_sort-*"), reverse=True)), None)
+
+
+def page_owner_sort_cache(version: str) -> Path:
+    """Path at which scripts/build-page-owner-sort leaves the tool of a version."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "pageownerfs" / f"page_owner_sort-{version}"
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +187,13 @@ def page_owner_sort() -> Path:
     path = find_page_owner_sort()
     assert path is not None
     return path
+
+
+@pytest.fixture(scope="session")
+def page_owner_sort_6_1() -> Path:
+    """Path of that of Linux 6.1."""
+    require_feature("page_owner_sort_6_1")
+    return page_owner_sort_cache("6.1")
 
 
 def run_pageownerfs(

@@ -8,7 +8,8 @@ The command is in command.py. As a library:
 >>> for group in group_file("/mnt/po/page_owner", rules):  # doctest: +SKIP
 ...     print(group.times, group.pages, group.stacktrace.decode())
 
-read_records() gives the records one by one, with typed fields, and group_records() groups such.
+read_records() and parse_records() give records one by one, with typed fields; group_records()
+groups such.
 A Group has ``times`` (records), ``pages`` (base pages of them), and the fields of the record that
 represents it, the first one: ``order``, ``mask``, ``pid``, ``tgid``, ``comm``, ``ts_nsec``,
 ``free_ts_nsec``, ``allocator``, ``module``, ``stacktrace``, ``text``. What the text does not tell
@@ -37,7 +38,7 @@ from .keys import (
     SortKey,
 )
 from .output import format_groups
-from .record import Damage, Record, read_records
+from .record import Damage, Record, parse_records, read_records
 
 __all__ = [
     "ALLOCATOR",
@@ -65,5 +66,6 @@ __all__ = [
     "group_file",
     "group_records",
     "new_groups",
+    "parse_records",
     "read_records",
 ]

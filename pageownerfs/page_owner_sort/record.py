@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pageownerfs import _native
 
-from .source import Source, Window, open_source
+from .source import Window, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    OnDamage = Callable[["Damage"], None]
 
 
 class Damage(NamedTuple):
@@ -65,9 +67,42 @@ class Record(NamedTuple):
         return 1 << self.order
 
     @property
-    def frames(self) -> list[bytes]:
-        """The stack alone, innermost frame first: ``name+0x1a/0x30 [module]``."""
-        return [line[1:] for line in self.stacktrace.splitlines() if line.startswith(b" ")]
+    def page_mt(self) -> bytes | None:
+        """Migratetype of the mask, by name; not printed up to Linux 4.5."""
+        words = self.pfn_line.split(b" ", 4)
+        return words[3] if words[2:3] == [b"type"] else None
+
+    @property
+    def pageblock(self) -> int | None:
+        """Number of the pageblock."""
+        number = self.pfn_line.partition(b" Block ")[2].partition(b" ")[0]
+        return int(number) if number else None
+
+    @property
+    def pageblock_mt(self) -> bytes | None:
+        """Migratetype of the pageblock when it was printed: a name, a number up to Linux 4.5."""
+        words = self.pfn_line.partition(b" Block ")[2].split(b" ", 3)
+        return words[2] if len(words) > 2 else None
+
+    @property
+    def flags(self) -> bytes | None:
+        """The page flags as printed: ``0x4000000000020028(uptodate|lru|zone=1)``."""
+        return self.pfn_line.partition(b" Flags ")[2] or None
+
+    @property
+    def stack(self) -> bytes:
+        """The lines of the stack alone, innermost frame first: `` name+0x1a/0x30 [module]``."""
+        return b"".join(line for line in self._lines if line.startswith(b" "))
+
+    @property
+    def notes(self) -> bytes:
+        """The other lines: ``Charged to memcg /``, ``Slab cache page``, ``handle: 7``, ..."""
+        return b"".join(line for line in self._lines if not line.startswith(b" "))
+
+    @property
+    def _lines(self) -> list[bytes]:
+        # Not splitlines(): for bytes that splits at \r, too.
+        return [line + b"\n" for line in self.stacktrace.split(b"\n")[:-1]]
 
     @property
     def text(self) -> bytes:
@@ -76,9 +111,7 @@ class Record(NamedTuple):
         return b"".join((self.header, pfn_line, self.stacktrace, b"\n"))
 
 
-def read_records(
-    path: str, on_damage: Callable[[Damage], None] = lambda _damage: None
-) -> Iterator[Record]:
+def read_records(path: str, on_damage: OnDamage = lambda _damage: None) -> Iterator[Record]:
     """
     Yield the records of a text, one after the other.
 
@@ -87,41 +120,46 @@ def read_records(
     :raises PageOwnerError: it can't be read
     """
     with open_source(path) as source:
-        yield from _Reader(source, on_damage).records()
+        walk, window = _Walk(on_damage), Window()
+        while nr_bytes := source.readinto(window.room):
+            if window.add(nr_bytes):
+                yield from walk.records(window.text, final=False)
+                window.drop(walk.used)
+        yield from walk.records(window.text, final=True)
 
 
-class _Reader:
-    """A walk through a text."""
+def parse_records(text: bytes, on_damage: OnDamage = lambda _damage: None) -> Iterator[Record]:
+    """
+    Yield the records of a text that is in memory.
 
-    def __init__(self, source: Source, on_damage: Callable[[Damage], None]) -> None:
-        self._source = source
+    :param text: whole
+    :param on_damage: as for read_records()
+    """
+    return _Walk(on_damage).records(memoryview(text), final=True)
+
+
+class _Walk:
+    """A walk through a text that comes in parts."""
+
+    def __init__(self, on_damage: OnDamage) -> None:
+        self.used = 0
+        """Bytes of the last part; the rest of it must come again."""
         self._on_damage = on_damage
-        self._window = Window()
         self._offset = 0
         self._number = 0
         self._in_damage = False
 
-    def records(self) -> Iterator[Record]:
-        more = True
-        while more:
-            nr_bytes = self._source.readinto(self._window.room)
-            more = nr_bytes > 0
-            if self._window.add(nr_bytes) or not more:
-                yield from self._window_records(final=not more)
-
-    def _window_records(self, *, final: bool) -> Iterator[Record]:
-        text, used = self._window.text, 0
-        while True:
-            start, end, found = _native.parse_page_owner(text, used, final, self._in_damage)
-            if end is None:
-                self._in_damage = found
-                break
-            used = end
-            self._number += 1
-            self._in_damage = isinstance(found, str)
-            if self._in_damage:
-                self._on_damage(Damage(self._offset + start, self._number, found))
-            else:
-                yield Record._make(found)
-        self._window.drop(start)
+    def records(self, text: memoryview, *, final: bool) -> Iterator[Record]:
+        end: int | None = 0
+        while end is not None:
+            start, end, found = _native.parse_page_owner(text, end, final, self._in_damage)
+            # A record, the reason of damage, or whether damage goes on where the text ends.
+            self._in_damage = isinstance(found, str) or found is True
+            if end is not None:
+                self._number += 1
+                if self._in_damage:
+                    self._on_damage(Damage(self._offset + start, self._number, found))
+                else:
+                    yield Record._make(found)
+        self.used = start
         self._offset += start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import re
-import runpy
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,12 @@ from pageownerfs import Pool, _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PageOwner
 from pageownerfs.mm.stack_depot import Frame
+from pageownerfs.page_owner_sort import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Records = Sequence[re.Match[bytes]]
+Records = Sequence[Record]
 
 PAGE_SIZE = 4096
 # As many PFNs as the recorded machine had; almost all of the memory stays a hole.
@@ -31,7 +31,6 @@ SHORTEST_FRAME, LONGEST_FRAME = len(" x+0x0/0x0\n"), 200
 MIGRATED = b"Page has been migrated, last migrate reason: "
 # What a kernel knows of its pages, and a pool does not have.
 KERNEL_ONLY = re.compile(rb"^(?:Charged |Slab cache page$).*\n", re.MULTILINE)
-_SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "extract-vocabulary"
 
 
 class RecordedSource:
@@ -55,10 +54,10 @@ class RecordedSource:
         for pfn in range(self._page_ext // PAGE_SIZE, self.pool.nr_pages):  # its own early pages
             self._put(self._page_ext + pfn * OWNER_BYTES, bytes(OWNER_BYTES))
         for record in records:
-            if record["stack"] not in handles:
-                handles[record["stack"]] = len(self._stacks)
-                self._stacks.append(record["stack"])
-            self._record(record, handles[record["stack"]])
+            if record.stack not in handles:
+                handles[record.stack] = len(self._stacks)
+                self._stacks.append(record.stack)
+            self._record(record, handles[record.stack])
 
     def _field(self, name: str, size: int) -> int:
         offset = _native.LAYOUT["struct pool_header"][name]
@@ -67,30 +66,30 @@ class RecordedSource:
     def _put(self, offset: int, data: bytes) -> None:
         self._map[offset : offset + len(data)] = data
 
-    def _record(self, record: re.Match[bytes], handle: int) -> None:
-        pfn = int(record["pfn"], 16)
+    def _record(self, record: Record, handle: int) -> None:
+        pfn = record.pfn or 0
         reason = -1
-        if record["extra"].startswith(MIGRATED):
-            name = record["extra"][len(MIGRATED) :].split(b"\n")[0].decode()
+        if record.notes.startswith(MIGRATED):
+            name = record.notes[len(MIGRATED) :].split(b"\n")[0].decode()
             reason = MIGRATE_REASON_NAMES.index(name)
-        block_mt = MIGRATETYPE_NAMES.index(record["pageblock_mt"].decode())
+        block_mt = MIGRATETYPE_NAMES.index((record.pageblock_mt or b"").decode())
         owner = PageOwner(
-            ts_nsec=int(record["ts"]),
+            ts_nsec=record.ts_nsec or 0,
             free_ts_nsec=0,
-            gfp_mask=int(record["mask"].split(b"(")[0], 16),
-            pid=int(record["pid"]),
-            tgid=int(record["tgid"]),
+            gfp_mask=record.gfp_mask,
+            pid=record.pid or 0,
+            tgid=record.tgid or 0,
             handle=handle,
             free_handle=0,
             free_pid=0,
             free_tgid=0,
-            order=int(record["order"]),
+            order=record.order,
             last_migrate_reason=reason,
             state=PAGE_EXT_OWNER_ALLOCATED,
             pageblock_migratetype=block_mt,
-            comm=record["comm"],
+            comm=record.comm or b"",
         )
-        flags = int(record["flags"].split(b"(")[0], 16)
+        flags = int((record.flags or b"").split(b"(")[0], 16)
         # Tail pages have their record, too, and readers have to skip it.
         self._put(self._page_ext + pfn * OWNER_BYTES, owner.pack() * owner.nr_pages)
         self._put(self._field("mem_map_offset", 8) + pfn * PAGE_BYTES, flags.to_bytes(8, "little"))
@@ -119,11 +118,6 @@ class RecordedSource:
         """Unmap it."""
         self._map.close()
         self.pool.close()
-
-
-def parse_records(dump: bytes) -> list[re.Match[bytes]]:
-    """Take a saved page_owner apart, see scripts/extract-vocabulary. ValueError: it is none."""
-    return list(runpy.run_path(str(_SCRIPT))["parse_records"](dump))
 
 
 def padded(record: bytes, length: int) -> bytes:

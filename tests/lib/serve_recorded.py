@@ -9,17 +9,17 @@ enter the mount.
 
 import os
 import sys
-from pathlib import Path
 
-from recorded import RecordedSource, parse_records
+from recorded import RecordedSource
 
 from pageownerfs.fs import FileSystem, Session, load_binding
+from pageownerfs.page_owner_sort import read_records
 from pageownerfs.views import make_views
 
 
 def main(dump: str, mountpoint: str) -> None:
     """Mount and serve."""
-    source = RecordedSource(parse_records(Path(dump).read_bytes()))
+    source = RecordedSource(list(read_records(dump)))
     try:
         filesystem = FileSystem(
             make_views(source, kernel_abi=True),

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import runpy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    import re
-
-    Records = list[re.Match[bytes]]
+from pageownerfs.page_owner_sort import Record, parse_records, read_records
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "tests" / "data"
@@ -20,16 +15,9 @@ DUMP_NAME = "page_owner_full.txt.xz"
 
 
 @pytest.fixture(scope="session")
-def extract_vocabulary() -> dict[str, Any]:
-    """scripts/extract-vocabulary, whose functions read dumps."""
-    return runpy.run_path(str(ROOT / "scripts" / "extract-vocabulary"))
-
-
-@pytest.fixture(scope="session")
-def oracle_sample(extract_vocabulary: dict[str, Any]) -> Records:
+def oracle_sample() -> list[Record]:
     """Records of tests/data/oracle_sample.txt."""
-    dump = (DATA / "oracle_sample.txt").read_bytes()
-    return list(extract_vocabulary["parse_records"](dump))
+    return list(parse_records((DATA / "oracle_sample.txt").read_bytes()))
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +35,6 @@ def oracle_dump() -> Path:
 
 
 @pytest.fixture(scope="session")
-def oracle_records(extract_vocabulary: dict[str, Any], oracle_dump: Path) -> Records:
+def oracle_records(oracle_dump: Path) -> list[Record]:
     """Every record of the whole dump."""
-    dump = extract_vocabulary["read_dump"](oracle_dump)
-    return list(extract_vocabulary["parse_records"](dump))
+    return list(read_records(str(oracle_dump)))

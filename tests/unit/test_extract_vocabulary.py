@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    import re
+    from pageownerfs.page_owner_sort import Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "scripts" / "extract-vocabulary"
@@ -24,15 +24,15 @@ def run(*arguments: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_sample_has_every_kind(oracle_sample: list[re.Match[bytes]]) -> None:
+def test_sample_has_every_kind(oracle_sample: list[Record]) -> None:
     """The sample has early, slab, memcg, migrated, thread, order 0 to 9 and hostile records."""
-    orders = {int(record["order"]) for record in oracle_sample}
-    extra = b"".join(record["extra"] for record in oracle_sample)
-    comms = {record["comm"] for record in oracle_sample}
-    stacks = b"".join(record["stack"] for record in oracle_sample)
+    orders = {record.order for record in oracle_sample}
+    extra = b"".join(record.notes for record in oracle_sample)
+    comms = {record.comm for record in oracle_sample}
+    stacks = b"".join(record.stack for record in oracle_sample)
     assert orders == {0, 1, 2, 3, 4, 5, 6, 9}
     assert b"register_early_stack" in stacks
-    assert any(record["pid"] != record["tgid"] for record in oracle_sample)
+    assert any(record.pid != record.tgid for record in oracle_sample)
     for line in (b"Slab cache", b"compaction", b"to memcg /", b"via objcg", b"to offline memcg"):
         assert line in extra
     assert {b"", b"123", b"x\ny\tz", b"my app (1)", b"a) b), ts 5 ns", b"sixteen_chars_x"} <= comms

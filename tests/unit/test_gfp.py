@@ -25,7 +25,7 @@ from pageownerfs.mm.gfp import (
 from pageownerfs.mm.migratetype import migratetype_name
 
 if TYPE_CHECKING:
-    import re
+    from pageownerfs.page_owner_sort import Record
 
 MASKS = Path(__file__).resolve().parent.parent / "data" / "gfp_masks.txt"
 
@@ -48,9 +48,9 @@ def test_mask_of_a_kernel(line: str) -> None:
     check_mask(text, page_mt)
 
 
-def test_all_masks_of_the_dump(oracle_records: list[re.Match[bytes]]) -> None:
+def test_all_masks_of_the_dump(oracle_records: list[Record]) -> None:
     """Each mask of the whole dump prints as in it, and tests/data has each."""
-    pairs = {(record["mask"].decode(), record["page_mt"].decode()) for record in oracle_records}
+    pairs = {(record.mask.decode(), (record.page_mt or b"").decode()) for record in oracle_records}
     for text, page_mt in pairs:
         check_mask(text, page_mt)
     assert {f"{text} {page_mt}" for text, page_mt in pairs} == set(MASKS.read_text().splitlines())

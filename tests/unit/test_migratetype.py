@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pageownerfs.mm import migratetype as mt
 from pageownerfs.mm.migratetype import migrate_reason_name, migratetype_name
+
+if TYPE_CHECKING:
+    from pageownerfs.page_owner_sort import Record
 
 
 @pytest.mark.parametrize(
@@ -60,12 +64,13 @@ def test_no_migrate_reason(reason: int) -> None:
         migrate_reason_name(reason)
 
 
-def test_types_of_the_dump(oracle_records: list[re.Match[bytes]]) -> None:
+def test_types_of_the_dump(oracle_records: list[Record]) -> None:
     """All names that a kernel printed for types and reasons are known."""
     types = {
-        record[group].decode()
+        str(name, "ascii")
         for record in oracle_records
-        for group in ("page_mt", "pageblock_mt")
+        for name in (record.page_mt, record.pageblock_mt)
+        if name
     }
     reasons = {
         match[1].decode()
@@ -73,7 +78,7 @@ def test_types_of_the_dump(oracle_records: list[re.Match[bytes]]) -> None:
         if (
             match := re.search(
                 rb"^Page has been migrated, last migrate reason: (.*)$",
-                record["extra"],
+                record.notes,
                 re.MULTILINE,
             )
         )

@@ -32,14 +32,14 @@ def rendered(records: Records) -> Iterator[bytes]:
 
 def expected(records: Records) -> bytes:
     """What the kernel printed, in the order of PFNs, without what a pool does not have."""
-    ordered = sorted(records, key=lambda record: int(record["pfn"], 16))
-    return b"".join(KERNEL_ONLY.sub(b"", record[0]) for record in ordered)
+    ordered = sorted(records, key=lambda record: record.pfn or 0)
+    return b"".join(KERNEL_ONLY.sub(b"", record.text) for record in ordered)
 
 
 def consistent(records: Records) -> Records:
     """Keep records whose pageblock type agrees with the last of that block: it can be one only."""
-    last = {int(record["block"]): record["pageblock_mt"] for record in records}
-    return [r for r in records if last[int(r["block"])] == r["pageblock_mt"]]
+    last = {record.pageblock: record.pageblock_mt for record in records}
+    return [r for r in records if last[r.pageblock] == r.pageblock_mt]
 
 
 def test_sample(oracle_sample: Records) -> None:

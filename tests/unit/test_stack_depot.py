@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,9 @@ from pageownerfs.mm.stack_depot import (
     format_source_lines,
     format_stack,
 )
+
+if TYPE_CHECKING:
+    from pageownerfs.page_owner_sort import Record
 
 FILL = Frame("Buffer.fill", "app.io", 0x1A, 0x30, "/srv/my app/io.py", 7)
 MAIN = Frame("main", "", 0, 2, "", 0)
@@ -131,9 +135,9 @@ def test_any_frame_is_one_line_of_the_kernel(frame: Frame) -> None:
     assert format_source_lines([frame]).count(b"\n") == 1
 
 
-def test_frames_of_a_kernel(oracle_sample: list[re.Match[bytes]]) -> None:
+def test_frames_of_a_kernel(oracle_sample: list[Record]) -> None:
     """The frames of a kernel, taken apart, print as they were."""
-    stacks = {record["stack"] for record in oracle_sample}
+    stacks = {record.stack for record in oracle_sample}
     assert len(stacks) > 20
     for stack in stacks:
         frames = [
