@@ -227,6 +227,8 @@ class Groups:
     @property
     def nr_records(self) -> int: ...  # that the filters let through
     @property
+    def nr_seen(self) -> int: ...  # that were read, those not let through and damaged ones too
+    @property
     def nr_damaged(self) -> int: ...
     @property
     def nr_bytes(self) -> int: ...  # of text read

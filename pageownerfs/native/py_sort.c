@@ -267,6 +267,7 @@ static PyObject *groups_damage(PyObject *op, void *Py_UNUSED(closure))
 		return PyLong_FromUnsignedLongLong(((GroupsObject *)op)->sorter.name);             \
 	}
 GROUPS_NUMBER(nr_records)
+GROUPS_NUMBER(nr_seen)
 GROUPS_NUMBER(nr_damaged)
 GROUPS_NUMBER(nr_bytes)
 GROUPS_NUMBER(fields)
@@ -282,6 +283,7 @@ static PyMethodDef groups_methods[] = {
 
 static PyGetSetDef groups_getset[] = {
 	{"nr_records", groups_nr_records, NULL, "Records that count.", NULL},
+	{"nr_seen", groups_nr_seen, NULL, "Records that were read, those that don't count and damaged ones too.", NULL},
 	{"nr_damaged", groups_nr_damaged, NULL, "Damaged records, which were skipped.", NULL},
 	{"nr_bytes", groups_nr_bytes, NULL, "Bytes of text read.", NULL},
 	{"fields", groups_fields, NULL, "HAS_* bits of what some record has.", NULL},

@@ -12,7 +12,7 @@ from pageownerfs.errors import PageOwnerError
 
 from .keys import Rules
 from .record import Damage
-from .source import Source, Window, open_source
+from .source import ReadError, Source, Window, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,10 +76,13 @@ def group_source(source: Source, rules: Rules, progress: Progress = _no_progress
     """
     groups = new_groups(rules)
     boundary = _boundary(source, rules)
-    if boundary:
-        _scan_halves(source, boundary, groups, rules, progress)
-    else:
-        _scan(source, groups, progress)
+    try:
+        if boundary:
+            _scan_halves(source, boundary, groups, rules, progress)
+        else:
+            _scan(source, groups, progress)
+    except ReadError as error:
+        raise ReadError(error.name, f"after record {groups.nr_seen}: {error.reason}") from error
     return _finished(groups, rules, source.name)
 
 
@@ -105,10 +108,10 @@ def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
     if groups.nr_damaged and not groups.fields:
         first = damage(groups)[0]
         raise PageOwnerError(f"{name}: no record of page_owner is in it; {first}")
-    for option, needs in rules.needs():
-        if groups.fields and not groups.fields & needs:
+    for what, needs in rules.needs():
+        if needs and groups.fields and not groups.fields & needs:
             raise PageOwnerError(
-                f"{name}: its records tell no {_HAS_NAMES[needs]}, which {option} needs"
+                f"{name}: {what} is not possible, its records tell no {_HAS_NAMES[needs]}"
             )
     groups.sort(
         [(item.key.field, item.descending) for item in rules.sort],

@@ -103,17 +103,17 @@ class Rules(NamedTuple):
         return sum(1 << field for field in set(fields))
 
     def needs(self) -> list[tuple[str, int]]:
-        """Return what the text must tell, ``HAS_*`` of the core, and for what that is needed."""
+        """Return what needs the text to tell something, and what: ``HAS_*`` of the core."""
         filters = (
-            ("pid", self.pids, _native.HAS_PID),
-            ("tgid", self.tgids, _native.HAS_TGID),
-            ("name", self.names, _native.HAS_TGID),
-            ("free_ts", self.unreleased or None, _native.HAS_FREE_TS),
+            ("selecting by pid", self.pids, _native.HAS_PID),
+            ("selecting by tgid", self.tgids, _native.HAS_TGID),
+            ("selecting by name", self.names, _native.HAS_TGID),
+            ("leaving out what was freed", self.unreleased or None, _native.HAS_FREE_TS),
         )
-        keys = [*self.cull, *(item.key for item in self.sort)]
         return [
-            *((name, needs) for name, values, needs in filters if values is not None),
-            *((key.name, key.needs) for key in keys if key.needs),
+            *((what, needs) for what, values, needs in filters if values is not None),
+            *((f"culling by {key.name}", key.needs) for key in self.cull),
+            *((f"sorting by {item.key.name}", item.key.needs) for item in self.sort),
         ]
 
 

@@ -26,6 +26,21 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _VIRTUAL: Final = ("fuse", "debugfs", "tracefs", "proc", "sysfs")
 
 
+class ReadError(PageOwnerError):
+    """
+    A text can't be read on.
+
+    :ivar name: of the text, for people
+    :ivar reason: what is wrong
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        """Take both."""
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
 class _Raw(io.RawIOBase):
     """A file descriptor whose first bytes can be looked at, pipe or not. Does not close it."""
 
@@ -58,7 +73,7 @@ class Source:
         self.fd = fd
         self.stat = os.fstat(fd)
         if stat.S_ISDIR(self.stat.st_mode):
-            raise PageOwnerError(f"{name}: Is a directory")
+            raise ReadError(name, "Is a directory")
         with self.errors():
             raw = _Raw(fd)
             self._stream, self.packed = _unpacked(raw, name)
@@ -72,7 +87,7 @@ class Source:
         """
         Read what there is, at most as much as fits; 0: the end.
 
-        :raises PageOwnerError: it can't be read, or what is packed is damaged
+        :raises ReadError: it can't be read, or what is packed is damaged
         """
         with self.errors():
             return self._stream.readinto(view) or 0
@@ -90,14 +105,14 @@ class Source:
         try:
             yield
         except OSError as error:
-            raise PageOwnerError(f"{self.name}: {error.strerror or error}") from error
+            raise ReadError(self.name, error.strerror or str(error)) from error
         except EOFError as error:
-            raise PageOwnerError(f"{self.name}: the packed data ends too early") from error
+            raise ReadError(self.name, "the packed data ends too early") from error
         except Exception as error:
             # zlib.error, LZMAError and ZstdError have no base of their own in common.
             if type(error).__module__.partition(".")[0] not in {"zlib", "_lzma", "backports"}:
                 raise
-            raise PageOwnerError(f"{self.name}: the packed data is damaged: {error}") from error
+            raise ReadError(self.name, f"the packed data is damaged: {error}") from error
 
 
 def _unpacked(raw: _Raw, name: str) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
@@ -115,7 +130,7 @@ def _unpacked(raw: _Raw, name: str) -> tuple[io.RawIOBase | io.BufferedIOBase, b
         try:
             from backports import zstd  # noqa: PLC0415
         except ImportError as error:
-            raise PageOwnerError(f"{name}: .zst needs the package backports.zstd") from error
+            raise ReadError(name, "zstd needs the package backports.zstd") from error
         return zstd.ZstdFile(raw), True
     return raw, False
 
@@ -140,7 +155,7 @@ def open_source(path: str) -> Iterator[Source]:
 
     Packed text is recognised by its first bytes: gzip, xz, zstd.
 
-    :raises PageOwnerError: it can't be opened or read
+    :raises ReadError: it can't be opened or read
     """
     if path == STDIN:
         yield Source("standard input", 0)
@@ -148,7 +163,7 @@ def open_source(path: str) -> Iterator[Source]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise PageOwnerError(f"{path}: {error.strerror}") from error
+        raise ReadError(path, error.strerror or str(error)) from error
     try:
         yield Source(path, fd)
     finally:
