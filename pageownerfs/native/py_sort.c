@@ -182,10 +182,14 @@ static int parse_keys(PyObject *arg, struct sort_order *order, struct sort_key *
 	PyObject *tuple = PySequence_Tuple(arg);
 
 	for (Py_ssize_t i = 0; tuple && i < PyTuple_GET_SIZE(tuple); i++) {
+		PyObject *key = PyTuple_GET_ITEM(tuple, i);
 		int field, descending;
 
-		if (!PyArg_ParseTuple(PyTuple_GET_ITEM(tuple, i), "ip;a key is (field, descending)", &field,
-				      &descending))
+		if (!PyTuple_Check(key)) {
+			PyErr_SetString(PyExc_TypeError, "a key is (field, descending)");
+			break;
+		}
+		if (!PyArg_ParseTuple(key, "ip;a key is (field, descending)", &field, &descending))
 			break;
 		if (field < 0 || field >= NR_FIELDS || i == NR_FIELDS) {
 			PyErr_Format(PyExc_ValueError, "%d: not a field to sort by, or one too many", field);

@@ -105,11 +105,12 @@ def new_groups(rules: Rules) -> Groups:
 
 def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
     """Check that the text was one, and told what the rules ask for; sort."""
-    if groups.nr_damaged and not groups.fields:
+    nr_whole = groups.nr_seen - groups.nr_damaged
+    if groups.nr_damaged and not nr_whole:
         first = damage(groups)[0]
         raise PageOwnerError(f"{name}: no record of page_owner is in it; {first}")
     for what, needs in rules.needs():
-        if needs and groups.fields and not groups.fields & needs:
+        if needs and nr_whole and not groups.fields & needs:
             raise PageOwnerError(
                 f"{name}: {what} is not possible, its records tell no {_HAS_NAMES[needs]}"
             )

@@ -19,6 +19,9 @@ STDIN: Final = "-"
 WINDOW_BYTES: Final = 512 << 10
 """Text in memory at a time, if no record is longer: it should fit into a core's cache."""
 
+_MIN_READ_BYTES: Final = 64 << 10
+"""Never ask for less: the kernel's page_owner gives ENOMEM where a record does not fit."""
+
 _GZIP: Final = b"\x1f\x8b"
 _XZ: Final = b"\xfd7zXZ\0"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -47,10 +50,10 @@ class _Raw(io.RawIOBase):
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._head = b""
-        # A pipe may give less than asked for.
-        while len(self._head) < len(_XZ) and (more := os.read(fd, len(_XZ) - len(self._head))):
+        # A pipe may give less than is needed.
+        while len(self._head) < len(_XZ) and (more := os.read(fd, _MIN_READ_BYTES)):
             self._head += more
-        self.magic = self._head
+        self.magic = self._head[: len(_XZ)]
 
     def readable(self) -> bool:
         return True
@@ -181,7 +184,10 @@ class Window:
 
     @property
     def room(self) -> memoryview:
-        """Where the next text is to be read to, behind what is there."""
+        """Where the next text is to be read to, behind what is there: 64 KiB at least."""
+        if len(self._buffer) - self._filled < _MIN_READ_BYTES:
+            # Not extend(): what is in use elsewhere can't grow.
+            self._buffer = self._buffer + bytearray(len(self._buffer))
         return memoryview(self._buffer)[self._filled :]
 
     def add(self, nr_bytes: int) -> bool:
@@ -197,12 +203,7 @@ class Window:
     def drop(self, nr_bytes: int) -> None:
         """Forget so many bytes of its start. What is left waits for as much again, or more."""
         rest = self._filled - nr_bytes
-        if rest > len(self._buffer) // 2:
-            buffer = bytearray(2 * len(self._buffer))
-            buffer[:rest] = self.text[nr_bytes:]
-            self._buffer = buffer
-        else:
-            self._buffer[:rest] = self.text[nr_bytes:]
+        self.text[:rest] = self.text[nr_bytes:]
         self._filled = rest
         # What was too little once is not tried again for each byte more: that would take forever.
         self._wanted = 2 * rest if nr_bytes == 0 else rest + 1
