@@ -61,6 +61,18 @@ static inline bool stack_is(const struct sorter *sorter, u32 number, const char 
 	return (size_t)(end - text) > stack->size && text[stack->size] == '\n' && !memcmp(text, stack->text, stack->size);
 }
 
+/* The number of a stack that is known already, up to the first empty line; NO_STRING: it is not. */
+static u32 find_known_stack(const struct sorter *sorter, const char *text, const char *end)
+{
+	const char *p = text;
+
+	while ((p = memchr(p, '\n', (size_t)(end - p))) && ++p < end)
+		if (*p == '\n')
+			return strings_find(&sorter->stacks, text, (size_t)(p - text),
+					    hash_string(&sorter->stacks, text, (size_t)(p - text)));
+	return NO_STRING;
+}
+
 /* The stack of a record: often that of its neighbour or what came behind that the last time, or else parsed. */
 static enum text_status find_stack(struct sorter *sorter, const char *end, bool final, struct text_record *record,
 				   u32 *number)
@@ -71,8 +83,9 @@ static enum text_status find_stack(struct sorter *sorter, const char *end, bool 
 	if (sorter->stacks.nr) {
 		u32 guess = sorter->stack_infos[last].next;
 
-		if (stack_is(sorter, guess, record->stack, end) ||
-		    (guess != last && stack_is(sorter, guess = last, record->stack, end))) {
+		if (!stack_is(sorter, guess, record->stack, end) && !stack_is(sorter, guess = last, record->stack, end))
+			guess = find_known_stack(sorter, record->stack, end);
+		if (guess != NO_STRING) {
 			*number = guess;
 			record->end = record->stack + sorter->stacks.items[guess].size + 1;
 			goto found;
@@ -248,6 +261,19 @@ static bool record_counts(const struct sorter *sorter, const struct text_record 
 	return !filter->modules || module_counts(sorter, stack);
 }
 
+/* The number of a string, which often is the last one's. */
+static inline u32 add_string(struct strings *strings, const char *text, size_t size, u32 *last)
+{
+	if (!strings->nr || !string_equals(&strings->items[*last], text, size)) {
+		u32 number = strings_add(strings, text, size);
+
+		if (number == NO_STRING)
+			return number;
+		*last = number;
+	}
+	return *last;
+}
+
 static bool add_record(struct sorter *sorter, const struct text_record *record, u32 stack)
 {
 	struct sort_group group = {
@@ -270,8 +296,8 @@ static bool add_record(struct sorter *sorter, const struct text_record *record, 
 	group.allocator = record->allocator | sorter->stack_infos[stack].allocator;
 	if (!group.allocator)
 		group.allocator = ALLOCATOR_OTHERS;
-	group.mask = strings_add(&sorter->masks, record->mask, record->mask_size);
-	group.comm = strings_add(&sorter->comms, record->comm, record->comm_size);
+	group.mask = add_string(&sorter->masks, record->mask, record->mask_size, &sorter->last_mask);
+	group.comm = add_string(&sorter->comms, record->comm, record->comm_size, &sorter->last_comm);
 	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
 }
 
@@ -300,7 +326,7 @@ static enum text_status feed_one(struct sorter *sorter, const char **p, const ch
 			return TEXT_MORE;
 		start = *p;
 	}
-	status = text_parse_head(p, end, final, &record);
+	status = text_parse_head(p, end, final, &sorter->hint, &record);
 	*offset += (u64)(*p - start);
 	if (status == TEXT_RECORD)
 		status = find_stack(sorter, end, final, &record, &stack);

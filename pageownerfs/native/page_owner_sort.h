@@ -71,7 +71,8 @@ struct sorter {
 	struct sort_group *groups;
 	u32 *slots; /* number + 1, 0 = empty */
 	u32 nr_groups, max_groups, nr_slots, max_stacks;
-	u32 last_stack;
+	u32 last_stack, last_mask, last_comm;
+	struct text_hint hint;
 	bool in_damage;
 	u8 fields; /* TEXT_HAS_* that some record has */
 	u64 nr_records; /* that count */

@@ -30,7 +30,9 @@ static inline const char *parse_number(const char *p, const char *end, u64 max, 
 	if (!p)
 		return NULL;
 	for (; p < end && (digit = (unsigned char)*p - '0') < 10; p++)
-		if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, digit, &number))
+		if (p - start < 19) /* fits */
+			number = 10 * number + digit;
+		else if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, digit, &number))
 			return NULL;
 	if (p == start || number > max || (*start == '0' && p - start > 1))
 		return NULL;
@@ -84,10 +86,20 @@ static inline const char *skip_newline(const char *p, const char *end)
 	return p && p < end && *p == '\n' ? p + 1 : NULL;
 }
 
+/* Does the last record's text stand here, whole? */
+static inline bool is_hinted(const char *p, const char *end, const char *text, size_t size, char behind)
+{
+	return size && (size_t)(end - p) > size && p[size] == behind && !memcmp(p, text, size);
+}
+
 /* 0xcc0(GFP_KERNEL|__GFP_ZERO); the first kernels printed no names. */
-static const char *parse_mask(const char *p, const char *end, struct text_record *record)
+static const char *parse_mask(const char *p, const char *end, struct text_hint *hint, struct text_record *record)
 {
 	record->mask = p;
+	if (p && is_hinted(p, end, hint->mask, hint->mask_size, ',')) {
+		record->mask_size = hint->mask_size;
+		return p + hint->mask_size;
+	}
 	p = skip_hex(SKIP(p, end, "0x"), end);
 	if (p && p < end && *p == '(') {
 		for (p++; p < end && (is_name(*p) || *p == '|'); p++)
@@ -97,6 +109,8 @@ static const char *parse_mask(const char *p, const char *end, struct text_record
 	if (!p || p - record->mask > TEXT_MASK_MAX)
 		return NULL;
 	record->mask_size = (u32)(p - record->mask);
+	hint->mask_size = record->mask_size <= sizeof(hint->mask) ? record->mask_size : 0;
+	memcpy(hint->mask, record->mask, hint->mask_size);
 	return p;
 }
 
@@ -138,14 +152,14 @@ static const char *parse_comm(const char *p, const char *end, struct text_record
 	return NULL;
 }
 
-static const char *parse_header(const char *p, const char *end, struct text_record *record)
+static const char *parse_header(const char *p, const char *end, struct text_hint *hint, struct text_record *record)
 {
 	const char *next;
 	u64 order;
 
 	p = parse_number(SKIP(p, end, RECORD_START), end, 63, &order);
 	record->order = (u8)order;
-	p = parse_mask(SKIP(p, end, ", mask "), end, record);
+	p = parse_mask(SKIP(p, end, ", mask "), end, hint, record);
 	next = skip_newline(p, end); /* up to 5.10 */
 	if (next || !p)
 		return next;
@@ -179,51 +193,67 @@ static bool has_control(const char *p, size_t size)
 	return false;
 }
 
-/* "type T Block N type T Flags 0xF(names)", in the first kernels something like it. */
-static bool parse_pfn_types(const char *p, const char *end, struct text_record *record)
+/* In the kernels up to 4.5: " Block 8 type 1 Flags     l   ", and no more than that is sure. */
+static bool parse_old_types(const char *p, const char *end)
 {
-	const char *type, *next = skip_name(SKIP(p, end, " type "), end);
-	u64 block;
-
-	type = SKIP(parse_number(SKIP(next, end, " Block "), end, UINT64_MAX, &block), end, " type ");
-	if (!type) { /* 3.19 to 4.5: " Block 8 type 1 Flags     l   " */
-		type = SKIP(p, end, " Block ");
-		next = type ? memmem(type, (size_t)(end - type), " Flags ", 7) : NULL;
-		if (!next || has_control(type, (size_t)(end - type)))
-			return false;
-		next += 7;
-	} else {
-		next = SKIP(skip_name(type, end), end, " Flags 0x");
-		next = SKIP(skip_hex(next, end), end, "(");
-		if (!next || end[-1] != ')' || has_control(next, (size_t)(end - next)))
-			return false;
-	}
-	if (CONTAINS(type, (size_t)(next - type), "CMA"))
-		record->allocator |= ALLOCATOR_CMA;
-	if (CONTAINS(next, (size_t)(end - next), "slab"))
-		record->allocator |= ALLOCATOR_SLAB;
-	return true;
+	p = SKIP(p, end, " Block ");
+	return p && memmem(p, (size_t)(end - p), " Flags ", 7) && !has_control(p, (size_t)(end - p));
 }
 
-/* The PFN line at p, whose text ends at eol. */
-static bool parse_pfn_line(const char *p, const char *eol, struct text_record *record)
+/* "T Flags 0xF(names)", to end */
+static bool parse_types(const char *p, const char *end)
 {
-	const char *digits = SKIP(p, eol, "PFN ");
+	p = SKIP(skip_hex(SKIP(skip_name(p, end), end, " Flags 0x"), end), end, "(");
+	return p && end[-1] == ')' && !has_control(p, (size_t)(end - p));
+}
+
+static const char *parse_pfn(const char *p, const char *end, u64 *pfn)
+{
+	const char *digits = SKIP(p, end, "0x");
+
+	if (!digits)
+		return parse_number(p, end, UINT64_MAX, pfn);
+	p = skip_hex(digits, end);
+	if (!p || p - digits > 16)
+		return NULL;
+	for (*pfn = 0; digits < p; digits++)
+		*pfn = *pfn << 4 | (u64)(*digits <= '9' ? *digits - '0' : *digits - 'a' + 10);
+	return p;
+}
+
+/* The PFN line at p, with its newline unless the text ends without; NULL: it is not one, or not whole. */
+static const char *parse_pfn_line(const char *p, const char *end, bool more, struct text_hint *hint,
+				  struct text_record *record)
+{
+	const char *types, *next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn), *eol;
+	size_t size;
+	u64 block;
 
 	record->pfn_line = p;
-	record->pfn_line_size = (u32)(eol - p);
-	record->pfn = 0;
-	if (SKIP(digits, eol, "0x")) {
-		p = skip_hex(digits + 2, eol);
-		if (!p || p - digits > 18)
-			return false;
-		for (const char *c = digits + 2; c < p; c++)
-			record->pfn = record->pfn << 4 | (u64)(*c <= '9' ? *c - '0' : *c - 'a' + 10);
-	} else {
-		p = parse_number(digits, eol, UINT64_MAX, &record->pfn);
-	}
 	record->fields |= TEXT_HAS_PFN;
-	return p && parse_pfn_types(p, eol, record);
+	types = SKIP(parse_number(SKIP(skip_name(SKIP(next, end, " type "), end), end, " Block "), end, UINT64_MAX,
+				  &block), end, " type ");
+	if (types && is_hinted(types, end, hint->types, hint->types_size, '\n')) {
+		record->allocator |= hint->allocator;
+		record->pfn_line_size = (u32)(types + hint->types_size - p);
+		return types + hint->types_size + 1;
+	}
+	eol = memchr(p, '\n', (size_t)(end - p));
+	if (!next || (!eol && more) || (eol ? eol : end) - p > HEAD_MAX)
+		return NULL;
+	if (!eol)
+		eol = end;
+	record->pfn_line_size = (u32)(eol - p - (eol[-1] == '\r'));
+	if (types ? !parse_types(types, p + record->pfn_line_size) : !parse_old_types(next, p + record->pfn_line_size))
+		return NULL;
+	next = types ? types : next;
+	size = (size_t)(p + record->pfn_line_size - next);
+	record->allocator |= (CONTAINS(next, size, "CMA") ? ALLOCATOR_CMA : 0) |
+			     (CONTAINS(next, size, "slab") ? ALLOCATOR_SLAB : 0);
+	hint->allocator = record->allocator;
+	hint->types_size = types && size <= sizeof(hint->types) ? (u32)size : 0;
+	memcpy(hint->types, next, hint->types_size);
+	return eol < end ? eol + 1 : end;
 }
 
 static enum text_status damaged(struct text_record *record, const char *damage)
@@ -241,9 +271,10 @@ static const char *skip_empty_lines(const char *p, const char *end)
 	return p;
 }
 
-enum text_status text_parse_head(const char **start, const char *end, bool final, struct text_record *record)
+enum text_status text_parse_head(const char **start, const char *end, bool final, struct text_hint *hint,
+				 struct text_record *record)
 {
-	const char *p = *start = skip_empty_lines(*start, end), *eol;
+	const char *p = *start = skip_empty_lines(*start, end);
 	const size_t size = (size_t)(end - p);
 	/* Whatever is wrong may be so because the text ends here. */
 	const bool more = !final && size < HEAD_MAX;
@@ -253,20 +284,15 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 		return TEXT_MORE;
 	if (memcmp(p, RECORD_START, size < RECORD_START_SIZE ? size : RECORD_START_SIZE))
 		return more && size == 1 && *p == '\r' ? TEXT_MORE : damaged(record, "no record begins here");
-	p = parse_header(p, end, record);
+	p = parse_header(p, end, hint, record);
 	if (!p)
 		return more ? TEXT_MORE : damaged(record, "the header line is not one");
 	if (!final && end - p < 4)
 		return TEXT_MORE;
 	if (SKIP(p, end, "PFN")) {
-		eol = memchr(p, '\n', (size_t)(end - p));
-		if (!eol && more)
-			return TEXT_MORE;
-		if (!eol)
-			eol = end;
-		if (eol - p > HEAD_MAX || !parse_pfn_line(p, eol - (eol[-1] == '\r'), record))
-			return damaged(record, "the PFN line is not one");
-		p = eol < end ? eol + 1 : end;
+		p = parse_pfn_line(p, end, more, hint, record);
+		if (!p)
+			return more ? TEXT_MORE : damaged(record, "the PFN line is not one");
 	}
 	record->stack = p;
 	return TEXT_RECORD;

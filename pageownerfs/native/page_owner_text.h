@@ -60,11 +60,22 @@ struct text_record {
 };
 
 /*
+ * What the last record had, for the next one: often it has the same. Only a short cut; begins as zeros.
+ */
+struct text_hint {
+	u32 mask_size, types_size;
+	u8 allocator;
+	char mask[128];	 /* 0xcc0(GFP_KERNEL) */
+	char types[256]; /* "T Flags 0xF(names)": what follows the second "type " of a PFN line */
+};
+
+/*
  * The head of the next record, header and PFN line, at or after *p; *p is then its start. Empty lines
  * are skipped. TEXT_DAMAGED: something else stands there, or a record with a bad head. final: nothing
  * follows end.
  */
-enum text_status text_parse_head(const char **p, const char *end, bool final, struct text_record *record);
+enum text_status text_parse_head(const char **p, const char *end, bool final, struct text_hint *hint,
+				 struct text_record *record);
 /* The lines behind, once the head is parsed. */
 enum text_status text_parse_stack(const char *end, bool final, struct text_record *record);
 /*

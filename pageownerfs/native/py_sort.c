@@ -460,6 +460,7 @@ static PyObject *build_record(const struct text_record *record)
 PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	struct text_record record;
+	struct text_hint hint = {0};
 	enum text_status status;
 	PyObject *result = NULL;
 	const char *p, *end;
@@ -478,7 +479,7 @@ PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
 	end = (const char *)text.buf + text.len;
 	if (in_damage)
 		p = text_skip_damage(p, end, final, &ended);
-	status = ended ? text_parse_head(&p, end, final, &record) : TEXT_MORE;
+	status = ended ? text_parse_head(&p, end, final, &hint, &record) : TEXT_MORE;
 	if (status == TEXT_RECORD)
 		status = text_parse_stack(end, final, &record);
 	offset = p - (const char *)text.buf;
