@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bench_alloc import pairs_table, tracking_table
 from bench_cat import cat_table
@@ -15,14 +16,26 @@ from bench_memory import memory_table
 from bench_parallel import parallel_table
 from bench_report import print_table
 from bench_scale import scale_table
+from bench_sort import sort_table
 
 from pageownerfs import PageOwnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from bench_report import Table
+
+
+class Measure(Protocol):
+    """What makes a table."""
+
+    def __call__(self, *, quick: bool) -> Table:
+        """Measure."""
+        ...
+
 
 # By the name for the command line, in the order of their numbers.
-TABLES: Final = {
+TABLES: Final[Mapping[str, Measure]] = {
     "alloc": pairs_table,
     "tracking": tracking_table,
     "core": core_table,
@@ -31,6 +44,7 @@ TABLES: Final = {
     "render": render_table,
     "memory": memory_table,
     "scale": scale_table,
+    "sort": sort_table,
 }
 
 
@@ -40,8 +54,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; all by default"
     )
-    parser.add_argument(
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument(
         "--quick", action="store_true", help="few rounds, small pools: to see it work"
+    )
+    much.add_argument(
+        "--full",
+        action="store_true",
+        help="sort: let the kernel's tool, too, read the largest text more than once",
     )
     return parser
 
@@ -54,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
     failed = False
-    for number, (name, measure) in enumerate(TABLES.items(), 1):
+    tables = {**TABLES, "sort": functools.partial(sort_table, full=args.full)}
+    for number, (name, measure) in enumerate(tables.items(), 1):
         if args.tables and name not in args.tables:
             continue
         start = time.monotonic()
