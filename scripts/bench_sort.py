@@ -129,7 +129,7 @@ def sort_table(*, quick: bool, full: bool = False) -> Table:
         "time: of the whole process, Python's start included; memory: the most that is resident",
         "what both write is the same, byte for byte, in each row",
         "copies differ in PFN and ts; with other pids, in pid and tgid, too",
-        f"--pid=1 keeps few records, which the kernel's tool makes little of; {python_start(rounds)}",
+        f"--pid=1: few records are left; {python_start(rounds)}",
     ]
     with clean_directory() as directory:
         nr_most = copies_that_fit(MOST, dump.nr_bytes, directory)

@@ -127,9 +127,9 @@ def _scan(source: Source, groups: Groups, progress: Progress) -> None:
     while nr_bytes := source.readinto(window.room):
         if window.add(nr_bytes):
             window.drop(groups.feed(window.text))
-            progress(source.position(), groups.nr_records)
+            progress(source.nr_bytes, groups.nr_records)
     groups.feed(window.text, final=True)
-    progress(source.position(), groups.nr_records)
+    progress(source.nr_bytes, groups.nr_records)
 
 
 # ---- a large file, by two threads ----

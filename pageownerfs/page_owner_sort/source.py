@@ -25,6 +25,8 @@ _MIN_READ_BYTES: Final = 64 << 10
 _GZIP: Final = b"\x1f\x8b"
 _XZ: Final = b"\xfd7zXZ\0"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+# What raises errors that have no base of their own in common: zlib.error, LZMAError, ZstdError.
+_UNPACKERS: Final = {"zlib", "_lzma", "backports", "compression"}
 # File systems whose files are made as they are read: what stands at an offset changes.
 _VIRTUAL: Final = ("fuse", "debugfs", "tracefs", "proc", "sysfs")
 
@@ -50,9 +52,12 @@ class _Raw(io.RawIOBase):
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._head = b""
+        self.nr_bytes = 0
+        """Read so far."""
         # A pipe may give less than is needed.
         while len(self._head) < len(_XZ) and (more := os.read(fd, _MIN_READ_BYTES)):
             self._head += more
+            self.nr_bytes += len(more)
         self.magic = self._head[: len(_XZ)]
 
     def readable(self) -> bool:
@@ -64,7 +69,9 @@ class _Raw(io.RawIOBase):
                 nr = min(len(view), len(self._head))
                 view[:nr], self._head = self._head[:nr], self._head[nr:]
                 return nr
-            return os.readv(self._fd, [view])
+            nr = os.readv(self._fd, [view])
+            self.nr_bytes += nr
+            return nr
 
 
 class Source:
@@ -78,8 +85,8 @@ class Source:
         if stat.S_ISDIR(self.stat.st_mode):
             raise ReadError(name, "Is a directory")
         with self.errors():
-            raw = _Raw(fd)
-            self._stream, self.packed = _unpacked(raw, name)
+            self._raw = _Raw(fd)
+            self._stream, self.packed = _unpacked(self._raw)
 
     @property
     def is_stable(self) -> bool:
@@ -95,12 +102,10 @@ class Source:
         with self.errors():
             return self._stream.readinto(view) or 0
 
-    def position(self) -> int:
-        """Tell how many bytes of the file were read, packed ones where it is; 0: not known."""
-        try:
-            return os.lseek(self.fd, 0, os.SEEK_CUR)
-        except OSError:
-            return 0
+    @property
+    def nr_bytes(self) -> int:
+        """Bytes read so far, packed ones where they are."""
+        return self._raw.nr_bytes
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -112,13 +117,12 @@ class Source:
         except EOFError as error:
             raise ReadError(self.name, "the packed data ends too early") from error
         except Exception as error:
-            # zlib.error, LZMAError and ZstdError have no base of their own in common.
-            if type(error).__module__.partition(".")[0] not in {"zlib", "_lzma", "backports"}:
+            if type(error).__module__.partition(".")[0] not in _UNPACKERS:
                 raise
             raise ReadError(self.name, f"the packed data is damaged: {error}") from error
 
 
-def _unpacked(raw: _Raw, name: str) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
+def _unpacked(raw: _Raw) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
     """Find out by its first bytes whether it is packed; what to read, and whether it was."""
     # Imported where they are needed: together they take longer than the sorting of most dumps.
     if raw.magic.startswith(_GZIP):
@@ -130,12 +134,17 @@ def _unpacked(raw: _Raw, name: str) -> tuple[io.RawIOBase | io.BufferedIOBase, b
 
         return lzma.LZMAFile(raw), True  # type: ignore[arg-type]
     if raw.magic.startswith(_ZSTD):
-        try:
-            from backports import zstd  # noqa: PLC0415
-        except ImportError as error:
-            raise ReadError(name, "zstd needs the package backports.zstd") from error
-        return zstd.ZstdFile(raw), True
+        return _zstd_file(raw), True
     return raw, False
+
+
+def _zstd_file(raw: _Raw) -> io.BufferedIOBase:
+    try:
+        from compression import zstd  # noqa: PLC0415 - since Python 3.14
+    except ImportError:
+        from backports import zstd  # noqa: PLC0415
+    file: io.BufferedIOBase = zstd.ZstdFile(raw)
+    return file
 
 
 def _is_virtual(status: os.stat_result) -> bool:
