@@ -117,13 +117,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+    if sys.stderr is None:  # closed: print() would take stdout instead
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         if options is None:
             print(HELP, end="")
         else:
             _sort(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except UsageError as error:
         print(USAGE, end="", flush=True)
         print(f"page_owner_sort: {error}; --help tells more", file=sys.stderr)

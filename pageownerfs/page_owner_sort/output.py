@@ -103,6 +103,8 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     path = path if path == STDOUT else os.path.realpath(path)
     try:
         if path == STDOUT:
+            if sys.stdout is None:
+                raise PageOwnerError("standard output is closed")
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         elif os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):

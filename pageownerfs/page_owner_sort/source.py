@@ -81,10 +81,8 @@ class Source:
         """Take the name for people and the file descriptor."""
         self.name = name
         self.fd = fd
-        self.stat = os.fstat(fd)
-        if stat.S_ISDIR(self.stat.st_mode):
-            raise ReadError(name, "Is a directory")
         with self.errors():
+            self.stat = os.fstat(fd)
             self._raw = _Raw(fd)
             self._stream, self.packed = _unpacked(self._raw)
 

@@ -429,3 +429,20 @@ def test_debug(dump: Path, tmp_path: Path) -> None:
     done = run("-d", dump, tmp_path / "out")
     text = f"{len(RECORD)} bytes, 1 records that count, 0 damaged ones, 1 groups\n"
     assert done.stderr.decode().endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "stderr"),
+    [
+        pytest.param("- {out} <&-", 1, "standard input: Bad file descriptor\n", id="stdin"),
+        pytest.param("{dump} - >&-", 1, "standard output is closed\n", id="stdout"),
+        pytest.param("{dump} {out} >&-", 0, "", id="stdout, not needed"),
+        pytest.param("{dump} {out} 2>&-", 0, "", id="stderr"),
+    ],
+)
+def test_closed(redirection: str, code: int, stderr: str, dump: Path, output: Path) -> None:
+    """A stream that is closed is an error if it is needed."""
+    line = f"{' '.join(SORT)} {redirection.format(dump=dump, out=output)}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr.removeprefix("page_owner_sort: ")) == (code, stderr)
+    assert output.read_bytes() == (OLD if code else GROUPED)
