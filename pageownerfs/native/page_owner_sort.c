@@ -66,11 +66,17 @@ static u32 find_known_stack(const struct sorter *sorter, const char *text, const
 {
 	const char *p = text;
 
-	while ((p = memchr(p, '\n', (size_t)(end - p))) && ++p < end)
-		if (*p == '\n')
-			return strings_find(&sorter->stacks, text, (size_t)(p - text),
-					    hash_string(&sorter->stacks, text, (size_t)(p - text)));
-	return NO_STRING;
+	for (; p < end && *p != '\n'; p++) {
+		/* No further: without an empty line all text that follows would be searched, for each record. */
+		if (text_is_start(p, end))
+			return NO_STRING;
+		p = memchr(p, '\n', (size_t)(end - p));
+		if (!p || p[-1] == '\r')
+			return NO_STRING;
+	}
+	return p == end ? NO_STRING :
+			  strings_find(&sorter->stacks, text, (size_t)(p - text),
+				       hash_string(&sorter->stacks, text, (size_t)(p - text)));
 }
 
 /* The stack of a record: often that of its neighbour or what came behind that the last time, or else parsed. */
@@ -277,13 +283,14 @@ static inline u32 add_string(struct strings *strings, const char *text, size_t s
 static bool add_record(struct sorter *sorter, const struct text_record *record, u32 stack)
 {
 	struct sort_group group = {
-		.ts_nsec = record->ts_nsec,
+		/* What the text does not tell has the values that the kernel's tool takes then. */
+		.ts_nsec = record->fields & TEXT_HAS_TS ? record->ts_nsec : UINT64_MAX,
 		.free_ts_nsec = record->free_ts_nsec,
 		.times = 1,
 		.pages = 1ull << record->order,
 		.stack = stack,
-		.pid = record->pid,
-		.tgid = record->tgid,
+		.pid = record->fields & TEXT_HAS_PID ? record->pid : -1,
+		.tgid = record->fields & TEXT_HAS_TGID ? record->tgid : -1,
 		.order = record->order,
 		.fields = record->fields & ~TEXT_HAS_PFN,
 	};

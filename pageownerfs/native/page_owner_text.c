@@ -7,8 +7,11 @@
 
 #include "page_owner_text.h"
 
-#define HEAD_MAX 4096		  /* header and PFN line are shorter, by far */
-#define LINE_MAX_BYTES (16u << 20) /* without a newline for so long, it is no text */
+#define PFN_LINE_MAX 4096	  /* no kernel prints one half as long */
+#define HEAD_MAX (2 * PFN_LINE_MAX) /* header and PFN line, with some room */
+#define COMM_AHEAD 96		  /* comm and the times behind it: what a header's end is found by */
+#define ORDER_MAX 51		  /* 2^51 pages are all that 64 bits can address */
+#define LINE_MAX_BYTES (4u << 20) /* without a newline for so long, it is no text */
 #define COMM_MAX (TASK_COMM_LEN - 1)
 
 /* Step over a text that must stand at p; NULL if it does not, or if p is NULL. */
@@ -47,7 +50,7 @@ static inline const char *parse_pid(const char *p, const char *end, s32 *pid)
 
 	p = parse_number(p ? p + negative : p, end, INT32_MAX, &number);
 	*pid = negative ? -(s32)number : (s32)number;
-	return p;
+	return negative && !number ? NULL : p;
 }
 
 static inline bool is_hex(char c)
@@ -157,7 +160,7 @@ static const char *parse_header(const char *p, const char *end, struct text_hint
 	const char *next;
 	u64 order;
 
-	p = parse_number(SKIP(p, end, RECORD_START), end, 63, &order);
+	p = parse_number(SKIP(p, end, RECORD_START), end, ORDER_MAX, &order);
 	record->order = (u8)order;
 	p = parse_mask(SKIP(p, end, ", mask "), end, hint, record);
 	next = skip_newline(p, end); /* up to 5.10 */
@@ -239,10 +242,12 @@ static const char *parse_pfn_line(const char *p, const char *end, bool more, str
 		return types + hint->types_size + 1;
 	}
 	eol = memchr(p, '\n', (size_t)(end - p));
-	if (!next || (!eol && more) || (eol ? eol : end) - p > HEAD_MAX)
+	if (!next || (!eol && more))
 		return NULL;
 	if (!eol)
 		eol = end;
+	if (eol - p > PFN_LINE_MAX || memmem(p, (size_t)(eol - p), RECORD_START, RECORD_START_SIZE))
+		return NULL;
 	record->pfn_line_size = (u32)(eol - p - (eol[-1] == '\r'));
 	if (types ? !parse_types(types, p + record->pfn_line_size) : !parse_old_types(next, p + record->pfn_line_size))
 		return NULL;
@@ -287,7 +292,8 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	p = parse_header(p, end, hint, record);
 	if (!p)
 		return more ? TEXT_MORE : damaged(record, "the header line is not one");
-	if (!final && end - p < 4)
+	/* The end of a longer comm may still come, or a PFN line. */
+	if (!final && (end - p < 4 || (record->comm && end - record->comm < COMM_AHEAD)))
 		return TEXT_MORE;
 	if (SKIP(p, end, "PFN")) {
 		p = parse_pfn_line(p, end, more, hint, record);
@@ -334,10 +340,12 @@ static bool is_symbol(const char *p, const char *end)
 	return false;
 }
 
-/* " 0xADDRESS", what has no symbol */
+/* " 0xADDRESS", what has no symbol; in the first kernels " [<ADDRESS>] 0xADDRESS" */
 static bool is_address(const char *p, const char *end)
 {
-	p = skip_hex(SKIP(p, end, " 0x"), end);
+	const char *old = SKIP(skip_hex(SKIP(p, end, " [<"), end), end, ">]");
+
+	p = skip_hex(SKIP(old ? old : p, end, " 0x"), end);
 	return p && is_module_end(p, end);
 }
 
@@ -364,7 +372,8 @@ static const char *check_line(const char *p, size_t size, bool whole, struct lin
 {
 	const char *end = p + size;
 
-	if (has_control(p, size))
+	/* The name of a cgroup may have any byte but NUL and newline. */
+	if (SKIP(p, end, "Charged ") ? memchr(p, 0, size) != NULL : has_control(p, size))
 		return "there is binary data in the lines of the stack";
 	if (SKIP(p, end, "PFN"))
 		return "there is a second PFN line";
@@ -394,7 +403,7 @@ enum text_status text_parse_stack(const char *end, bool final, struct text_recor
 		eol = memchr(p, '\n', (size_t)(end - p));
 		if (!eol && !final)
 			return end - p <= LINE_MAX_BYTES ? TEXT_MORE : damaged(record, "a line does not end");
-		if (!eol && p == end && !(record->fields & TEXT_HAS_PFN))
+		if (!eol && p == end && p == record->stack && !(record->fields & TEXT_HAS_PFN))
 			return damaged(record, "it is cut off");
 		size = (size_t)((eol ? eol : end) - p);
 		if (size && p[size - 1] == '\r') {
@@ -419,23 +428,39 @@ enum text_status text_parse_stack(const char *end, bool final, struct text_recor
 	}
 }
 
-const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended)
+/* Behind the first empty line whose line before ends in [p, stop); NULL: there is none. */
+static const char *behind_empty_line(const char *p, const char *stop, const char *end)
 {
-	const char *next = memmem(p, (size_t)(end - p), RECORD_START, RECORD_START_SIZE), *line = p;
-
-	*ended = true;
-	while ((line = memchr(line, '\n', (size_t)((next ? next : end) - line)))) {
-		const char *behind = skip_newline(++line, next ? next : end);
+	while ((p = memchr(p, '\n', (size_t)(stop - p)))) {
+		const char *behind = skip_newline(++p, end);
 
 		if (behind)
 			return behind;
 	}
-	if (next)
-		return next;
+	return NULL;
+}
+
+const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended)
+{
+	const char *start = p;
+
+	/* In steps that double, so that finding something near never means to search all that follows. */
+	for (size_t step = 64; p < end; p += step, step *= 2) {
+		const size_t rest = (size_t)(end - p), overlap = step + RECORD_START_SIZE - 1;
+		const char *next = memmem(p, rest < overlap ? rest : overlap, RECORD_START, RECORD_START_SIZE);
+		const char *stop = next ? next : rest < step ? end : p + step;
+		const char *behind = behind_empty_line(p, stop, end);
+
+		*ended = true;
+		if (behind || next)
+			return behind ? behind : next;
+		if (rest <= step)
+			break;
+	}
 	*ended = final;
 	if (final)
 		return end;
-	return end - p < (ptrdiff_t)RECORD_START_SIZE ? p : end - RECORD_START_SIZE + 1;
+	return end - start < (ptrdiff_t)RECORD_START_SIZE ? start : end - RECORD_START_SIZE + 1;
 }
 
 size_t text_copy_stack(const struct text_record *record, char *out)
@@ -464,20 +489,33 @@ u8 text_stack_allocator(const char *stack, size_t size)
 	return CONTAINS(line, (size_t)(vmalloc - line), "alloc_pages") ? ALLOCATOR_VMALLOC : 0;
 }
 
-size_t text_stack_module(const char *stack, size_t size, const char **module)
+/* The name in the first brackets of a line, "[ext4]"; its size, 0: none. */
+static size_t line_module(const char *p, const char *eol, const char **module)
 {
-	const char *end = stack + size, *p = stack;
-
-	while (p < end && (p = memchr(p, '[', (size_t)(end - p)))) {
+	while ((p = memchr(p, '[', (size_t)(eol - p)))) {
 		const char *close = ++p;
 
-		/* The first kernels printed addresses in brackets: [<ffffffff8115f4c1>] */
-		while (close < end && *close > ' ' && *close != '<' && *close != '[' && *close != ']')
+		/* The first kernels printed addresses in brackets, too: [<ffffffff8115f4c1>] */
+		while (close < eol && *close > ' ' && *close != '<' && *close != '[' && *close != ']')
 			close++;
-		if (close < end && *close == ']' && close > p) {
+		if (close < eol && *close == ']' && close > p) {
 			*module = p;
 			return (size_t)(close - p);
 		}
+	}
+	return 0;
+}
+
+size_t text_stack_module(const char *stack, size_t size, const char **module)
+{
+	const char *end = stack + size, *eol;
+
+	/* The frames; in the lines behind a cgroup's name may have brackets, too. */
+	for (const char *line = stack; line < end && *line == ' '; line = eol + 1) {
+		eol = memchr(line, '\n', (size_t)(end - line));
+		size = line_module(line, eol, module);
+		if (size)
+			return size;
 	}
 	return 0;
 }

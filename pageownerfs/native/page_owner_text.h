@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "page_owner.h"
 
@@ -58,6 +59,11 @@ struct text_record {
 	u8 allocator; /* ALLOCATOR_CMA, ALLOCATOR_SLAB: what the PFN line tells */
 	bool ragged;  /* stack has CR LF, or no newline at its end: see text_copy_stack() */
 };
+
+static inline bool text_is_start(const char *p, const char *end)
+{
+	return (size_t)(end - p) >= RECORD_START_SIZE && !memcmp(p, RECORD_START, RECORD_START_SIZE);
+}
 
 /*
  * What the last record had, for the next one: often it has the same. Only a short cut; begins as zeros.

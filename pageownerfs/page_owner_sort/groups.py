@@ -114,10 +114,10 @@ def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
             raise PageOwnerError(
                 f"{name}: {what} is not possible, its records tell no {_HAS_NAMES[needs]}"
             )
-    groups.sort(
-        [(item.key.field, item.descending) for item in rules.sort],
-        ties_reversed=rules.ties_reversed,
-    )
+    sort: dict[int, bool] = {}
+    for item in rules.sort:  # the first of several of a key counts
+        sort.setdefault(item.key.field, item.descending)
+    groups.sort(sort.items(), ties_reversed=rules.ties_reversed)
     return groups
 
 

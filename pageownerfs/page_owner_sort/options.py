@@ -154,12 +154,22 @@ def _parse_pids(option: str, values: list[str] | None) -> list[int] | None:
         return None
     pids = []
     for item in values[-1].split(","):
-        digits = item[1:] if item.startswith(("-", "+")) else item
-        # int() would take blanks, underscores and other scripts' digits, too.
-        if not (digits.isascii() and digits.isdecimal()) or abs(int(item)) >= 1 << 31:
+        pid = _parse_pid(item)
+        if pid is None:
             raise PageOwnerError(f"wrong/invalid {option} in from the command line:{values[-1]}")
-        pids.append(int(item))
+        pids.append(pid)
     return pids
+
+
+def _parse_pid(text: str) -> int | None:
+    """Read a number of 32 bits as strtol() does; None: it is none."""
+    text = text.lstrip(" \t\n\v\f\r")
+    digits = text[1:] if text.startswith(("-", "+")) else text
+    # int() would take underscores, blanks behind, and other scripts' digits, but not 5000 zeros.
+    if not (digits.isascii() and digits.isdecimal()) or len(digits.lstrip("0")) > 10:
+        return None
+    pid = int(digits.lstrip("0") or "0") * (-1 if text.startswith("-") else 1)
+    return pid if -(1 << 31) <= pid < 1 << 31 else None
 
 
 def _parse_names(values: list[str] | None) -> list[bytes] | None:

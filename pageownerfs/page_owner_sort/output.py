@@ -73,8 +73,8 @@ def format_groups(groups: Iterable[Group], rules: Rules) -> Iterator[bytes]:
 def _cull_formats(rules: Rules) -> list[Callable[[Group], bytes]]:
     """What the line of a culled group has besides numbers: keys, and what was selected by."""
     by: dict[keys.Key, Callable[[Group], bytes]] = {
-        keys.PID: lambda group: b", PID %d" % (group.pid or 0),
-        keys.TGID: lambda group: b", TGID %d" % (group.tgid or 0),
+        keys.PID: lambda group: b", PID %d" % (-1 if group.pid is None else group.pid),
+        keys.TGID: lambda group: b", TGID %d" % (-1 if group.tgid is None else group.tgid),
         keys.NAME: lambda group: b", task_comm_name: " + (group.comm or b""),
         keys.MODULE: lambda group: b", module: " + group.module,
         keys.ALLOCATOR: lambda group: b", " + _ALLOCATOR_TEXTS[group.allocator],

@@ -38,7 +38,7 @@ class Record(NamedTuple):
     """
 
     order: int
-    """``unsigned int``, ``[0, 63]``; the record is of 2^order pages."""
+    """``unsigned int``, ``[0, 51]``; the record is of 2^order pages."""
     mask: bytes
     """The gfp mask as printed: ``0xcc0(GFP_KERNEL)``; without names up to Linux 4.5."""
     pid: int | None

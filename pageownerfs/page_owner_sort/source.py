@@ -194,7 +194,9 @@ class Window:
         """Where the next text is to be read to, behind what is there: 64 KiB at least."""
         if len(self._buffer) - self._filled < _MIN_READ_BYTES:
             # Not extend(): what is in use elsewhere can't grow.
-            self._buffer = self._buffer + bytearray(len(self._buffer))
+            buffer = bytearray(2 * len(self._buffer))
+            buffer[: self._filled] = self.text
+            self._buffer = buffer
         return memoryview(self._buffer)[self._filled :]
 
     def add(self, nr_bytes: int) -> bool:

@@ -1,0 +1,95 @@
+"""Runs of page_owner_sort, the kernel's and ours, and what they wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+from pageownerfs.page_owner_sort.command import main
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TIMEOUT = 60.0  # seconds; a run takes milliseconds, or one or two with a large dump
+_GROUP_START = re.compile(rb"^(?=[0-9]+ times, [0-9]+ pages[,: ])", re.MULTILINE)
+_GROUP_LINE = re.compile(rb"([0-9]+) times, ([0-9]+) pages(.*)", re.DOTALL)
+
+
+class Run(NamedTuple):
+    """What a run left."""
+
+    code: int
+    stdout: bytes
+    output: bytes | None
+    """None: there is no such file."""
+    stderr: bytes = b""
+
+    @property
+    def compared(self) -> tuple[int, bytes, bytes | None]:
+        """What must be the same with both tools: all but stderr."""
+        return self[:3]
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def run_kernel(tool: Path, argv: Sequence[str], source: Path, out: Path) -> Run:
+    """Run the kernel's tool."""
+    out.unlink(missing_ok=True)
+    line = [str(tool), *argv, str(source), str(out)]
+    done = subprocess.run(line, capture_output=True, check=False, timeout=TIMEOUT)
+    return Run(done.returncode, done.stdout, _read(out), done.stderr)
+
+
+def run_ours(argv: Sequence[str], source: Path | str, out: Path) -> Run:
+    """Run our command in this process, which is quick."""
+    out.unlink(missing_ok=True)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            code = main([*argv, str(source), str(out)])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    texts = [os.fsencode(stream.getvalue()) for stream in (stdout, stderr)]
+    return Run(code, texts[0], _read(out), texts[1])
+
+
+def sort_ours(argv: Sequence[str], source: Path, out: Path) -> bytes:
+    """Run ours on a good dump: it must end well and complain of nothing; what it wrote."""
+    run = run_ours(argv, source, out)
+    assert (run.code, run.stderr) == (0, b""), run
+    assert run.output is not None
+    return run.output
+
+
+def split_groups(output: bytes) -> list[bytes]:
+    """Take an output apart, into its groups."""
+    return _GROUP_START.split(output)[1:]
+
+
+def nameless(group: bytes, *, culled: bool) -> bytes:
+    """What group it is: without its numbers and, unless it was culled by that, the allocator."""
+    found = _GROUP_LINE.match(group)
+    assert found, group
+    rest = found[3]
+    return rest if culled else rest.partition(b":\n")[2]
+
+
+def without(output: bytes, unwanted: set[bytes], *, culled: bool) -> list[bytes]:
+    """Keep the groups that are none of those, in their order."""
+    groups = split_groups(output)
+    return [group for group in groups if nameless(group, culled=culled) not in unwanted]
+
+
+def group_names(output: bytes, *, culled: bool) -> set[bytes]:
+    """What groups there are in an output."""
+    return {nameless(group, culled=culled) for group in split_groups(output)}
