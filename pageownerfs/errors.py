@@ -15,6 +15,8 @@ Exit codes of the commands; a number is never given another meaning:
 8     a page that is not what the caller says it is (BadPageError)
 130   interrupted from the keyboard
 ====  =========================================================================
+
+``page_owner_sort`` has the kernel tool's: 1 for any error. And 128 + number after a signal.
 """
 
 from typing import ClassVar

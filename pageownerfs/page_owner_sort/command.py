@@ -8,10 +8,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from pageownerfs.errors import PageOwnerError
+from pageownerfs.errors import PageOwnerError, UsageError
 
 from .groups import damage, group_source
-from .options import HELP, USAGE, Options, UsageError, parse_options
+from .options import HELP, USAGE, Options, parse_options
 from .output import STDOUT, format_groups, open_output
 from .source import Source, open_source
 

@@ -12,7 +12,7 @@ from pageownerfs.errors import PageOwnerError
 
 from .keys import Rules
 from .record import Damage
-from .source import ReadError, Source, Window, open_source
+from .source import Source, Window, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,14 +75,12 @@ def group_source(source: Source, rules: Rules, progress: Progress = _no_progress
         records counted so far
     """
     groups = new_groups(rules)
+    source.place = lambda: f"after record {groups.nr_seen}: "
     boundary = _boundary(source, rules)
-    try:
-        if boundary:
-            _scan_halves(source, boundary, groups, rules, progress)
-        else:
-            _scan(source, groups, progress)
-    except ReadError as error:
-        raise ReadError(error.name, f"after record {groups.nr_seen}: {error.reason}") from error
+    if boundary:
+        _scan_halves(source, boundary, groups, rules, progress)
+    else:
+        _scan(source, groups, progress)
     return _finished(groups, rules, source.name)
 
 

@@ -6,7 +6,7 @@ import getopt
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pageownerfs.errors import PageOwnerError
+from pageownerfs.errors import PageOwnerError, UsageError
 
 from . import keys
 from .keys import Rules, SortKey
@@ -85,10 +85,6 @@ _LETTERS: Final = {
     "-M": SortKey(keys.MODULE),
     "-r": SortKey(keys.FREE_TS),
 }
-
-
-class UsageError(PageOwnerError):
-    """A command line that makes no sense; ``str()`` may be empty."""
 
 
 class Options(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pageownerfs.errors import PageOwnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -29,21 +29,6 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _UNPACKERS: Final = {"zlib", "_lzma", "backports", "compression"}
 # File systems whose files are made as they are read: what stands at an offset changes.
 _VIRTUAL: Final = ("fuse", "debugfs", "tracefs", "proc", "sysfs")
-
-
-class ReadError(PageOwnerError):
-    """
-    A text can't be read on.
-
-    :ivar name: of the text, for people
-    :ivar reason: what is wrong
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        """Take both."""
-        super().__init__(f"{name}: {reason}")
-        self.name = name
-        self.reason = reason
 
 
 class _Raw(io.RawIOBase):
@@ -81,6 +66,8 @@ class Source:
         """Take the name for people and the file descriptor."""
         self.name = name
         self.fd = fd
+        self.place: Callable[[], str] = str
+        """Says before the reason of an error how far the reading was."""
         with self.errors():
             self.stat = os.fstat(fd)
             self._raw = _Raw(fd)
@@ -95,7 +82,7 @@ class Source:
         """
         Read what there is, at most as much as fits; 0: the end.
 
-        :raises ReadError: it can't be read, or what is packed is damaged
+        :raises PageOwnerError: it can't be read, or what is packed is damaged
         """
         with self.errors():
             return self._stream.readinto(view) or 0
@@ -111,13 +98,16 @@ class Source:
         try:
             yield
         except OSError as error:
-            raise ReadError(self.name, error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
         except EOFError as error:
-            raise ReadError(self.name, "the packed data ends too early") from error
+            raise self._error("the packed data ends too early") from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in _UNPACKERS:
                 raise
-            raise ReadError(self.name, f"the packed data is damaged: {error}") from error
+            raise self._error(f"the packed data is damaged: {error}") from error
+
+    def _error(self, reason: str) -> PageOwnerError:
+        return PageOwnerError(f"{self.name}: {self.place()}{reason}")
 
 
 def _unpacked(raw: _Raw) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
@@ -165,7 +155,7 @@ def open_source(path: str) -> Iterator[Source]:
 
     Packed text is recognised by its first bytes: gzip, xz, zstd.
 
-    :raises ReadError: it can't be opened or read
+    :raises PageOwnerError: it can't be opened or read
     """
     if path == STDIN:
         yield Source("standard input", 0)
@@ -173,7 +163,7 @@ def open_source(path: str) -> Iterator[Source]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ReadError(path, error.strerror or str(error)) from error
+        raise PageOwnerError(f"{path}: {error.strerror}") from error
     try:
         yield Source(path, fd)
     finally:
