@@ -29,6 +29,8 @@ enum sort_field {
 	NR_FIELDS,
 };
 
+#define BIT(field) (1u << (field))
+
 struct sort_group {
 	u64 ts_nsec, free_ts_nsec;
 	u64 times, pages;
@@ -98,11 +100,26 @@ struct sort_order {
 /* Room for any header line: the longest mask; what is fixed, the numbers and a comm take less than the rest. */
 #define HEADER_MAX (TEXT_MASK_MAX + 256)
 
+/* Was the page freed before it was allocated, or after? */
+static inline bool is_released(const struct sort_group *group)
+{
+	return group->free_ts_nsec != 0;
+}
+
+/* Number of a string; NO_STRING = none. */
+static inline u32 module_of(const struct sorter *sorter, const struct sort_group *group)
+{
+	return sorter->stack_infos[group->stack].module;
+}
+
 /* Read text; how many bytes of it were used: the rest must come again, with more behind. -1: no memory. */
 ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final);
 /* Add the groups of another, whose text came after this one's; false: no memory. from is emptied. */
 bool sorter_merge(struct sorter *sorter, struct sorter *from);
 void sorter_free(struct sorter *sorter);
+
+/* page_owner_sort_order.c */
+
 /* Numbers of the groups, in order; numbers has room for all. */
 void sorter_order(const struct sort_order *order, u32 *numbers);
 /* The header line of a group, with its newline; its size. */

@@ -70,13 +70,15 @@ class Source:
         """Says before the reason of an error how far the reading was."""
         with self.errors():
             self.stat = os.fstat(fd)
+            # Standard input may be a file of which somebody has read the start.
+            self._from_start = stat.S_ISREG(self.stat.st_mode) and not os.lseek(fd, 0, os.SEEK_CUR)
             self._raw = _Raw(fd)
             self._stream, self.packed = _unpacked(self._raw)
 
     @property
     def is_stable(self) -> bool:
-        """Tell whether it can be read at any offset, from several threads at once."""
-        return stat.S_ISREG(self.stat.st_mode) and not self.packed and not _is_virtual(self.stat)
+        """Tell whether all of the file is read, at any offset, from several threads at once."""
+        return self._from_start and not self.packed and not _is_virtual(self.stat)
 
     def readinto(self, view: memoryview) -> int:
         """

@@ -11,6 +11,7 @@ from pageownerfs import PageOwnerError, _native
 from pageownerfs import page_owner_sort as pos
 from pageownerfs.page_owner_sort import Rules, SortKey
 from pageownerfs.page_owner_sort import groups as groups_module
+from pageownerfs.page_owner_sort.source import Source
 
 SAMPLE = Path(__file__).resolve().parent.parent / "data" / "oracle_sample.txt"
 LEAKY = Rules(cull=[pos.STACKTRACE, pos.NAME], sort=[SortKey(pos.PAGES, descending=True)])
@@ -104,6 +105,19 @@ def test_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pos.damage(alone)) == 2
     numbers = ("nr_records", "nr_damaged", "nr_seen", "nr_bytes", "fields")
     assert [getattr(alone, n) for n in numbers] == [getattr(halved, n) for n in numbers]
+
+
+def test_file_that_is_half_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that somebody has begun to read is read on from there, as ``-`` may be one."""
+    monkeypatch.setattr(groups_module, "PARALLEL_BYTES", 0)
+    text = SAMPLE.read_bytes()
+    dump = tmp_path / "dump"
+    dump.write_bytes(text * 5)
+    with dump.open("rb") as file:
+        file.seek(len(text))
+        groups = groups_module.group_source(Source("half", file.fileno()), Rules())
+    assert groups.nr_bytes == 4 * len(text)
+    assert groups.nr_records == 4 * len(list(pos.parse_records(text)))
 
 
 def spied(function: object, results: list[int]) -> object:
