@@ -23,15 +23,17 @@ static bool grow(void **items, u32 *max, size_t item_size)
 
 static u32 add_stack(struct sorter *sorter, const char *text, size_t size)
 {
-	u32 nr = sorter->stacks.nr, number = strings_add(&sorter->stacks, text, size);
+	u32 nr = sorter->stacks.nr, number;
 	struct sort_stack *info;
 	const char *module;
 
-	if (number == NO_STRING || number < nr)
-		return number;
-	if (number == sorter->max_stacks &&
+	/* Room first: no stack is ever found that has no info. */
+	if (nr == sorter->max_stacks &&
 	    !grow((void **)&sorter->stack_infos, &sorter->max_stacks, sizeof(*sorter->stack_infos)))
 		return NO_STRING;
+	number = strings_add(&sorter->stacks, text, size);
+	if (number == NO_STRING || number < nr)
+		return number;
 	info = &sorter->stack_infos[number];
 	*info = (struct sort_stack){
 		.module = NO_STRING,

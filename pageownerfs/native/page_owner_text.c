@@ -284,7 +284,7 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	/* Whatever is wrong may be so because the text ends here. */
 	const bool more = !final && size < HEAD_MAX;
 
-	*record = (struct text_record){.start = p};
+	*record = (struct text_record){.start = p, .comm = "", .pfn_line = ""};
 	if (p == end)
 		return TEXT_MORE;
 	if (memcmp(p, RECORD_START, size < RECORD_START_SIZE ? size : RECORD_START_SIZE))
@@ -293,7 +293,7 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	if (!p)
 		return more ? TEXT_MORE : damaged(record, "the header line is not one");
 	/* The end of a longer comm may still come, or a PFN line. */
-	if (!final && (end - p < 4 || (record->comm && end - record->comm < COMM_AHEAD)))
+	if (!final && (end - p < 4 || (record->fields & TEXT_HAS_TGID && end - record->comm < COMM_AHEAD)))
 		return TEXT_MORE;
 	if (SKIP(p, end, "PFN")) {
 		p = parse_pfn_line(p, end, more, hint, record);

@@ -46,7 +46,7 @@ enum text_status {
 struct text_record {
 	const char *start; /* of the header line */
 	const char *mask;  /* as printed: 0xcc0(GFP_KERNEL) */
-	const char *comm;
+	const char *comm;     /* empty if not there, and so is pfn_line */
 	const char *pfn_line; /* without its newline */
 	const char *stack;    /* the lines behind it, innermost frame first; those of other kinds too */
 	const char *end;      /* behind the empty line */

@@ -454,7 +454,7 @@ static PyObject *build_record(const struct text_record *record)
 				      PyLong_FromUnsignedLongLong(record->free_ts_nsec)),
 			     optional(record->fields & TEXT_HAS_PFN, PyLong_FromUnsignedLongLong(record->pfn)),
 			     record->start, (Py_ssize_t)(header_end - record->start),
-			     record->pfn_line ? record->pfn_line : "", (Py_ssize_t)record->pfn_line_size, stack);
+			     record->pfn_line, (Py_ssize_t)record->pfn_line_size, stack);
 }
 
 PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)

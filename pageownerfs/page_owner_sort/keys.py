@@ -47,8 +47,9 @@ PAGES: Final = Key("pages", "", _native.FIELD_PAGES, culls=False, sorts=False)
 
 KEYS: Final = (
     *(PID, TGID, NAME, STACKTRACE, ALLOCATOR, MODULE),
-    *(TXT, ALLOC_TS, FREE_TS, FREE, TIMES, PAGES),
+    *(TXT, ALLOC_TS, FREE_TS, FREE),
 )
+"""What ``--cull`` and ``--sort`` know by name."""
 
 
 class SortKey(NamedTuple):
@@ -118,5 +119,5 @@ class Rules(NamedTuple):
 
 
 def find_key(name: str) -> Key | None:
-    """Find a key by its name or its short one; None if there is no such key for a user."""
-    return next((k for k in KEYS if name in {k.name, k.short} and (k.culls or k.sorts)), None)
+    """Find a key by its name or its short one; None if there is no such key."""
+    return next((key for key in KEYS if name in {key.name, key.short}), None)
