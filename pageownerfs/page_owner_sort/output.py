@@ -100,7 +100,6 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 
     :raises PageOwnerError: it can't be written
     """
-    path = path if path == STDOUT else os.path.realpath(path)
     try:
         if path == STDOUT:
             if sys.stdout is None:
@@ -111,7 +110,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
             with open(path, "wb", buffering=_BUFFER_BYTES) as file:
                 yield file
         else:
-            yield from _renamed(path)
+            yield from _renamed(os.path.realpath(path))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -328,6 +328,15 @@ def test_output_is_no_file(dump: Path, tmp_path: Path) -> None:
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
+@pytest.mark.parametrize("target", ["/dev/stdout", "/proc/self/fd/1", ">(cat)"])
+def test_output_is_a_pipe_by_name(target: str, dump: Path) -> None:
+    """A link to an open pipe is one, though no file has the name that it links to."""
+    line = ["bash", "-c", f"{' '.join(SORT)} {dump} {target} | cat"]
+    done = subprocess.run(line, capture_output=True, check=True, timeout=TIMEOUT)
+    assert done.stderr == b""
+    assert GROUPED in done.stdout
+
+
 def test_output_may_not_be_written(dump: Path, ordinary_user: Any) -> None:
     """A file that may not be written is not replaced, though its directory would allow it."""
     path = ordinary_user.directory / "sorted"
