@@ -1,23 +1,78 @@
-"""Build of the C core, the one thing that setup.cfg can't say."""
+"""Build of the C core and of the BPF programs: what setup.cfg can't say."""
 
 import os
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("pageownerfs/native")
+BPF_SOURCE = NATIVE / "page_owner.bpf.c"
+BPF_OBJECT = NATIVE / "page_owner.bpf.o"
+BPF_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
 CFLAGS = ["-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra"]
 if os.environ.get("PAGEOWNERFS_WERROR") == "1":
     CFLAGS.append("-Werror")
 
+
+def bpf_command(target: Path) -> list[str]:
+    """Command line that compiles the BPF programs, for any kernel (CO-RE)."""
+    multiarch = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
+    architecture = BPF_ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    return [
+        *(os.environ.get("CLANG", "clang"), "-O2", "-g", "-mcpu=v3", "-target", "bpf"),
+        *(f"-D__TARGET_ARCH_{architecture}", f"-I/usr/include/{multiarch}"),
+        *("-Wall", "-Wextra", "-Werror", "-c", str(BPF_SOURCE), "-o", str(target)),
+    ]
+
+
+class BuildNative(build_ext):
+    """Compile the BPF programs, too; without clang the package lacks them, and says so."""
+
+    def run(self) -> None:
+        """Build all."""
+        super().run()
+        in_place = self.inplace or getattr(self, "editable_mode", False)
+        target = (Path() if in_place else Path(self.build_lib)) / BPF_OBJECT
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = bpf_command(target)
+        if shutil.which(command[0]) is None:
+            target.unlink(missing_ok=True)  # an old one would be worse than none
+            print("no clang: built without BPF programs (kernel source)", file=sys.stderr)
+            return
+        try:
+            subprocess.run(command, check=True)
+        except subprocess.CalledProcessError:
+            target.unlink(missing_ok=True)
+            if os.environ.get("PAGEOWNERFS_WERROR") == "1":
+                raise
+            print(
+                "the BPF programs do not compile (libbpf-dev is missing?): built without the "
+                "kernel source",
+                file=sys.stderr,
+            )
+
+    def get_outputs(self) -> list[str]:
+        """List what is installed."""
+        target = Path(self.build_lib) / BPF_OBJECT
+        return [*super().get_outputs(), *([str(target)] if target.exists() else [])]
+
+
+# bench.c is a program of its own, page_owner.bpf.c is not for this machine
+SOURCES = [path for path in NATIVE.glob("*.c") if path.name not in ("bench.c", BPF_SOURCE.name)]
+
 setup(
+    cmdclass={"build_ext": BuildNative},
     ext_modules=[
         Extension(
             "pageownerfs._native",
-            # bench.c is a program of its own
-            sources=sorted(str(path) for path in NATIVE.glob("*.c") if path.name != "bench.c"),
-            depends=sorted(map(str, NATIVE.glob("*.h"))),
+            sources=sorted(map(str, SOURCES)),
+            depends=sorted(map(str, [*NATIVE.glob("*.h"), BPF_SOURCE])),
             define_macros=[("CONFIG_PAGE_OWNER", "1")],
             extra_compile_args=CFLAGS,
             extra_link_args=["-pthread"],

@@ -29,6 +29,7 @@ TEXT_FLAGS: Final[int]  # value = page->flags -> b"0x4000000000000040(head|zone=
 TEXT_STACK: Final[int]  # value = handle -> b" f+0x1a/0x30 [mod]\n g+0x0/0x10 [mod]\n"
 TEXT_MIGRATE_REASON: Final[int]  # value = reason -> b"compaction"
 TEXT_MIGRATETYPE: Final[int]  # value = migratetype -> b"Movable"
+TEXT_MEMCG: Final[int]  # value = struct page_info.memcg -> b"Charged to memcg init.scope\n"
 
 # offsetof()/sizeof() of the shared structures, as the C compiler sees them:
 # {"struct page_owner": {"": 64, "ts_nsec": 0, ...}, "struct page": {...}, ...}; "" is the size
@@ -123,13 +124,33 @@ class Table:
     def start_pfn(self) -> int: ...
     @property
     def end_pfn(self) -> int: ...
+    def states(self) -> dict[str, int]:
+        """Base pages: "allocated", "early" (allocated, but nobody saw it), "freed"; and "heads" of
+        blocks whose allocation was seen. A pass over the table, without the GIL."""
+
+class KernelTable(Table):
+    """The pages of the running kernel: a table that BPF programs write."""
+
+    on: bool  # False: no record is there; so it must be before the programs are detached
+    def __new__(
+        cls,
+        page_ext: Buffer,  # struct page_owner by PFN, from 0 on
+        end_pfn: int,
+        pageblock_order: int,
+        early: Buffer,  # a struct page_owner: what each early page shows; 64 bytes
+        scan: Buffer,  # struct page_scan; of one table only. Writable if there is a program
+        prog_fd: int,  # fills it in, by BPF_PROG_TEST_RUN; -1: no flags and no memcg are known
+    ) -> Self:
+        """Hold the buffers and a descriptor of the program; ValueError: a wrong size. Flags of
+        pages that the program can't be asked for are 0, as with -1."""
 
 class Renderer:
     """Turns a table into page_owner text; caches the texts that it asks ``text`` for."""
 
     def __init__(self, table: Table, text: Callable[[int, int], bytes], /) -> None: ...
     def size(self) -> int:
-        """Length in bytes of the whole text now; a pass over the table if that has changed."""
+        """Length in bytes of the whole text now; a pass over the table if that has changed, or,
+        of a KernelTable, if the last one is a second old."""
     def record(self, pfn: int, /) -> tuple[bytes, int] | None:
         """The first record at or after pfn, and the PFN to go on with; None at the end."""
     def reader(self) -> Reader: ...

@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
             "pageownerfs --help lists the verbs"
         )
         raise UsageError(msg)
-    parsed = parse_options(args.options)
+    parsed = parse_options(args.options, args.source)
 
     def on_ready() -> None:
-        if not parsed.pool.page_owner:
+        if not parsed.source.page_owner:
             _say_off(args.mountpoint)
 
     options = MountOptions(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         foreground=args.foreground,
         kernel_abi=parsed.kernel_abi,
         fuse=parsed.fuse,
-        pool=parsed.pool,
+        source_options=parsed.source,
     )
     run_daemon(options, on_ready)
     return 0

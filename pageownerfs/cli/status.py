@@ -71,19 +71,45 @@ def _format(mountpoint: str, mount: dict[str, Any]) -> str:
         return f"{mountpoint}\n  error: {mount['error'].removeprefix(f'{mountpoint}: ')}"
     rows = [
         ("source", f"{mount['source']} (pageownerfs {mount['version']})"),
-        ("size", format_size(mount["size_bytes"])),
-        ("pages", f"{mount['pages_allocated']} allocated, {mount['pages_free']} free"),
-        ("page_owner", _format_tracking(mount)),
+        *(_pool_rows(mount) if mount["source"] == "pool" else _kernel_rows(mount)),
         ("uptime", _format_nsec(mount["uptime_nsec"])),
         ("daemon", _format_daemon(mount)),
         ("log", mount["log"]),
-        ("memory", mount["shm_path"]),
-        ("clients", _format_clients(mount)),
     ]
     others = [path for path in mount["mount_points"] if path != mountpoint]
     if others:
         rows.insert(1, ("also at", ", ".join(others)))
     return "\n".join([mountpoint, *(f"  {name + ':':12}{value}" for name, value in rows)])
+
+
+def _pool_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("size", format_size(mount["size_bytes"])),
+        ("pages", f"{mount['pages_allocated']} allocated, {mount['pages_free']} free"),
+        ("page_owner", _format_tracking(mount)),
+        ("memory", mount["shm_path"]),
+        ("clients", _format_clients(mount)),
+    ]
+
+
+def _kernel_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
+    if not mount["page_owner_on"]:
+        return [("page_owner", "off: nothing is loaded")]
+    stats = mount["stats"]
+    rows = [
+        ("page_owner", _format_tracking(mount)),
+        (
+            "pages",
+            f"{stats['pages_allocated']} allocated, {stats['pages_early']} early or unknown",
+        ),
+        ("memory", f"{format_size(mount['size_bytes'])} for records"),
+        ("programs", ", ".join(mount["programs"])),
+        ("not seen", "; ".join(mount["unseen"]) or "nothing that is known of"),
+    ]
+    if mount["filter"]:
+        shown = ", ".join(f"{name}={value}" for name, value in mount["filter"].items())
+        rows.append(("filter", f"{shown}; all other pages are left out"))
+    return rows
 
 
 def _format_tracking(mount: dict[str, Any]) -> str:

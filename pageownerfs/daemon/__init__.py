@@ -37,7 +37,7 @@ def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
     :raises PageOwnerError: it could not be mounted, and nothing is left of the attempt
     """
     options = options._replace(mountpoint=os.path.realpath(options.mountpoint))
-    check_all(options.mountpoint)
+    check_all(options.mountpoint, options.source)
     binding = load_binding()
     if options.foreground:
         log = open_log(foreground=True)

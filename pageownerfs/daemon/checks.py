@@ -90,13 +90,16 @@ def check_mountpoint(path: str) -> None:
         raise MountError(msg)
 
 
-def check_all(mountpoint: str) -> None:
+def check_all(mountpoint: str, source: str) -> None:
     """
     Make all checks.
+
+    :param source: what is to be mounted
 
     :raises MountError: the first that fails
     """
     check_mountpoint(mountpoint)
     check_fuse_device()
     check_fusermount()
-    check_shm()
+    if source == "pool":
+        check_shm()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pageownerfs import _native
 from pageownerfs.fs import FileSystem, Session
 from pageownerfs.mm.page_alloc import XATTR
-from pageownerfs.sources import SOURCES, PoolOptions
+from pageownerfs.sources import PoolOptions, SourceOptions, make_source
 from pageownerfs.views import make_views
 
 from .mounts import mount_points_of
@@ -35,7 +35,7 @@ class MountOptions(NamedTuple):
     """What to mount, where, and how."""
 
     source: str
-    """Name of a source: pool."""
+    """Name of a source: pool or kernel."""
     mountpoint: str
     """Directory; absolute once the daemon has it."""
     version: str
@@ -46,8 +46,8 @@ class MountOptions(NamedTuple):
     """page_owner as the kernel has it, instead of an ordinary file."""
     fuse: tuple[str, ...] = ()
     """Options for libfuse: allow_other, allow_root, ro."""
-    pool: PoolOptions = PoolOptions()
-    """How to make the pool."""
+    source_options: SourceOptions = PoolOptions()
+    """How to make the source."""
 
 
 class Daemon:
@@ -83,7 +83,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(_WAKE, lambda *_: None)
         options = self._options
-        with SOURCES[options.source](options.pool) as source:
+        with make_source(options.source_options) as source:
             views = make_views(source, kernel_abi=options.kernel_abi)
             filesystem = FileSystem(
                 views,

@@ -20,12 +20,14 @@ _FLAGS: Final = (
 )
 # They take the next bits in this order, those that are configured.
 _OPTIONAL_FLAGS: Final = ("mlocked", "hwpoison", "young", "idle", "arch_2", "arch_3")
-# The order of printing is another one (include/trace/events/mmflags.h of 6.12).
+# The order of printing is another one (include/trace/events/mmflags.h). It has the flags of all
+# kernels from 5.15 to 6.18: none has all of them, and those that two have come in one order.
 _PRINT_ORDER: Final = (
-    *("locked", "waiters", "referenced", "uptodate", "dirty", "lru", "active", "workingset"),
-    *("owner_priv_1", "owner_2", "arch_1", "reserved", "private", "private_2", "writeback"),
-    *("head", "reclaim", "swapbacked", "unevictable"),
-    *("mlocked", "hwpoison", "idle", "young", "arch_2", "arch_3"),
+    *("locked", "waiters", "error", "referenced", "uptodate", "dirty", "lru", "active"),
+    *("workingset", "slab", "owner_priv_1", "owner_2", "arch_1", "reserved", "private"),
+    *("private_2", "writeback", "head", "mappedtodisk", "reclaim", "swapbacked", "unevictable"),
+    *("dropbehind", "mlocked", "uncached", "hwpoison", "idle", "young", "arch_2", "arch_3"),
+    "skip_kasan_poison",
 )
 
 
@@ -51,14 +53,22 @@ PAGE_FLAG_BITS: Final = page_flag_bits_6_12(("mlocked", "young", "idle"))
 """Bit number of each page flag of a pool, by name: ``PG_head`` is ``PAGE_FLAG_BITS["head"]``."""
 
 
-def page_flag_names(bits: Mapping[str, int]) -> tuple[FlagName, ...]:
+def page_flag_names(
+    bits: Mapping[str, int], *, young_before_idle: bool = False
+) -> tuple[FlagName, ...]:
     """
-    Make the table of names that ``%pGp`` of 6.12 prints by.
+    Make the table of names that ``%pGp`` prints by.
 
     :param bits: name -> bit number, as page_flag_bits_6_12() returns it
-    :return: rows in the order of printing, which is not the order of the bits
+    :param young_before_idle: kernels before 6.3 print these two the other way round
+    :return: rows in the order of printing, which is not the order of the bits; flags that no
+        kernel from 5.15 to 6.18 has come last, in the order of their bits
     """
-    return tuple(FlagName(1 << bits[name], name) for name in _PRINT_ORDER if name in bits)
+    order = {name: index for index, name in enumerate(_PRINT_ORDER)}
+    if young_before_idle:
+        order["young"], order["idle"] = order["idle"], order["young"]
+    names = sorted(bits, key=lambda name: (order.get(name, len(order)), bits[name]))
+    return tuple(FlagName(1 << bits[name], name) for name in names)
 
 
 PAGE_FLAG_NAMES: Final = page_flag_names(PAGE_FLAG_BITS)

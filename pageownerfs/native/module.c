@@ -28,6 +28,7 @@ static int add_constants(PyObject *module)
 		{"TEXT_STACK", TEXT_STACK},
 		{"TEXT_MIGRATE_REASON", TEXT_MIGRATE_REASON},
 		{"TEXT_MIGRATETYPE", TEXT_MIGRATETYPE},
+		{"TEXT_MEMCG", TEXT_MEMCG},
 		{"HAS_PID", TEXT_HAS_PID},
 		{"HAS_TGID", TEXT_HAS_TGID},
 		{"HAS_TS", TEXT_HAS_TS},
@@ -88,7 +89,7 @@ static struct PyModuleDef module_def = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type,
+	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type, &KernelTable_Type,
 				       &Renderer_Type, &Reader_Type, &Groups_Type, &Group_Type};
 	PyObject *module = PyModule_Create(&module_def);
 

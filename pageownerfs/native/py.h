@@ -3,6 +3,7 @@
 #ifndef PAGEOWNERFS_PY_H
 #define PAGEOWNERFS_PY_H
 
+#include "kernel_table.h"
 #include "pystack.h"
 
 typedef struct {
@@ -24,7 +25,18 @@ typedef struct {
 	u8 order;
 } PageObject;
 
-extern PyTypeObject Pool_Type, Page_Type, Table_Type, Renderer_Type, Reader_Type, Groups_Type, Group_Type;
+/* Table: of a pool; or KernelTable: of buffers. */
+typedef struct {
+	PyObject_HEAD
+	struct po_table table;
+	PoolObject *pool; /* whose memory table points to, or NULL: what follows is used */
+	Py_buffer page_ext, scan;
+	struct page_owner early;
+	struct page_scanner scanner;
+	_Atomic u32 gate;
+} TableObject;
+
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, Renderer_Type, Reader_Type, Groups_Type, Group_Type;
 
 /* py_page.c */
 PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
@@ -58,7 +70,7 @@ PyObject *pool_depot_stack(PyObject *self, PyObject *arg);
 PyObject *pool_check_all(PyObject *self, PyObject *unused);
 PyObject *layout(void);
 
-/* py_render.c */
+/* py_table.c */
 PyObject *pool_table(PyObject *self, PyObject *unused);
 
 /* py_sort.c */

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_render.c - Table, Renderer, Reader: render.c for Python.
+ * py_render.c - Renderer, Reader: render.c for Python.
  *
  * Rendering runs without the GIL. A reader's mutex is taken without it too, so that a thread which
  * waits for the GIL to name a text never stops one that waits for the reader.
  */
 #include "py.h"
-#include "render.h"
 
-typedef struct {
-	PyObject_HEAD
-	PoolObject *pool; /* whose memory table points to */
-	struct po_table table;
-} TableObject;
+#define SIZE_NSEC 1000000000 /* that the size of a kernel table's text is taken for what it was */
 
 typedef struct {
 	PyObject_HEAD
@@ -20,6 +15,7 @@ typedef struct {
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
 	u64 size, size_version; /* of the whole text, when the pool's version was that; 0: not known */
+	u64 size_until_nsec;	/* a kernel table has no version */
 } RendererObject;
 
 typedef struct {
@@ -28,67 +24,6 @@ typedef struct {
 	struct po_reader reader;
 	pthread_mutex_t lock;
 } ReaderObject;
-
-PyObject *pool_table(PyObject *op, PyObject *Py_UNUSED(unused))
-{
-	PoolObject *self = (PoolObject *)op;
-	TableObject *table;
-
-	if (pool_usable(self))
-		return NULL;
-	table = PyObject_New(TableObject, &Table_Type);
-	if (!table)
-		return NULL;
-	self->users++;
-	table->pool = (PoolObject *)Py_NewRef(op);
-	table->table = (struct po_table){
-		.page_ext = self->pool.page_ext,
-		.flags = (const char *)&self->pool.mem_map[0].flags,
-		.flags_stride = sizeof(struct page),
-		.pageblock_flags = self->pool.pageblock_flags,
-		.pageblock_order = PAGEBLOCK_ORDER,
-		.start_pfn = 0,
-		.end_pfn = self->pool.nr_pages,
-		.gate = &self->pool.header->gate,
-		.gate_bit = GATE_PAGE_OWNER,
-	};
-	return (PyObject *)table;
-}
-
-static void table_dealloc(PyObject *op)
-{
-	TableObject *self = (TableObject *)op;
-
-	pool_drop_user(self->pool);
-	Py_DECREF(self->pool);
-	PyObject_Free(self);
-}
-
-static PyObject *table_start_pfn(PyObject *op, void *Py_UNUSED(closure))
-{
-	return PyLong_FromUnsignedLongLong(((TableObject *)op)->table.start_pfn);
-}
-
-static PyObject *table_end_pfn(PyObject *op, void *Py_UNUSED(closure))
-{
-	return PyLong_FromUnsignedLongLong(((TableObject *)op)->table.end_pfn);
-}
-
-static PyGetSetDef table_getset[] = {
-	{"start_pfn", table_start_pfn, NULL, "PFNs are [start_pfn, end_pfn).", NULL},
-	{"end_pfn", table_end_pfn, NULL, "PFNs are [start_pfn, end_pfn).", NULL},
-	{NULL, NULL, NULL, NULL, NULL},
-};
-
-PyTypeObject Table_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Table",
-	.tp_basicsize = sizeof(TableObject),
-	.tp_dealloc = table_dealloc,
-	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.tp_doc = "The records of one source.",
-	.tp_getset = table_getset,
-};
 
 static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -167,24 +102,35 @@ static int add_text(RendererObject *self, const struct text_miss *miss)
 static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	RendererObject *self = (RendererObject *)op;
-	u64 pfn = self->table->table.start_pfn, total = 0;
-	u64 version = pool_version(&self->table->pool->pool);
-	struct text_miss miss;
+	PoolObject *pool = self->table->pool;
+	u64 version = pool ? pool_version(&pool->pool) : 0, total = 0;
+	struct po_reader reader;
 	int result;
 
-	if (self->size_version == version)
+	if (table_is_empty(&self->table->table))
+		return PyLong_FromLong(0);
+	if (pool ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
 		return PyLong_FromUnsignedLongLong(self->size);
+	reader_init(&reader, &self->table->table);
 	do {
 		struct text_cache *cache = text_cache_get(self->cache);
 
 		Py_BEGIN_ALLOW_THREADS
-		result = render_size(&self->table->table, cache, &pfn, &total, &miss);
+		result = render_size(&reader, cache, &total);
 		Py_END_ALLOW_THREADS
 		text_cache_put(cache);
-		if (result == RENDER_MISS && add_text(self, &miss))
-			return NULL;
+		if (result == RENDER_MISS && add_text(self, &reader.miss))
+			break;
 	} while (result == RENDER_MISS);
-	if (pool_version(&self->table->pool->pool) == version) {
+	reader_free(&reader);
+	if (result == RENDER_NOMEM)
+		PyErr_NoMemory();
+	if (result)
+		return NULL;
+	if (!pool) {
+		self->size = total;
+		self->size_until_nsec = ktime_get_ns() + SIZE_NSEC;
+	} else if (pool_version(&pool->pool) == version) {
 		self->size = total;
 		self->size_version = version;
 	}

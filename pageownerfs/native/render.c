@@ -9,17 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#include "text_cache.h"
+#include "page_ext.h"
+#include "put.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 #define ONE_RECORD_BYTES 4096	       /* a read of no more than this gets one record, as in the kernel */
 #define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
-#define DROP_PFNS (1UL << 16)	       /* 4 MiB of page_ext: see drop_behind() */
 #define COPY_TRIES 64
-#define MAX_PAGE_ORDER 10
+#define NR_STATES 8		  /* that next_head() looks at in one go */
+#define LOOK_AHEAD_PFNS 8192	  /* 512 KiB of page_ext: still in the cache when the reader gets there */
+#define LOOK_AHEAD_NSEC 100000000 /* that what was seen is used */
 
 struct checkpoint {
 	u64 offset, pfn;
@@ -29,73 +32,34 @@ struct checkpoint {
 struct record {
 	struct page_owner owner;
 	u64 pfn, block;
-	const struct text *gfp, *flags, *stack, *page_mt, *block_mt, *reason;
+	const struct text *gfp, *flags, *stack, *page_mt, *block_mt;
+	const struct text *reason, *memcg; /* NULL: no such line */
 	unsigned int comm_size;
 };
 
-static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-				  "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-				  "8081828384858687888990919293949596979899";
-
-static inline unsigned int dec_size(u64 value)
+/* The first PFN from pfn on that may have a record to print: neither free nor a tail; end or beyond: none. */
+static __attribute__((noinline)) u64 next_head(const struct po_table *table, u64 pfn, u64 end)
 {
-	unsigned int size = 1;
+	for (; pfn < end; pfn++) {
+		const struct page_owner *shared = record_at(table, pfn);
 
-	for (; value >= 10000; value /= 10000)
-		size += 4;
-	return size + (value >= 10) + (value >= 100) + (value >= 1000);
-}
+		if (state_of(shared) & PAGE_EXT_OWNER_ALLOCATED) {
+			if (!is_tail(pfn, order_of(table, shared)))
+				break;
+			continue;
+		}
+		/* Where one page is free many are. */
+		for (; pfn + NR_STATES < end; pfn += NR_STATES, shared += NR_STATES) {
+			u8 any = 0;
 
-static inline char *put_dec(char *out, u64 value)
-{
-	char *end = out + dec_size(value), *p = end;
-
-	while (value >= 100) {
-		p -= 2;
-		memcpy(p, digit_pairs + value % 100 * 2, 2);
-		value /= 100;
+			__builtin_prefetch(&shared[PREFETCH_PFNS]);
+			for (int i = 1; i <= NR_STATES; i++)
+				any |= state_of(&shared[i]);
+			if (any & PAGE_EXT_OWNER_ALLOCATED)
+				break;
+		}
 	}
-	if (value >= 10)
-		memcpy(p - 2, digit_pairs + value * 2, 2);
-	else
-		p[-1] = (char)('0' + value);
-	return end;
-}
-
-/* pids are signed in print, as in the kernel */
-static inline unsigned int int_size(s32 value)
-{
-	return value < 0 ? 1 + dec_size(-(u64)(long long)value) : dec_size((u64)value);
-}
-
-static inline char *put_int(char *out, s32 value)
-{
-	if (value < 0) {
-		*out++ = '-';
-		return put_dec(out, -(u64)(long long)value);
-	}
-	return put_dec(out, (u64)value);
-}
-
-static inline unsigned int hex_size(u64 value)
-{
-	return value ? (67U - (unsigned int)__builtin_clzll(value)) / 4 : 1;
-}
-
-static inline char *put_hex(char *out, u64 value)
-{
-	char *end = out + hex_size(value);
-
-	for (char *p = end; p > out; value >>= 4)
-		*--p = "0123456789abcdef"[value & 15];
-	return end;
-}
-
-#define put_literal(out, literal) ((char *)memcpy((out), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
-
-static inline char *put_text(char *out, const struct text *text)
-{
-	return (char *)memcpy(out, text->data, text->size) + text->size;
+	return pfn;
 }
 
 /*
@@ -103,7 +67,7 @@ static inline char *put_text(char *out, const struct text *text)
  * allocation of a page, is stored before the rest and state after it: if neither has changed around
  * the copy, everything between belongs to one allocation.
  */
-static bool page_owner_copy(const struct page_owner *shared, struct page_owner *copy)
+static bool page_owner_copy(const struct po_table *table, const struct page_owner *shared, struct page_owner *copy)
 {
 	for (int try = 0; try < COPY_TRIES; try++) {
 		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_acquire);
@@ -111,6 +75,10 @@ static bool page_owner_copy(const struct page_owner *shared, struct page_owner *
 
 		if (!(state & PAGE_EXT_OWNER_ALLOCATED))
 			return false;
+		if (is_early(table, state)) {
+			*copy = *table->early;
+			return true;
+		}
 		memcpy(copy, (const void *)shared, sizeof(*copy));
 		__asm__ __volatile__("" ::: "memory");
 		atomic_thread_fence(memory_order_acquire);
@@ -127,24 +95,85 @@ static bool page_owner_copy(const struct page_owner *shared, struct page_owner *
 /* What read_page_owner() skips: free pages, tail pages, pages without a stack. */
 static inline bool find_record(const struct po_table *table, u64 *pfn, struct record *record)
 {
-	for (; *pfn < table->end_pfn; ++*pfn) {
-		const struct page_owner *shared = &table->page_ext[*pfn - table->start_pfn];
+	u64 end = table->end_pfn, at;
 
-		if (!(*(const volatile u8 *)&shared->state & PAGE_EXT_OWNER_ALLOCATED) ||
-		    !page_owner_copy(shared, &record->owner))
-			continue;
-		if (*pfn & ((1ULL << (record->owner.order & 63)) - 1) || record->owner.handle == 0)
-			continue;
-		record->pfn = *pfn;
-		return true;
+	/* Most often it is the very page that is asked for. */
+	for (at = *pfn; at < end; at = next_head(table, at + 1, end)) {
+		if (page_owner_copy(table, record_at(table, at), &record->owner) &&
+		    !is_tail(at, record->owner.order) && record->owner.handle) {
+			*pfn = record->pfn = at;
+			return true;
+		}
 	}
+	*pfn = at;
 	return false;
 }
 
-/* Past a record: its tail pages have none. */
+static u64 now_nsec(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+}
+
+/* How many pages to ask for, for so many bytes of text: a record has 300 or so. */
+static inline u32 nr_ahead(u64 bytes)
+{
+	u64 nr = 8 + bytes / 256;
+
+	return nr < PAGE_SCAN_BATCH ? (u32)nr : PAGE_SCAN_BATCH;
+}
+
+/* Ask for a page and the heads behind it, up to nr; false: no memory. */
+static bool look_ahead(struct po_reader *reader, u64 pfn, u32 nr)
+{
+	const struct po_table *table = reader->table;
+	u64 end = table->end_pfn - pfn < LOOK_AHEAD_PFNS ? table->end_pfn : pfn + LOOK_AHEAD_PFNS;
+	struct lookahead *ahead = reader->ahead;
+
+	if (!ahead)
+		ahead = reader->ahead = malloc(sizeof(*ahead));
+	if (!ahead)
+		return false;
+	ahead->asked_nsec = now_nsec();
+	ahead->nr = ahead->next = 0;
+	do {
+		const struct page_owner *shared = record_at(table, pfn);
+
+		ahead->pfn[ahead->nr] = pfn;
+		/* what stays if asking fails */
+		ahead->info[ahead->nr++] =
+			(struct page_info){.pageblock_migratetype = shared->pageblock_migratetype};
+		pfn = next_head(table, pfn_after(pfn, order_of(table, shared)), end);
+	} while (pfn < end && ahead->nr < nr);
+	table->scan(table->scanner, ahead);
+	return true;
+}
+
+static __attribute__((noinline)) const struct page_info *page_info(struct po_reader *reader, u64 pfn, u32 nr)
+{
+	struct lookahead *ahead = reader->ahead;
+
+	if (likely(ahead)) {
+		while (ahead->next < ahead->nr && ahead->pfn[ahead->next] < pfn)
+			ahead->next++;
+		if (likely(ahead->next < ahead->nr && ahead->pfn[ahead->next] == pfn))
+			return &ahead->info[ahead->next];
+	}
+	return look_ahead(reader, pfn, nr) ? &reader->ahead->info[0] : NULL;
+}
+
+/* Once per call is enough: none takes longer over what it has asked for. */
+static void forget_old(struct lookahead *ahead)
+{
+	if (ahead && now_nsec() - ahead->asked_nsec > LOOK_AHEAD_NSEC)
+		ahead->nr = 0;
+}
+
 static inline u64 next_pfn(const struct record *record)
 {
-	return record->pfn + (record->owner.order <= MAX_PAGE_ORDER ? 1ULL << record->owner.order : 1);
+	return pfn_after(record->pfn, record->owner.order);
 }
 
 /*
@@ -163,29 +192,45 @@ static inline bool want(const struct text **last, const struct text_cache *cache
 	return false;
 }
 
-/* Look up a record's texts; false: one is missing. */
-static inline bool find_texts(const struct po_table *table, const struct text_cache *cache,
-			      struct record *record, struct text_miss *miss)
+/* Look up a record's texts: 0, RENDER_MISS, RENDER_NOMEM. nr: of pages to ask for, if its own must be. */
+static inline int find_texts(struct po_reader *reader, const struct text_cache *cache, struct record *record, u32 nr)
 {
+	const struct po_table *table = reader->table;
 	const struct page_owner *owner = &record->owner;
-	u64 index = record->pfn - table->start_pfn;
-	u64 flags = *(const volatile u64 *)(table->flags + index * table->flags_stride);
-	u8 block_mt = table->pageblock_flags ?
-			      table->pageblock_flags[record->pfn >> table->pageblock_order] : owner->pageblock_migratetype;
+	struct text_miss *miss = &reader->miss;
+	u64 flags, memcg = 0;
+	u8 block_mt;
 
 	record->block = record->pfn >> table->pageblock_order;
+	if (unlikely(table->scan)) {
+		const struct page_info *info = page_info(reader, record->pfn, nr);
+
+		if (!info)
+			return RENDER_NOMEM;
+		flags = info->flags;
+		memcg = info->memcg;
+		block_mt = info->pageblock_migratetype;
+	} else {
+		flags = *(const volatile u64 *)(table->flags + (record->pfn - table->start_pfn) * table->flags_stride);
+		block_mt = table->pageblock_flags ? table->pageblock_flags[record->block] :
+						    owner->pageblock_migratetype;
+	}
 	record->comm_size = (unsigned int)strnlen(owner->comm, TASK_COMM_LEN);
 	if (!want(&record->gfp, cache, TEXT_GFP, owner->gfp_mask, miss) ||
 	    !want(&record->flags, cache, TEXT_FLAGS, flags, miss) ||
 	    !want(&record->stack, cache, TEXT_STACK, owner->handle, miss) ||
 	    !want(&record->page_mt, cache, TEXT_MIGRATETYPE, (owner->gfp_mask & 0x18) >> 3, miss) ||
 	    !want(&record->block_mt, cache, TEXT_MIGRATETYPE, block_mt, miss))
-		return false;
-	if (likely(owner->last_migrate_reason < 0)) {
+		return RENDER_MISS;
+	if (likely(owner->last_migrate_reason < 0))
 		record->reason = NULL;
-		return true;
-	}
-	return want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss);
+	else if (!want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss))
+		return RENDER_MISS;
+	if (memcg == 0)
+		record->memcg = NULL;
+	else if (!want(&record->memcg, cache, TEXT_MEMCG, memcg, miss))
+		return RENDER_MISS;
+	return 0;
 }
 
 static const char migrated[] = "Page has been migrated, last migrate reason: ";
@@ -198,14 +243,16 @@ static inline size_t record_size(const struct record *record)
 	       record->gfp->size + int_size(owner->pid) + int_size(owner->tgid) + record->comm_size +
 	       dec_size(owner->ts_nsec) + sizeof("PFN 0x type  Block  type  Flags \n") - 1 + hex_size(record->pfn) +
 	       record->page_mt->size + dec_size(record->block) + record->block_mt->size + record->flags->size +
-	       record->stack->size + (record->reason ? sizeof(migrated) + record->reason->size : 0) + 1;
+	       record->stack->size + (record->reason ? sizeof(migrated) + record->reason->size : 0) +
+	       (record->memcg ? record->memcg->size : 0) + 1;
 }
 
 /* No record with these texts is longer. */
 static inline size_t record_size_max(const struct record *record)
 {
 	return 256 + record->gfp->size + record->page_mt->size + record->block_mt->size + record->flags->size +
-	       record->stack->size + (record->reason ? record->reason->size : 0);
+	       record->stack->size + (record->reason ? record->reason->size : 0) +
+	       (record->memcg ? record->memcg->size : 0);
 }
 
 /* "Page allocated via ..." up to the time. */
@@ -244,6 +291,8 @@ static char *put_tail(char *out, const struct record *record)
 		out = put_text(out, record->reason);
 		*out++ = '\n';
 	}
+	if (record->memcg)
+		out = put_text(out, record->memcg);
 	*out++ = '\n';
 	return out;
 }
@@ -265,7 +314,8 @@ static inline bool same_head(const struct record *a, const struct record *b)
 static inline bool same_tail(const struct record *a, const struct record *b)
 {
 	return a->page_mt == b->page_mt && a->block == b->block && a->block_mt == b->block_mt &&
-	       a->flags == b->flags && a->stack == b->stack && a->reason == b->reason;
+	       a->flags == b->flags && a->stack == b->stack && a->reason == b->reason &&
+	       a->memcg == b->memcg;
 }
 
 static char *put_record(char *out, const struct record *record, struct previous *previous)
@@ -294,16 +344,7 @@ static char *put_record(char *out, const struct record *record, struct previous 
 	return out;
 }
 
-static bool table_is_empty(const struct po_table *table)
-{
-	return !(atomic_load(table->gate) & table->gate_bit);
-}
-
-/*
- * Shared memory that was looked at counts as ours (RSS). Behind a reader of a large table, unmap it
- * again: the data stay where they are.
- */
-static void drop_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
+void unmap_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
 {
 	u64 first = *dropped_pfn - table->start_pfn, last = pfn - table->start_pfn;
 	struct {
@@ -312,12 +353,10 @@ static void drop_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
 	} parts[] = {{(const char *)table->page_ext, sizeof(struct page_owner)},
 		     {table->flags, table->flags_stride}};
 
-	if (pfn < *dropped_pfn) {
+	if (table->no_drop || pfn < *dropped_pfn) {
 		*dropped_pfn = pfn;
 		return;
 	}
-	if (pfn - *dropped_pfn < DROP_PFNS)
-		return;
 	for (int i = 0; i < 2; i++) {
 		uintptr_t start = ((uintptr_t)parts[i].base + first * parts[i].stride) & ~4095UL;
 		uintptr_t end = ((uintptr_t)parts[i].base + last * parts[i].stride) & ~4095UL;
@@ -337,6 +376,7 @@ void reader_init(struct po_reader *reader, const struct po_table *table)
 
 void reader_free(struct po_reader *reader)
 {
+	free(reader->ahead);
 	free(reader->record);
 	free(reader->checkpoints);
 }
@@ -381,13 +421,15 @@ long render_record(struct po_reader *reader, const struct text_cache *cache, u64
 {
 	struct record record = {0};
 	long size;
+	int error;
 
 	if (*pfn < reader->table->start_pfn)
 		*pfn = reader->table->start_pfn;
 	if (table_is_empty(reader->table) || !find_record(reader->table, pfn, &record))
 		return 0;
-	if (!find_texts(reader->table, cache, &record, &reader->miss))
-		return RENDER_MISS;
+	error = find_texts(reader, cache, &record, 1);
+	if (error)
+		return error;
 	size = keep_record(reader, &record, record_size(&record));
 	if (size > 0)
 		*pfn = next_pfn(&record);
@@ -427,9 +469,10 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 
 	while (size > (size_t)(out - start) && find_record(reader->table, &reader->pos_pfn, &record)) {
 		size_t room = size - (size_t)(out - start);
+		int error = find_texts(reader, cache, &record, nr_ahead(room));
 
-		if (!find_texts(reader->table, cache, &record, &reader->miss))
-			return out > start ? out - start : RENDER_MISS;
+		if (unlikely(error))
+			return out > start ? out - start : error;
 		if (likely(record_size_max(&record) <= room && !one)) {
 			char *end = put_record(out, &record, &previous);
 
@@ -449,7 +492,7 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 	return out - start;
 }
 
-/* Go to where the record around offset begins. 0, RENDER_MISS; pos_offset < offset: beyond the end. */
+/* Go to where the record around offset begins. 0, RENDER_MISS, RENDER_NOMEM; pos_offset < offset: beyond the end. */
 static int seek(struct po_reader *reader, const struct text_cache *cache, u64 offset)
 {
 	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
@@ -473,10 +516,11 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	}
 	reader->record_size = 0;
 	while (reader->pos_offset < offset && find_record(reader->table, &reader->pos_pfn, &record)) {
+		int error = find_texts(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
 		size_t size;
 
-		if (!find_texts(reader->table, cache, &record, &reader->miss))
-			return RENDER_MISS;
+		if (error)
+			return error;
 		size = record_size(&record);
 		if (reader->pos_offset + size > offset) {
 			if (keep_record(reader, &record, size) < 0)
@@ -513,6 +557,7 @@ long reader_read(struct po_reader *reader, const struct text_cache *cache, char 
 
 	if (table_is_empty(reader->table) || size == 0)
 		return 0;
+	forget_old(reader->ahead);
 	if (!in_record(reader, offset) && offset != reader->pos_offset) {
 		int error = seek(reader, cache, offset);
 
@@ -530,21 +575,23 @@ long reader_read(struct po_reader *reader, const struct text_cache *cache, char 
 	return more < 0 && done == 0 ? more : (long)done + (more < 0 ? 0 : more);
 }
 
-int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,
-		struct text_miss *miss)
+int render_size(struct po_reader *reader, const struct text_cache *cache, u64 *total)
 {
-	u64 dropped_pfn = *pfn;
+	const struct po_table *table = reader->table;
 	struct record record = {0};
 
 	if (table_is_empty(table))
 		return 0;
-	while (find_record(table, pfn, &record)) {
-		if (!find_texts(table, cache, &record, miss))
-			return RENDER_MISS;
+	forget_old(reader->ahead);
+	while (find_record(table, &reader->pos_pfn, &record)) {
+		int error = find_texts(reader, cache, &record, PAGE_SCAN_BATCH);
+
+		if (unlikely(error))
+			return error;
 		*total += record_size(&record);
-		*pfn = next_pfn(&record);
-		drop_behind(table, &dropped_pfn, *pfn);
+		reader->pos_pfn = next_pfn(&record);
+		drop_behind(table, &reader->dropped_pfn, reader->pos_pfn);
 	}
-	drop_behind(table, &dropped_pfn, *pfn);
+	drop_behind(table, &reader->dropped_pfn, reader->pos_pfn);
 	return 0;
 }

@@ -6,7 +6,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "page_owner.h"
+#include "page_scan.h"
+
+struct page_scanner; /* kernel_table.h */
+
+/* What a reader knows already of pages that it will come to. */
+struct lookahead {
+	u64 asked_nsec;
+	u32 nr, next;		  /* of pages, and of those behind the reader */
+	u64 pfn[PAGE_SCAN_BATCH]; /* ascending */
+	struct page_info info[PAGE_SCAN_BATCH];
+};
 
 /* What is rendered: the records of one source, and what else is known per PFN. */
 struct po_table {
@@ -18,7 +28,17 @@ struct po_table {
 	u64 start_pfn, end_pfn;
 	const _Atomic u32 *gate; /* of the source: no record is there unless (*gate & gate_bit) */
 	u32 gate_bit;
+	const struct page_owner *early; /* stands for each early record; NULL: each speaks for itself */
+	/* Fills info of pages whose flags are nowhere in memory, if it can; NULL: they are, and no memcg is known. */
+	void (*scan)(struct page_scanner *scanner, struct lookahead *ahead);
+	struct page_scanner *scanner;
+	bool no_drop; /* see drop_behind(): a BPF map's page would not come back */
 };
+
+static inline bool table_is_empty(const struct po_table *table)
+{
+	return !(atomic_load(table->gate) & table->gate_bit);
+}
 
 /* The texts that records are joined from; the same numbers as TEXT_* in Python. */
 enum text_kind {
@@ -27,6 +47,7 @@ enum text_kind {
 	TEXT_STACK,
 	TEXT_MIGRATE_REASON,
 	TEXT_MIGRATETYPE,
+	TEXT_MEMCG, /* whole lines, others are words; but for TEXT_STACK */
 	NR_TEXT_KINDS
 };
 
@@ -56,6 +77,7 @@ struct po_reader {
 	struct checkpoint *checkpoints; /* ascending places in the text, for readers that seek */
 	size_t nr_checkpoints, checkpoints_room;
 	struct text_miss miss;
+	struct lookahead *ahead; /* NULL: not needed yet */
 };
 
 #define RENDER_MISS (-1)   /* reader->miss */
@@ -69,10 +91,23 @@ void reader_free(struct po_reader *reader);
  */
 long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset,
 		 bool fill);
-/* Length of the records of [*pfn, end): added to *total; 0, or RENDER_MISS. */
-int render_size(const struct po_table *table, const struct text_cache *cache, u64 *pfn, u64 *total,
-		struct text_miss *miss);
+/* Length of all records, from where the reader is: added to *total; 0, RENDER_MISS, RENDER_NOMEM. */
+int render_size(struct po_reader *reader, const struct text_cache *cache, u64 *total);
 /* The first record at or after *pfn into the reader's record[]; its size, 0 at the end; *pfn moves behind it. */
 long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn);
+
+#define DROP_PFNS (1UL << 16) /* 4 MiB of page_ext */
+
+void unmap_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn);
+
+/*
+ * Shared memory that was looked at counts as ours (RSS). Behind a reader of a large table, unmap it
+ * again: the data stay where they are.
+ */
+static inline void drop_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
+{
+	if (pfn - *dropped_pfn >= DROP_PFNS) /* or it has gone back */
+		unmap_behind(table, dropped_pfn, pfn);
+}
 
 #endif

@@ -19,6 +19,7 @@ from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.mm.vocabulary import VOCABULARY
 
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pageownerfs.mm.stack_depot import Frame
+    from pageownerfs.mm.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -192,6 +194,19 @@ class PoolSource:
     def stack(self, handle: int) -> list[Frame]:
         """Frames of a stack of the depot, innermost first."""
         return self._pool.stack(handle)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Names of Linux 6.12."""
+        return VOCABULARY
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """Nothing: a pool has no cgroups."""
+        del memcg
+        return b""
+
+    def update(self) -> None:
+        """Nothing to do: clients write all of it."""
 
     def stats(self) -> Mapping[str, int]:
         """Counters since the pool was made: see Pool.stats()."""

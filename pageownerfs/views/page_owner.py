@@ -13,9 +13,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from pageownerfs import _native
-from pageownerfs.mm.gfp import format_gfp
-from pageownerfs.mm.migratetype import migrate_reason_name, migratetype_name
-from pageownerfs.mm.page_flags import format_page_flags
 from pageownerfs.mm.stack_depot import format_stack
 
 from .kernel_abi import KernelAbiFile
@@ -54,6 +51,7 @@ class PageOwnerView:
 
     def open(self) -> OpenFile:
         """Open it at the first PFN."""
+        self._source.update()
         renderer = self._renderer()
         return KernelAbiFile(renderer) if self._kernel_abi else ReaderFile(renderer.reader())
 
@@ -74,16 +72,19 @@ class PageOwnerView:
             return b"" if kind == _native.TEXT_STACK else b"%d?" % value
 
     def _name(self, kind: int, value: int) -> bytes:
+        vocabulary = self._source.vocabulary
         match kind:
             case _native.TEXT_GFP:
-                return format_gfp(value).encode()
+                return vocabulary.format_gfp(value).encode()
             case _native.TEXT_FLAGS:
-                return format_page_flags(value).encode()
+                return vocabulary.format_page_flags(value).encode()
             case _native.TEXT_STACK:
                 return format_stack(self._source.stack(value))
             case _native.TEXT_MIGRATE_REASON:
-                return migrate_reason_name(value).encode()
+                return vocabulary.migrate_reason_name(value).encode()
             case _native.TEXT_MIGRATETYPE:
-                return migratetype_name(value).encode()
+                return vocabulary.migratetype_name(value).encode()
+            case _native.TEXT_MEMCG:
+                return self._source.memcg_lines(value)
         msg = f"the renderer asked for a text of unknown kind {kind}"
         raise AssertionError(msg)

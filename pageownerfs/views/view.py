@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pageownerfs._native import Table
     from pageownerfs.mm.stack_depot import Frame
+    from pageownerfs.mm.vocabulary import Vocabulary
 
 
 class ViewError(OSError):
@@ -42,6 +43,19 @@ class Source(Protocol):
 
     def stack(self, handle: int) -> Sequence[Frame]:
         """Frames of a stack of the depot, innermost first. ValueError: no such stack."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Names of the numbers in records; only while tracking is on."""
+        ...
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """What is said of the cgroup that a page is charged to; the table has the number."""
+        ...
+
+    def update(self) -> None:
+        """Bring the table up to date before it is read, where events don't."""
         ...
 
     def stats(self) -> Mapping[str, int]:

@@ -13,6 +13,7 @@ from pageownerfs import Pool, _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PageOwner
 from pageownerfs.mm.stack_depot import Frame
+from pageownerfs.mm.vocabulary import VOCABULARY
 from pageownerfs.page_owner_sort import Record
 
 if TYPE_CHECKING:
@@ -109,6 +110,16 @@ class RecordedSource:
             numbers = int(offset, 16), int(size, 16)
             frames.append(Frame(name.decode(), module.decode(), *numbers, "", 0))
         return frames
+
+    vocabulary = VOCABULARY
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """No cgroups are in the tables."""
+        del memcg
+        return b""
+
+    def update(self) -> None:
+        """Nothing changes."""
 
     def stats(self) -> Mapping[str, int]:
         """No counters were recorded."""

@@ -1,0 +1,27 @@
+"""How a kernel names the numbers of a record: each has its own tables."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from .gfp import format_gfp
+from .migratetype import migrate_reason_name, migratetype_name
+from .page_flags import format_page_flags
+
+
+class Vocabulary(NamedTuple):
+    """Functions from numbers to the text of page_owner; ValueError for what has no name."""
+
+    format_gfp: Callable[[int], str]
+    """``gfp_t`` -> ``0xcc0(GFP_KERNEL)``."""
+    format_page_flags: Callable[[int], str]
+    """``page->flags`` -> ``0x4000000000000040(head|zone=1)``."""
+    migratetype_name: Callable[[int], str]
+    """Number of a migratetype -> ``Movable``."""
+    migrate_reason_name: Callable[[int], str]
+    """``enum migrate_reason`` -> ``compaction``."""
+
+
+VOCABULARY: Final = Vocabulary(
+    format_gfp, format_page_flags, migratetype_name, migrate_reason_name
+)
+"""That of Linux 6.12, which the pool follows."""

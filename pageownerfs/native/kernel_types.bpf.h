@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The few types of the kernel that the BPF programs look into, by name: libbpf fits the offsets to the running
+ * kernel (CO-RE), so neither its headers nor a vmlinux.h are needed. Only what is used is listed.
+ */
+#ifndef PAGEOWNERFS_KERNEL_TYPES_BPF_H
+#define PAGEOWNERFS_KERNEL_TYPES_BPF_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+/* bpf_helpers.h after the integer types */
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s8 s8;
+typedef __s32 s32;
+typedef __s64 s64;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+/* flags is the first word of every kernel's */
+struct page {
+	unsigned long compound_head;
+	unsigned long private;
+	unsigned int page_type;
+	atomic_t _refcount;
+	unsigned long memcg_data;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	char comm[16];
+};
+
+struct kernfs_node {
+	const char *name;
+	u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	unsigned int flags;
+};
+
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+};
+
+struct obj_cgroup {
+	struct mem_cgroup *memcg;
+};
+
+struct mem_section_usage {
+	unsigned long pageblock_flags[1];
+};
+
+struct mem_section {
+	unsigned long section_mem_map;
+	struct mem_section_usage *usage;
+};
+
+/* Any type that begins with a signed 64-bit number: see read_word(). */
+struct timespec64 {
+	s64 tv_sec;
+};
+
+#pragma clang attribute pop
+
+enum pageflags {
+	PG_head,
+	PG_reserved
+};
+
+/* Since 6.12, and the one of 6.10. */
+enum pagetype {
+	PGTY_buddy,
+	PGTY_guard,
+	PGTY_offline
+};
+enum pagetype___6_10 {
+	PG_buddy
+};
+
+enum pageblock_bits {
+	PB_migrate,
+	PB_migrate_isolate,
+	NR_PAGEBLOCK_BITS
+};
+
+enum migratetype {
+	MIGRATE_ISOLATE
+};
+
+#endif

@@ -1,0 +1,232 @@
+"""page_owner.bpf.o, loaded: its programs, its maps."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from pageownerfs.errors import MountError
+
+from .libbpf import check, check_pointer, library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+OBJECT_PATH: Final = Path(__file__).parents[2] / "native" / "page_owner.bpf.o"
+"""The programs, compiled when the package was built."""
+_LOG_BYTES: Final = 1 << 20
+
+
+class _ProgInfo(ctypes.Structure):
+    # struct bpf_prog_info up to recursion_misses
+    _fields_ = (
+        ("head", ctypes.c_uint32 * 2),
+        ("tag", ctypes.c_uint8 * 8),
+        ("before", ctypes.c_uint8 * 176),
+        ("run_time_ns", ctypes.c_uint64),
+        ("run_cnt", ctypes.c_uint64),
+        ("recursion_misses", ctypes.c_uint64),
+    )
+
+
+class _TestRunOpts(ctypes.Structure):
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("pointers", ctypes.c_void_p * 4),
+        ("sizes", ctypes.c_uint32 * 4),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
+
+
+def check_object() -> None:
+    """
+    See that the package was built with its BPF programs.
+
+    :raises MountError: it was not: there was no clang
+    """
+    if not OBJECT_PATH.exists():
+        msg = (
+            f"{OBJECT_PATH.name} is not there: this pageownerfs was built without clang; "
+            "apt install clang libbpf-dev, and install it again"
+        )
+        raise MountError(msg)
+
+
+class BpfObject:
+    """
+    One loaded copy of the object; close() detaches and frees all of it, and so does our death.
+
+    Use: open, set values, load(), attach().
+    """
+
+    def __init__(self) -> None:
+        """
+        Open it.
+
+        :raises MountError: no libbpf, or built without programs
+        """
+        self._lib = library()
+        check_object()
+        path = str(OBJECT_PATH).encode()
+        self._object: int | None = check_pointer(
+            self._lib.bpf_object__open_file(path, None), OBJECT_PATH.name
+        )
+        self._links: dict[str, int] = {}
+        self._log = ctypes.create_string_buffer(_LOG_BYTES)
+
+    def __enter__(self) -> Self:
+        """Close it at the end."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Detach the programs, and free them and the maps; mappings live on until they go."""
+        for name in list(self._links):
+            self.detach(name)
+        if self._object is not None:
+            self._lib.bpf_object__close(self._object)
+            self._object = None
+
+    # Before load()
+
+    def programs(self) -> Iterator[tuple[str, int]]:
+        """Yield name and libbpf's handle of each program."""
+        program = self._lib.bpf_object__next_program(self._object, None)
+        while program:
+            yield self._lib.bpf_program__name(program).decode(), program
+            program = self._lib.bpf_object__next_program(self._object, program)
+
+    def select(self, wanted: Mapping[str, str | None]) -> None:
+        """
+        Load only these programs.
+
+        :param wanted: name -> function to attach to, None: as the program says
+        """
+        for name, program in self.programs():
+            load = name in wanted
+            check(self._lib.bpf_program__set_autoload(program, load), name)
+            target = wanted.get(name)
+            if target is not None:
+                check(
+                    self._lib.bpf_program__set_attach_target(program, 0, target.encode()), target
+                )
+
+    def resize(self, name: str, max_entries: int) -> None:
+        """Set the number of values of a map."""
+        check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), name)
+
+    def set_value(self, name: str, value: ctypes.Structure) -> None:
+        """Set a constant: the whole value of the data map ``name``."""
+        size = ctypes.c_size_t()
+        address = self._lib.bpf_map__initial_value(self._map(name), ctypes.byref(size))
+        if not address or size.value < ctypes.sizeof(value):
+            msg = f"{OBJECT_PATH.name}: {name} has {size.value} bytes: not this version's"
+            raise MountError(msg)
+        ctypes.memmove(address, ctypes.byref(value), ctypes.sizeof(value))
+
+    def load(self) -> None:
+        """
+        Load maps and programs into the kernel.
+
+        :raises OSError: the kernel refuses; the message ends with its verifier's last words
+        """
+        for name, program in self.programs():
+            del name
+            self._lib.bpf_program__set_log_buf(program, self._log, _LOG_BYTES)
+        result = self._lib.bpf_object__load(self._object)
+        if result < 0:
+            words = self._log.value.decode(errors="replace").strip().splitlines()[-6:]
+            check(result, "; ".join(["the kernel refuses page_owner.bpf.o", *words]))
+
+    # After load()
+
+    def _map(self, name: str) -> int:
+        bpf_map = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+        return check_pointer(bpf_map, f"map {name}")
+
+    def _program(self, name: str) -> int:
+        program = self._lib.bpf_object__find_program_by_name(self._object, name.encode())
+        return check_pointer(program, f"program {name}")
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of a map."""
+        return check(self._lib.bpf_map__fd(self._map(name)), name)
+
+    def program_fd(self, name: str) -> int:
+        """File descriptor of a program."""
+        return check(self._lib.bpf_program__fd(self._program(name)), name)
+
+    def mmap(self, name: str, size: int, *, writable: bool = False) -> mmap.mmap:
+        """Map the values of a map: read-only unless this side writes them."""
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        return mmap.mmap(self.map_fd(name), size, mmap.MAP_SHARED, access)
+
+    def attach(self, name: str) -> None:
+        """
+        Attach a program to what its section says.
+
+        :raises OSError: it can't be there
+        """
+        link = self._lib.bpf_program__attach(self._program(name))
+        self._links[name] = check_pointer(link, name)
+
+    def detach(self, name: str) -> None:
+        """Detach a program; no-op if it isn't attached."""
+        link = self._links.pop(name, None)
+        if link is not None:
+            self._lib.bpf_link__destroy(link)
+
+    @property
+    def attached(self) -> list[str]:
+        """Names of the programs that are attached."""
+        return list(self._links)
+
+    def run(self, name: str) -> None:
+        """
+        Run a ``syscall`` program once, in this process (BPF_PROG_TEST_RUN).
+
+        :raises OSError: it could not run
+        """
+        opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts))
+        check(self._lib.bpf_prog_test_run_opts(self.program_fd(name), ctypes.byref(opts)), name)
+
+    def recursion_misses(self, name: str) -> int:
+        """Events that a program missed since it ran on that CPU already (struct bpf_prog_info)."""
+        info = _ProgInfo()
+        size = ctypes.c_uint32(ctypes.sizeof(info))
+        fd = self.program_fd(name)
+        check(self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), name)
+        return int(info.recursion_misses)
+
+    def lookup(
+        self, name: str, key: bytes, value: ctypes.Structure | ctypes.Array[ctypes.c_char]
+    ) -> bool:
+        """Read a value of a hash map; whether there is one."""
+        key_buffer = ctypes.create_string_buffer(key, len(key))
+        result = self._lib.bpf_map_lookup_elem(self.map_fd(name), key_buffer, ctypes.byref(value))
+        return bool(result == 0)
+
+    def keys(self, name: str, size: int) -> bytes:
+        """Read all keys of a hash map, ``size`` bytes each."""
+        found, key, following = b"", None, ctypes.create_string_buffer(size)
+        fd = self.map_fd(name)
+        while self._lib.bpf_map_get_next_key(fd, key, following) == 0:
+            found += following.raw
+            key = ctypes.create_string_buffer(following.raw, size)
+        return found

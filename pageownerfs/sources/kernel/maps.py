@@ -1,0 +1,122 @@
+"""The maps of page_owner.bpf.o: layouts that native/kernel_source.h and page_scan.h define."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+STACK_WAYS: Final = 4
+STACK_RESERVED_BUCKETS: Final = 8
+HANDLE_EARLY: Final = 30
+"""Handle of the stack that early pages show."""
+HANDLE_FAILURE: Final = 31
+"""Handle of pages whose own stack could not be stored."""
+NR_RESERVED_HANDLES: Final = STACK_WAYS * STACK_RESERVED_BUCKETS
+STACK_NODE_BYTES: Final = 16
+
+NR_PROGRAMS: Final = 16
+NR_COUNTERS: Final = 24
+MAX_STACK_DEPTH: Final = 68
+STACK_WINDOW_WORDS: Final = 512
+CALIBRATION_PAGES: Final = 128
+PAGE_SCAN_BATCH: Final = 1024
+CGROUP_NAME_BYTES: Final = 80
+
+PAGE_MEMCG_SLAB: Final = 1
+"""Bit of page_info.memcg: a page of a slab cache."""
+PAGE_MEMCG_KMEM: Final = 2
+"""Bit of page_info.memcg: charged as kernel memory."""
+PAGE_MEMCG_ONLINE: Final = 4
+"""Bit of page_info.memcg: the cgroup is not removed."""
+PAGE_MEMCG_ID_SHIFT: Final = 3
+"""Above it the number of the cgroup's kernfs node."""
+
+_u8, _u16 = ctypes.c_uint8, ctypes.c_uint16
+_u32, _u64, _s32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
+
+COUNTERS: Final = (
+    *("events", "pages", "filtered", "recovered", "untracked", "out_of_range", "stack_walked"),
+    *("stack_unwound", "stack_checked", "stack_wrong", "stack_unclear", "stack_unsteady"),
+    *("stack_failed", "stack_depot_full"),
+)
+"""``enum counter``, in its order."""
+
+
+class KernelConfig(ctypes.Structure):
+    """``struct kernel_config``: what is constant for the programs."""
+
+    _fields_ = (
+        ("nr_stack_buckets", _u32),
+        ("stack_depth", _u32),
+        ("stack_walk", _u32),
+        ("stack_check_every", _u32),
+        ("text_high", _u32),
+        ("filter_pid", _s32),
+        ("filter_order", _s32),
+        ("filter_comm", _u32),
+        ("filter_comm_name", ctypes.c_char * 16),
+        ("user_depth", _u32),
+        ("bulk_array", _u32),
+        ("pageblock_order", _u32),
+        ("section_shift", _u32),
+        ("split_order_argument", _u32),
+        ("padding", _u32),
+    )
+
+
+class KernelAddresses(ctypes.Structure):
+    """``struct kernel_addresses``: tables of the kernel that programs have found."""
+
+    _fields_ = (("vmemmap_base", _u64), ("mem_section", _u64), ("page_offset_base", _u64))
+
+
+class CpuState(ctypes.Structure):
+    """``struct cpu_state``: of one program on one CPU."""
+
+    _fields_ = (
+        ("context", _u64),
+        ("counter", _u64 * NR_COUNTERS),
+        ("ip", _u64 * MAX_STACK_DEPTH),
+        ("window", _u64 * STACK_WINDOW_WORDS),
+        ("low", _u16 * MAX_STACK_DEPTH),
+        ("high", _u16 * MAX_STACK_DEPTH),
+        ("padding", _u16 * 56),
+    )
+
+
+class ScanRequest(ctypes.Structure):
+    """``struct scan_request``: what to scan, and what came of it."""
+
+    _fields_ = (
+        ("start", _u64),
+        ("end", _u64),
+        ("nr_marked", _u64),
+        ("nr_suspects", _u64),
+        ("suspects_only", _u32),
+        ("tgid", _u32),
+        ("nr_pages", _u32),
+        ("padding", _u32),
+        ("page", _u64 * CALIBRATION_PAGES),
+    )
+
+
+class PageInfo(ctypes.Structure):
+    """``struct page_info``: what struct page says of a page."""
+
+    _fields_ = (
+        ("flags", _u64),
+        ("memcg", _u64),
+        ("pageblock_migratetype", _u8),
+        ("padding", _u8 * 7),
+    )
+
+
+class PageScan(ctypes.Structure):
+    """``struct page_scan``: a batch of pages to look at."""
+
+    _fields_ = (
+        ("nr", _u32),
+        ("padding", _u32),
+        ("pfn", _u64 * PAGE_SCAN_BATCH),
+        ("info", PageInfo * PAGE_SCAN_BATCH),
+    )

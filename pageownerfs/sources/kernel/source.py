@@ -1,0 +1,362 @@
+"""
+The kernel source: who allocated each page of the running machine.
+
+Off, nothing is loaded and nothing costs anything. Switched on, BPF programs keep a record per
+page in a table of 64 bytes per PFN, which this process maps and only reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from pageownerfs import _native
+from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
+from pageownerfs.mm.stack_depot import Frame
+from pageownerfs.mm.vocabulary import Vocabulary
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER
+
+from . import maps
+from .btf import Btf
+from .kallsyms import Kallsyms
+from .tracker import Tracker, TrackerOptions
+from .user_stacks import UserStacks, split_user_words
+from .vocabulary import KernelVocabulary
+from .zoneinfo import read_zoneinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType, TracebackType
+
+_log = logging.getLogger(__name__)
+
+_TICK_SEC: Final = 0.5
+# What changes without an event is looked for again after this; counters are as old at most.
+_FRESH_NSEC: Final = 1_000_000_000
+# Frames of the programs themselves and of what calls them.
+_OWN_FRAMES: Final = (
+    *("bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"),
+    *("bpf_get_stack", "__bpf_prog_enter", "__bpf_prog_exit", "arch_rethook", "ftrace_"),
+)
+# Counters of what gets lost; the log tells when one of them grows.
+_LOSSES: Final = ("stack_wrong", "stack_failed", "stack_depot_full", "events_lost")
+_SPECIAL_STACK_DEPTH: Final = 4
+
+
+class KernelOptions(NamedTuple):
+    """How to track the kernel; None: anything."""
+
+    page_owner: bool = False
+    """Track from the mount on."""
+    stack_depth: int = 16
+    """Frames kept of a call stack, 0..64."""
+    stack_depot_bytes: int = 16 << 20
+    """Memory of the stack depot."""
+    pid: int | None = None
+    """Only allocations of this process or thread."""
+    comm: bytes | None = None
+    """Only allocations of threads with this name."""
+    order: int | None = None
+    """Only allocations of this order."""
+    user_stacks: bool = False
+    """Add the user stack of the task below the kernel's."""
+
+
+def _capture_stack() -> list[Frame]:
+    # As the pool's C core: offsets are bytes of bytecode.
+    frames: list[Frame] = []
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to it
+    while frame is not None and len(frames) < _SPECIAL_STACK_DEPTH:
+        code = frame.f_code
+        module = str(frame.f_globals.get("__name__", ""))
+        frames.append(
+            Frame(
+                code.co_qualname,
+                module,
+                max(frame.f_lasti, 0),
+                len(code.co_code),
+                code.co_filename,
+                frame.f_lineno or 0,
+            )
+        )
+        frame = frame.f_back
+    return frames
+
+
+def register_early_stack() -> list[Frame]:
+    """Make the stack of pages that were allocated before tracking."""
+    return _capture_stack()
+
+
+def register_failure_stack() -> list[Frame]:
+    """Make the stack of pages whose own could not be stored."""
+    return _capture_stack()
+
+
+class KernelSource:
+    """The daemon's side; a context manager that leaves no program behind."""
+
+    def __init__(self, options: KernelOptions) -> None:
+        """
+        Track from now on, if the options say so.
+
+        :raises MountError: the kernel can't be tracked
+        """
+        self._options = options
+        self._lock = threading.Lock()
+        self._tracker: Tracker | None = None
+        self._table: _native.KernelTable | None = None
+        self._early_pages = self._unknown_pages = 0
+        self._updated_nsec = 0
+        self._stats: dict[str, int] = {}
+        self._stats_nsec = 0
+        self._logged: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._run, name="kernel", daemon=True)
+        if options.page_owner:
+            self.enable_page_owner()
+        else:
+            _log.info("page_owner is disabled")
+
+    def __enter__(self) -> Self:
+        """Start to look after the programs; not before fork(), since it starts a thread."""
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the programs out of the kernel. Readers find no record from now on."""
+        self._stop.set()
+        if self._ticker.is_alive():
+            self._ticker.join()
+        with self._lock:
+            if self._table is not None:
+                self._table.on = False
+            if self._tracker is not None:
+                self._tracker.close()
+
+    # views.Source
+
+    @property
+    def page_owner_on(self) -> bool:
+        """Whether owners are tracked."""
+        return self._table is not None
+
+    def enable_page_owner(self) -> None:
+        """
+        Load, attach, find the early pages; no-op when it is on.
+
+        Mirrors init_page_owner().
+
+        :raises MountError: the kernel refuses; nothing has changed
+        """
+        with self._lock:
+            if self._tracker is None:
+                self._init_page_owner()
+
+    def _init_page_owner(self) -> None:
+        options = self._options
+        zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
+        self._kallsyms = Kallsyms()
+        with Btf() as btf:
+            kernel = KernelVocabulary(btf)
+            tracker = Tracker(TrackerOptions(*options[1:]), zones, btf, self._kallsyms)
+        try:
+            self.vocabulary = Vocabulary(
+                kernel.format_gfp,
+                kernel.format_page_flags,
+                kernel.migratetype_name,
+                kernel.migrate_reason_name,
+            )
+            self._special = {
+                maps.HANDLE_EARLY: register_early_stack(),
+                maps.HANDLE_FAILURE: register_failure_stack(),
+            }
+            self._user_stacks = UserStacks() if options.user_stacks else None
+            table = _native.KernelTable(
+                tracker.page_ext,
+                tracker.end_pfn,
+                PAGEBLOCK_ORDER,
+                _early_record().pack(),
+                tracker.page_scan,
+                tracker.scan_pages_fd,
+            )
+            _log.info("allocated %d bytes of page_ext", len(tracker.page_ext))
+            if not tracker.options.has_filter:
+                self._find_early_pages(tracker)
+        except BaseException:
+            tracker.close()
+            raise
+        for unseen in tracker.unseen:
+            _log.info("not seen on this kernel: %s", unseen)
+        table.on = True
+        self._tracker, self._table = tracker, table
+
+    def _find_early_pages(self, tracker: Tracker) -> None:
+        for zone, nr_pages in tracker.scan_early():
+            self._early_pages += nr_pages
+            _log.info(
+                "Node %d, zone %8s: page owner found early allocated %d pages",
+                zone.nid,
+                zone.name,
+                nr_pages,
+            )
+
+    def update(self) -> None:
+        """
+        Look for pages that are allocated though no event has shown it, at most once a second.
+
+        They are shown as early pages are, and counted apart.
+        """
+        with self._lock:
+            tracker, now = self._tracker, time.monotonic_ns()
+            if tracker is None or tracker.options.has_filter:
+                return
+            if now - self._updated_nsec < _FRESH_NSEC:
+                return
+            found = tracker.scan_early(suspects_only=True)
+            self._unknown_pages += sum(early.nr_pages for early in found)
+            self._updated_nsec = time.monotonic_ns()
+
+    def table(self) -> _native.KernelTable:
+        """Give the owners of the kernel's pages."""
+        if self._table is None:
+            msg = "there is no table while page_owner is off"
+            raise AssertionError(msg)
+        return self._table
+
+    def stack(self, handle: int) -> list[Frame]:
+        """Frames of a stack of the depot, innermost first. ValueError: no such stack."""
+        if handle in self._special_handles():
+            return self._special[handle]
+        tracker = self._tracker
+        if tracker is None:
+            msg = "there is no stack while page_owner is off"
+            raise ValueError(msg)
+        kernel, user = split_user_words(tracker.stack_words(handle))
+        frames = [self._kallsyms.frame(tracker.text_base | word) for word in kernel]
+        while frames and frames[0].name.startswith(_OWN_FRAMES):
+            del frames[0]
+        del frames[self._options.stack_depth :]
+        if user is not None and self._user_stacks is not None:
+            frames += self._user_stacks.frames(user)
+        return frames
+
+    def _special_handles(self) -> Mapping[int, list[Frame]]:
+        return self._special if self._tracker is not None else {}
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """Lines about the cgroup that a page is charged to: print_page_owner_memcg()."""
+        if memcg & maps.PAGE_MEMCG_SLAB:
+            return b"Slab cache page\n"
+        tracker = self._tracker
+        name = tracker.cgroup_name(memcg >> maps.PAGE_MEMCG_ID_SHIFT) if tracker else None
+        return b"Charged %sto %smemcg %s\n" % (
+            b"(via objcg) " if memcg & maps.PAGE_MEMCG_KMEM else b"",
+            b"" if memcg & maps.PAGE_MEMCG_ONLINE else b"offline ",
+            name or b"?",
+        )
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters since tracking began; a second old at most."""
+        tracker, table = self._tracker, self._table
+        if tracker is None or table is None:
+            return {}
+        now = time.monotonic_ns()
+        if not self._stats or now - self._stats_nsec > _FRESH_NSEC:
+            self._stats = self._count(tracker, table)
+            self._stats_nsec = now
+        return self._stats
+
+    def _count(self, tracker: Tracker, table: _native.KernelTable) -> dict[str, int]:
+        states = table.states()
+        return {
+            "pages_allocated": states["allocated"],
+            "pages_early": states["early"],
+            "pages_freed": states["freed"],
+            "early_found": self._early_pages,
+            "unknown_found": self._unknown_pages,
+            "page_ext_bytes": len(tracker.page_ext),
+            "stack_depot_bytes": len(tracker.stack_nodes),
+            **tracker.counters(),
+            **{f"missed_{name}": nr for name, nr in tracker.missed_events().items()},
+            **{f"active_{name}": 1 for name in tracker.programs},
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Tell the state, for status."""
+        tracker = self._tracker
+        return {
+            "page_owner_on": self.page_owner_on,
+            "stack_depth": self._options.stack_depth,
+            "stack_depot_bytes": self._options.stack_depot_bytes,
+            "stats": dict(self.stats()),
+            "programs": tracker.programs if tracker else [],
+            "unseen": tracker.unseen if tracker else [],
+            "filter": self._describe_filter(),
+            "size_bytes": len(tracker.page_ext) if tracker else 0,
+        }
+
+    def _describe_filter(self) -> dict[str, Any]:
+        comm = self._options.comm
+        shown = None if comm is None else comm.decode(errors="backslashreplace")
+        values = {"pid": self._options.pid, "comm": shown, "order": self._options.order}
+        return {name: value for name, value in values.items() if value is not None}
+
+    # Twice a second
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK_SEC):
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - the next tick may succeed
+                _log.exception("looking after the BPF programs failed")
+
+    def tick(self) -> None:
+        """Tell the log what gets lost; remember the mappings of processes with user stacks."""
+        tracker = self._tracker
+        if tracker is None:
+            return
+        counters = tracker.counters()
+        for name in _LOSSES:
+            value, before = counters.get(name, 0), self._logged.get(name, 0)
+            # Twice as many each time: a flood is no news.
+            if value > 2 * before:
+                _log.warning("%s: %d", name, value)
+                self._logged[name] = value
+        if self._user_stacks is not None:
+            self._user_stacks.remember(tracker.user_tasks())
+
+
+def _early_record() -> PageOwner:
+    with Path("/proc/self/comm").open("rb") as file:
+        comm = file.read().rstrip(b"\n")
+    return PageOwner(
+        ts_nsec=time.monotonic_ns(),
+        free_ts_nsec=0,
+        gfp_mask=0,
+        pid=threading.get_native_id(),
+        tgid=os.getpid(),
+        handle=maps.HANDLE_EARLY,
+        free_handle=0,
+        free_pid=0,
+        free_tgid=0,
+        order=0,
+        last_migrate_reason=-1,
+        state=PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY,
+        pageblock_migratetype=0,
+        comm=comm,
+    )

@@ -1,0 +1,386 @@
+"""
+The programs at work in the running kernel, and the tables that they fill.
+
+Mirrors init_page_owner() of mm/page_owner.c: make the table, start to track, find the pages that
+are allocated already.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import mmap
+import os
+import struct
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pageownerfs.errors import MountError
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER
+
+from . import maps
+from .bpf_object import BpfObject
+from .features import HOOKS, MIGRATION, REASON, SCANS, TRACKERS, select_hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .btf import Btf
+    from .kallsyms import Kallsyms
+    from .zoneinfo import ZoneSpan
+
+_log = logging.getLogger(__name__)
+
+_RECORD_BYTES: Final = 64
+_SECTION_SHIFT: Final = 15  # SECTION_SIZE_BITS - PAGE_SHIFT of x86-64
+_SCAN_PFNS: Final = 1 << 22
+_STACK_CHECK_EVERY: Final = 1024
+# A page of which an event is under way must have got it between two scans.
+_SUSPECT_SEC: Final = 0.02
+_CALIBRATION_PAGES: Final = 64
+# Functions that read mem_section, for kernels whose kallsyms lack data.
+_MEM_SECTION_USERS: Final = (
+    "get_pfnblock_migratetype",
+    "get_pfnblock_flags_mask",
+    "pfn_to_online_page",
+)
+_CODE_BYTES: Final = 256
+_MIGRATION_PROGRAMS: Final = tuple(hook.program for hook in MIGRATION)
+
+
+class TrackerOptions(NamedTuple):
+    """What to track, and how."""
+
+    stack_depth: int = 16
+    """Frames kept of a call stack, 0..64."""
+    stack_depot_bytes: int = 16 << 20
+    """Memory of the stack depot."""
+    pid: int | None = None
+    """Only allocations of this thread, or of a thread of this process."""
+    comm: bytes | None = None
+    """Only allocations of threads with this name."""
+    order: int | None = None
+    """Only allocations of this order."""
+    user_stacks: bool = False
+    """Add the user stack of the task below the kernel's."""
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether only a part is tracked."""
+        return (self.pid, self.comm, self.order) != (None, None, None)
+
+
+class Early(NamedTuple):
+    """What a scan has found in a zone."""
+
+    zone: ZoneSpan
+    nr_pages: int
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(number, 1).bit_length() - 1
+
+
+class Tracker:
+    """Loaded, attached programs; close() takes all of it out of the kernel again."""
+
+    def __init__(
+        self, options: TrackerOptions, zones: Sequence[ZoneSpan], btf: Btf, kallsyms: Kallsyms
+    ) -> None:
+        """
+        Load and attach.
+
+        :param zones: of this machine; the table goes to the highest PFN
+        :raises MountError: the kernel refuses; nothing is left
+        """
+        self.options = options
+        self.zones = zones
+        self.end_pfn = max(zone.start_pfn + zone.spanned_pages for zone in zones)
+        self._text = kallsyms.address("_text") or kallsyms.address("_stext") or 0
+        self._config = self._make_config(options)
+        self._nr_states = os.sysconf("SC_NPROCESSORS_CONF") * maps.NR_PROGRAMS
+        self._scan_lock = threading.Lock()
+        self.unseen: list[str] = []
+        self._object = self._load(btf)
+        try:
+            self._map()
+            self._calibrate(kallsyms)
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_config(self, options: TrackerOptions) -> maps.KernelConfig:
+        nr_nodes = options.stack_depot_bytes // maps.STACK_NODE_BYTES
+        return maps.KernelConfig(
+            nr_stack_buckets=max(_power_of_two(nr_nodes // maps.STACK_WAYS), 1 << 8),
+            stack_depth=options.stack_depth,
+            stack_walk=os.uname().machine == "x86_64",
+            stack_check_every=_STACK_CHECK_EVERY,
+            text_high=self._text >> 32,
+            filter_pid=-1 if options.pid is None else options.pid,
+            filter_order=-1 if options.order is None else options.order,
+            filter_comm=options.comm is not None,
+            filter_comm_name=options.comm or b"",
+            user_depth=options.stack_depth if options.user_stacks else 0,
+            pageblock_order=PAGEBLOCK_ORDER,
+            section_shift=_SECTION_SHIFT,
+        )
+
+    # Loading
+
+    def _load(self, btf: Btf) -> BpfObject:
+        selection = select_hooks(btf)
+        self._config.bulk_array = selection.bulk_array
+        self._config.split_order_argument = selection.split_order_argument
+        self._size_of_page = btf.size_of("page")
+        programs: dict[str, str | None] = dict.fromkeys((*TRACKERS, *SCANS))
+        # What a kernel does not take should not cost it the rest, and is soon tried out alone.
+        optional: list[dict[str, str | None]] = [
+            selection.programs,
+            {hook.program: None for hook in MIGRATION},
+            {REASON.program: None},
+        ]
+        for some in optional:
+            try:
+                self._open(some, 1).close()
+            except OSError as error:
+                _log.debug("%s: %s", ", ".join(some), error)
+            else:
+                programs |= some
+        self._loaded = programs
+        return self._open_table(programs)
+
+    def _open_table(self, programs: dict[str, str | None]) -> BpfObject:
+        try:
+            return self._open(programs, self.end_pfn)
+        except OSError as error:
+            table = format_size(self.end_pfn * _RECORD_BYTES)
+            if error.errno == errno.ENOMEM:
+                msg = f"no memory for the table of {table} ({_RECORD_BYTES} bytes for each page)"
+            else:
+                msg = f"{error.strerror}; pageownerfs doctor tells what is missing"
+            raise MountError(msg) from error
+
+    def _open(self, programs: dict[str, str | None], nr_records: int) -> BpfObject:
+        bpf = BpfObject()
+        try:
+            bpf.select(programs)
+            bpf.set_value(".rodata.config", self._config)
+            bpf.resize("page_ext", nr_records)
+            bpf.resize("stack_depot", self._config.nr_stack_buckets if nr_records > 1 else 1 << 8)
+            bpf.resize("cpu_states", self._nr_states)
+            bpf.load()
+        except BaseException:
+            bpf.close()
+            raise
+        return bpf
+
+    def _map(self) -> None:
+        bpf = self._object
+        page = mmap.PAGESIZE
+        nr_nodes = self._config.nr_stack_buckets * maps.STACK_WAYS
+
+        def pages(size: int) -> int:
+            return (size + page - 1) // page * page
+
+        self.page_ext = bpf.mmap("page_ext", pages(self.end_pfn * _RECORD_BYTES))
+        self.stack_nodes = bpf.mmap("stack_depot", pages(nr_nodes * maps.STACK_NODE_BYTES))
+        self.page_scan = bpf.mmap("page_scan", pages(ctypes.sizeof(maps.PageScan)), writable=True)
+        self._state_map = bpf.mmap(
+            "cpu_states", pages(ctypes.sizeof(maps.CpuState) * self._nr_states), writable=True
+        )
+        request = bpf.mmap("scan_request", pages(ctypes.sizeof(maps.ScanRequest)), writable=True)
+        self._request = maps.ScanRequest.from_buffer(request)
+        self._addresses = maps.KernelAddresses.from_buffer(bpf.mmap(".bss", page, writable=True))
+        self._states = (maps.CpuState * self._nr_states).from_buffer(self._state_map)
+
+    @property
+    def scan_pages_fd(self) -> int:
+        """Descriptor of the program that fills page_scan."""
+        return self._object.program_fd("scan_pages")
+
+    # Finding the kernel's tables
+
+    def _calibrate(self, kallsyms: Kallsyms) -> None:
+        # A program sees the struct page of each page that is faulted in here, /proc/self/pagemap
+        # tells its PFN.
+        self._request.tgid = os.getpid()
+        self._request.nr_pages = 0
+        self._object.attach("calibrate")
+        with mmap.mmap(-1, _CALIBRATION_PAGES * mmap.PAGESIZE, mmap.MAP_PRIVATE) as memory:
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+            for offset in range(0, len(memory), mmap.PAGESIZE):
+                memory[offset] = 1
+            self._object.detach("calibrate")
+            pfns = _pfns_of(memory)
+        size = self._size_of_page
+        seen = self._request.page[: self._request.nr_pages]
+        bases = Counter(page - pfn * size for page in seen for pfn in pfns if pfn)
+        base, votes = max(bases.items(), key=lambda item: item[1], default=(0, 0))
+        if votes < _CALIBRATION_PAGES * 3 // 4:
+            raise MountError(
+                "the kernel's struct page array was not found: its own allocations are not seen, "
+                "or /proc/self/pagemap hides PFNs (run as root)"
+            )
+        self._addresses.vmemmap_base = base
+        self._find_mem_section(kallsyms)
+
+    def _find_mem_section(self, kallsyms: Kallsyms) -> None:
+        # Without it the type of a pageblock is not known, and the record's own type is shown.
+        address = kallsyms.address("mem_section")
+        ranges = [(address, 0)] if address else []
+        for name in _MEM_SECTION_USERS:
+            code = kallsyms.address(name)
+            if code:
+                ranges.append((code, code + _CODE_BYTES))
+        for start, end in ranges:
+            self._request.start, self._request.end = start, end
+            self._object.run("find_mem_section")
+            if self._addresses.mem_section:
+                return
+        self.unseen.append("types of pageblocks: shown as when the page was allocated")
+
+    # Attaching
+
+    def _attach(self) -> None:
+        optional = [p for p in self._loaded if p not in (*SCANS, *TRACKERS)]
+        attached = [program for program in optional if self._try_attach(program)]
+        for program in TRACKERS:
+            try:
+                self._object.attach(program)
+            except OSError as error:
+                msg = f"{program} can't be attached to its tracepoint: {error.strerror}"
+                raise MountError(msg) from error
+        for hook in (*HOOKS, REASON):
+            if hook.program not in attached and hook.unseen:
+                self.unseen.append(hook.unseen)
+        if not {"hook_migrate", MIGRATION[0].program} & {*attached}:
+            self.unseen.append(MIGRATION[0].unseen)
+
+    def _try_attach(self, program: str) -> bool:
+        if program in _MIGRATION_PROGRAMS and "hook_migrate" in self._object.attached:
+            return False
+        try:
+            self._object.attach(program)
+        except OSError as error:
+            _log.info("%s can't be attached: %s", program, error.strerror)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Detach all and give the table back; readers that still have it mapped keep it."""
+        self._object.close()
+
+    @property
+    def programs(self) -> list[str]:
+        """Names of the programs that are attached."""
+        return self._object.attached
+
+    # Early pages
+
+    def scan_early(self, *, suspects_only: bool = False) -> list[Early]:
+        """
+        Mark pages that are allocated and have no record as early.
+
+        Mirrors init_pages_in_zone(). After the start, a page must be found so twice, without an
+        event between: see scan.bpf.h.
+
+        :param suspects_only: after the start
+        :return: pages marked, per zone
+        """
+        with self._scan_lock:
+            found = self._scan_zones(suspects_only=suspects_only)
+            if suspects_only and self._request.nr_suspects:
+                time.sleep(_SUSPECT_SEC)
+                found = self._scan_zones(suspects_only=True)
+            return found
+
+    def _scan_zones(self, *, suspects_only: bool) -> list[Early]:
+        request = self._request
+        request.suspects_only, request.nr_suspects = suspects_only, 0
+        found = []
+        for zone in self.zones:
+            request.nr_marked = 0
+            end_pfn = zone.start_pfn + zone.spanned_pages
+            for start in range(zone.start_pfn, end_pfn, _SCAN_PFNS):
+                request.start, request.end = start, min(start + _SCAN_PFNS, end_pfn)
+                self._object.run("scan_early")
+            found.append(Early(zone, request.nr_marked))
+        return found
+
+    # Counters and names
+
+    def counters(self) -> dict[str, int]:
+        """Sum the counters of all CPUs: ``alloc_events`` and so on."""
+        programs = {"alloc": (1, 3), "free": (2, 4), "bulk": (5,), "contig": (6,),
+                    "migrate": (7,), "split": (8,)}  # fmt: skip
+        total: Counter[str] = Counter()
+        for name, numbers in programs.items():
+            for index, counter in enumerate(maps.COUNTERS):
+                value = sum(
+                    self._states[cpu + number].counter[index]
+                    for cpu in range(0, self._nr_states, maps.NR_PROGRAMS)
+                    for number in numbers
+                )
+                key = counter if counter.startswith("stack_") else f"{name}_{counter}"
+                total[key] += value
+        return dict(total)
+
+    def missed_events(self) -> dict[str, int]:
+        """
+        Count events that a program has missed, since it ran on that CPU already.
+
+        Only what both copies of a tracker have missed is lost.
+        """
+        return {name: self._object.recursion_misses(name) for name in self._object.attached}
+
+    def stack_words(self, handle: int) -> list[int]:
+        """
+        Lower halves of the return addresses of a stack, innermost first.
+
+        :raises ValueError: no such stack
+        """
+        words: list[int] = []
+        limit = len(self.stack_nodes) // maps.STACK_NODE_BYTES
+        while handle >= maps.NR_RESERVED_HANDLES:
+            if handle >= limit or len(words) > 4 * maps.MAX_STACK_DEPTH:
+                raise ValueError(f"stack handle {handle} is not one of the stack depot")
+            (key,) = struct.unpack_from("<Q", self.stack_nodes, handle * maps.STACK_NODE_BYTES)
+            words.append(key & 0xFFFFFFFF)
+            handle = key >> 32
+        if handle == 0 or handle >= maps.NR_PROGRAMS:
+            raise ValueError("a stack of the depot does not begin at a program")
+        return words[::-1]
+
+    @property
+    def text_base(self) -> int:
+        """Upper half of the kernel's text addresses, in place."""
+        return int(self._config.text_high) << 32
+
+    def cgroup_name(self, number: int) -> bytes | None:
+        """Name of a cgroup by the number of its kernfs node; None: not known."""
+        name = (ctypes.c_char * maps.CGROUP_NAME_BYTES)()
+        if not self._object.lookup("cgroup_names", struct.pack("<Q", number), name):
+            return None
+        return bytes(name.value)
+
+    def user_tasks(self) -> list[int]:
+        """Processes whose user stacks are in the depot."""
+        return [key for (key,) in struct.iter_unpack("<I", self._object.keys("user_tasks", 4))]
+
+
+def _pfns_of(memory: mmap.mmap) -> list[int]:
+    view = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(view)
+    del view
+    nr = len(memory) // mmap.PAGESIZE
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
+        file.seek(address // mmap.PAGESIZE * 8)
+        entries = struct.unpack(f"<{nr}Q", file.read(nr * 8))
+    return [entry & ((1 << 55) - 1) for entry in entries]

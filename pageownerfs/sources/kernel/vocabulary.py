@@ -1,0 +1,282 @@
+"""
+The words of the running kernel: how it prints gfp masks, page flags, migratetypes and reasons.
+
+Numbers of flags, and which there are, differ from kernel to kernel and from configuration to
+configuration. They come from the kernel's own tables: its types (BTF) and the tracepoint
+kmem:mm_page_alloc, whose text has the gfp names.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs.errors import MountError
+from pageownerfs.mm import gfp, page_flags
+from pageownerfs.mm.flags import FlagName
+from pageownerfs.mm.page_flags import PageFlagsField, page_flag_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pageownerfs.sources.kernel.btf import Btf
+
+TRACEFS_PATHS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+GFP_EVENT: Final = "events/kmem/mm_page_alloc/format"
+"""File of tracefs that has the table of gfp names, as C."""
+
+_KERNEL_MAX: Final = "/sys/devices/system/cpu/kernel_max"
+_BITS_PER_LONG: Final = 64
+
+# The same on every architecture (include/uapi/asm-generic/unistd.h).
+_SYS_FSOPEN: Final = 430
+_SYS_FSCONFIG: Final = 431
+_SYS_FSMOUNT: Final = 432
+_CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+_FSCONFIG_CMD_CREATE: Final = 6
+
+# MIGRATE_* as migratetype_names[] of mm/page_alloc.c has them. What else the enum has are
+# numbers of types, not types.
+_MIGRATETYPES: Final = {
+    "MIGRATE_UNMOVABLE": "Unmovable",
+    "MIGRATE_MOVABLE": "Movable",
+    "MIGRATE_RECLAIMABLE": "Reclaimable",
+    "MIGRATE_HIGHATOMIC": "HighAtomic",
+    "MIGRATE_CMA": "CMA",
+    "MIGRATE_ISOLATE": "Isolate",
+}
+_NO_MIGRATETYPES: Final = frozenset(("MIGRATE_PCPTYPES", "__MIGRATE_TYPE_END", "MIGRATE_TYPES"))
+# MR_* whose name in migrate_reason_names[] of mm/debug.c is another word.
+_MIGRATE_REASONS: Final = {"MR_SYSCALL": "syscall_or_cpuset"}
+
+_GFP_ROW: Final = re.compile(r'\{([^{},"]+), "([^"]+)"\}')
+_C_CAST: Final = re.compile(r"\(\s*(?:unsigned long|unsigned int|gfp_t)\s*\)")
+_C_SUFFIX: Final = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]+\b")
+
+
+class KernelVocabulary:
+    """
+    Names of the running kernel; made once at mount, in about 20 ms.
+
+    :param btf: types of the running kernel
+    :raises MountError: they lack what every kernel has that the kernel source can serve
+    """
+
+    def __init__(self, btf: Btf) -> None:
+        self.gfp_names, self.gfp_source = _gfp_names()
+        """Table of ``%pGg``, and where it comes from: "tracefs", or "built in" (Linux 6.12)."""
+        bits = {name.removeprefix("PG_"): bit for name, bit in _enum(btf, "pageflags").items()}
+        self.nr_pageflags = bits["__NR_PAGEFLAGS"]
+        """Number of flags; bits above it are no flags."""
+        # What follows __NR_PAGEFLAGS are other names for the same bits.
+        own = list(bits)[: list(bits).index("__NR_PAGEFLAGS")]
+        self.page_flag_bits: Mapping[str, int] = {name: bits[name] for name in own}
+        """Bit number of each page flag by its printed name: ``head``, ``reserved``, ..."""
+        # The order was changed in the release that took this member away, Linux 6.3.
+        young_before_idle = btf.has_member("page", "compound_mapcount")
+        self.page_flag_names = page_flag_names(
+            self.page_flag_bits, young_before_idle=young_before_idle
+        )
+        """Table of ``%pGp``, in the order of printing."""
+        self.page_flags_fields = page_flags_fields(btf, _nr_cpus(btf))
+        """Fields in the top bits of the flags word, as they are printed."""
+        self.migratetype_names = migratetype_names(_enum(btf, "migratetype"))
+        """Name of each migratetype, by number."""
+        self.nr_migratetypes = len(self.migratetype_names)
+        """MIGRATE_TYPES."""
+        self.migrate_reason_names = migrate_reason_names(_enum(btf, "migrate_reason"))
+        """Name of each migrate reason, by number."""
+
+    def format_gfp(self, gfp_mask: int) -> str:
+        """Format a gfp mask as page_owner does after ``mask`` (``%#x(%pGg)``)."""
+        return gfp.format_gfp(gfp_mask, self.gfp_names)
+
+    def format_page_flags(self, flags: int) -> str:
+        """Format a flags word as page_owner does after ``Flags`` (``%pGp``)."""
+        return page_flags.format_page_flags(flags, self.page_flags_fields, self.page_flag_names)
+
+    def migratetype_name(self, migratetype: int) -> str:
+        """
+        Name a migratetype, as page_owner does after ``type``.
+
+        :param migratetype: ``[0, nr_migratetypes)``; any other number is shown as it is
+        """
+        return _by_number(self.migratetype_names, migratetype)
+
+    def migrate_reason_name(self, reason: int) -> str:
+        """
+        Name a migrate reason, as page_owner does after ``last migrate reason:``.
+
+        :param reason: ``[0, MR_TYPES)``; any other number is shown as it is
+        """
+        return _by_number(self.migrate_reason_names, reason)
+
+
+def page_flags_fields(btf: Btf, nr_cpus: int) -> tuple[PageFlagsField, ...]:
+    """
+    Lay out the fields of the flags word, from the top bit down.
+
+    Mirrors include/linux/page-flags-layout.h with CONFIG_SPARSEMEM_VMEMMAP, where the section is
+    no field and the node always fits, and pff[] of lib/vsprintf.c. LRU_GEN takes bits below these
+    fields and is not printed; neither is a KASAN tag, which x86-64 doesn't have.
+
+    :param btf: types of the kernel
+    :param nr_cpus: its CONFIG_NR_CPUS
+    :return: node, zone, lastcpupid; those that it has
+    """
+    nr_zones = _enum(btf, "zone_type")["__MAX_NR_ZONES"]
+    # MAX_ZONES_PER_ZONELIST + 1
+    nr_nodes = (btf.array_length("zonelist", "_zonerefs") - 1) // nr_zones
+    cpupid_width = 0
+    # The member is there if the field did not fit.
+    if btf.has_member("task_struct", "numa_faults") and not btf.has_member("page", "_last_cpupid"):
+        cpupid_width = 8 + order_base_2(nr_cpus)
+    shift = _BITS_PER_LONG
+    fields = []
+    for name, width, base in (
+        ("node", order_base_2(nr_nodes), 10),
+        ("zone", order_base_2(nr_zones), 10),
+        ("lastcpupid", cpupid_width, 16),
+    ):
+        shift -= width
+        if width:
+            fields.append(PageFlagsField(name, shift, width, 16 if base == 16 else 10))
+    return tuple(fields)
+
+
+def order_base_2(number: int) -> int:
+    """Return how many bits hold ``[0, number)``, as order_base_2() of include/linux/log2.h."""
+    return (number - 1).bit_length()
+
+
+def migratetype_names(enum: Mapping[str, int]) -> tuple[str, ...]:
+    """Name the migratetypes of ``enum migratetype``, by number."""
+    types = {name: value for name, value in enum.items() if name not in _NO_MIGRATETYPES}
+    return tuple(
+        _MIGRATETYPES.get(name, name.removeprefix("MIGRATE_").capitalize())
+        for name in sorted(types, key=types.__getitem__)
+    )
+
+
+def migrate_reason_names(enum: Mapping[str, int]) -> tuple[str, ...]:
+    """Name the reasons of ``enum migrate_reason``, by number."""
+    reasons = {name: value for name, value in enum.items() if name != "MR_TYPES"}
+    return tuple(
+        _MIGRATE_REASONS.get(name, name.removeprefix("MR_").lower())
+        for name in sorted(reasons, key=reasons.__getitem__)
+    )
+
+
+def parse_gfp_names(text: str) -> tuple[FlagName, ...]:
+    """
+    Read the table of gfp names from a tracepoint's format.
+
+    :param text: tracefs events/kmem/mm_page_alloc/format; its ``print fmt`` has rows such as
+        ``{(unsigned long)((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u)), "GFP_NOFS"}``
+    :return: rows in the order of printing
+    :raises ValueError: there is no table, or a value is no expression of numbers
+    """
+    rows = _GFP_ROW.findall(text)
+    if not rows:
+        raise ValueError("no gfp names in the format")
+    names = [FlagName(_evaluate(value) & gfp.GFP_MASK_MAX, name) for value, name in rows]
+    # A flag that is not configured is 0.
+    return tuple(row for row in names if row.mask)
+
+
+def read_tracefs(path: str) -> str:
+    """
+    Read a file of tracefs, be it mounted or not.
+
+    Where it is not, it is mounted for this process only, detached, and gone on return.
+
+    :param path: below the root of tracefs: ``events/kmem/mm_page_alloc/format``
+    :raises OSError: there is no tracefs, no such file, or no permission
+    """
+    for root in TRACEFS_PATHS:
+        try:
+            return Path(root, path).read_text(encoding="ascii")
+        except OSError:
+            continue
+    root_fd = _mount_tracefs()
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root_fd)) as file:  # noqa: PTH123 - of a directory without path
+            return file.read()
+    finally:
+        os.close(root_fd)
+
+
+def _mount_tracefs() -> int:
+    """Return the root of a tracefs that is in no namespace: it goes with the descriptor."""
+    context = _syscall(_SYS_FSOPEN, b"tracefs", _CLOEXEC)
+    try:
+        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0)
+    finally:
+        os.close(context)
+
+
+def _syscall(number: int, *arguments: bytes | int | None) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # syscall() reads whole registers: an int alone would be passed as 32 bits.
+    wide = (ctypes.c_long(value) if isinstance(value, int) else value for value in arguments)
+    result = libc.syscall(ctypes.c_long(number), *wide)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), "tracefs")
+    return int(result)
+
+
+def _gfp_names() -> tuple[tuple[FlagName, ...], str]:
+    try:
+        return parse_gfp_names(read_tracefs(GFP_EVENT)), "tracefs"
+    except (OSError, ValueError):
+        return gfp.GFP_NAMES_6_12, "built in"
+
+
+def _evaluate(expression: str) -> int:
+    """Compute a C expression of numbers; with |, &, ~ and << Python's grammar is C's."""
+    plain = _C_SUFFIX.sub(r"\1", _C_CAST.sub("", expression))
+    try:
+        return _compute(ast.parse(plain.strip(), mode="eval").body)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not an expression of numbers: {expression}") from error
+
+
+def _compute(node: ast.expr) -> int:
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return ~_compute(operand)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _compute(left) | _compute(right)
+        case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+            return _compute(left) & _compute(right)
+        case ast.BinOp(left=left, op=ast.LShift(), right=right):
+            # gfp_t has 32 bits; a larger shift is no flag, and could take all memory.
+            return _compute(left) << (_compute(right) & 63)
+    raise ValueError(f"not an expression of numbers: {ast.unparse(node)}")
+
+
+def _enum(btf: Btf, name: str) -> dict[str, int]:
+    try:
+        return btf.enum(name)
+    except KeyError as error:
+        raise MountError(f"the kernel's types (BTF) have no enum {name}") from error
+
+
+def _nr_cpus(btf: Btf) -> int:
+    """Return CONFIG_NR_CPUS; from the size of a cpumask where sysfs is not there."""
+    try:
+        return int(Path(_KERNEL_MAX).read_text(encoding="ascii")) + 1
+    except (OSError, ValueError):
+        return btf.size_of("cpumask") * 8
+
+
+def _by_number(names: tuple[str, ...], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else str(number)

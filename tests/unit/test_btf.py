@@ -1,0 +1,137 @@
+"""Types of the running kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pageownerfs.errors import MountError
+from pageownerfs.sources.kernel import btf, libbpf
+from pageownerfs.sources.kernel.btf import Btf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def types() -> Iterator[Btf]:
+    """Types of the running kernel; the test is skipped where there are none."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("This kernel has no BTF.")
+    try:
+        loaded = Btf()
+    except MountError as error:
+        pytest.skip(f"The kernel's types can't be read here: {error}")
+    with loaded:
+        yield loaded
+
+
+def test_enum(types: Btf) -> None:
+    """Enumerators have their values, aliases too, in the order of the source."""
+    flags = types.enum("pageflags")
+    assert next(iter(flags)) == "PG_locked"
+    assert flags["PG_locked"] == 0
+    assert flags["PG_checked"] == flags["PG_owner_priv_1"]
+    assert flags["__NR_PAGEFLAGS"] == max(flags.values())
+    assert types.enum("migratetype")["MIGRATE_PCPTYPES"] == 3
+
+
+def test_enum_with_64_bits(types: Btf) -> None:
+    """An enum of 64-bit values is read as well."""
+    try:
+        contexts = types.enum("perf_callchain_context")
+    except KeyError:
+        pytest.skip("This kernel has no enum of 64 bits by this name.")
+    assert contexts["PERF_CONTEXT_KERNEL"] & 0xFFFFFFFF == 2**32 - 128
+
+
+def test_no_such_type(types: Btf) -> None:
+    """What is not there is said by name, or answered with no."""
+    with pytest.raises(KeyError, match="enum nosuch"):
+        types.enum("nosuch")
+    with pytest.raises(KeyError, match="struct nosuch"):
+        types.size_of("nosuch")
+    with pytest.raises(KeyError, match="struct nosuch"):
+        types.member_offset("nosuch", "x")
+    with pytest.raises(KeyError, match=r"page\.nosuch"):
+        types.member_offset("page", "nosuch")
+    assert not types.has_member("nosuch", "x")
+    assert not types.has_member("page", "nosuch")
+    assert types.nr_params("nosuch") is None
+
+
+def test_members(types: Btf) -> None:
+    """Members are found by name, also inside of anonymous unions and structs."""
+    assert types.member_offset("page", "flags") == 0
+    assert types.has_member("page", "compound_head")
+    # page_ref.h: the counter is in the last words of a page, wherever that is.
+    assert types.member_offset("page", "compound_head") == 8
+    assert 48 <= types.member_offset("page", "_refcount") < types.size_of("page")
+    assert types.size_of("page") % 8 == 0
+    assert types.size_of("list_head") == 16
+    assert types.member_offset("list_head", "prev") == 8
+
+
+def test_bit_fields(types: Btf) -> None:
+    """In a struct with bit fields, offsets are not mixed up with widths."""
+    size = types.size_of("task_struct")
+    assert 0 < types.member_offset("task_struct", "in_execve") < size
+    assert 0 < types.member_offset("task_struct", "comm") < size
+
+
+def test_arrays(types: Btf) -> None:
+    """The length of an array, and what is none."""
+    assert types.array_length("task_struct", "comm") == 16
+    zones = types.enum("zone_type")["__MAX_NR_ZONES"]
+    assert types.array_length("zonelist", "_zonerefs") % zones == 1
+    with pytest.raises(KeyError, match=r"list_head\.next is no array"):
+        types.array_length("list_head", "next")
+
+
+def test_nr_params(types: Btf) -> None:
+    """Parameters of a function: split_page(page, order), and one without."""
+    assert types.nr_params("split_page") == 2
+    assert types.nr_params("schedule") == 0
+
+
+def test_time(types: Btf) -> None:
+    """Loading and asking take less than 0.1 s of the processor."""
+    del types
+    start = time.process_time()
+    with Btf() as loaded:
+        loaded.enum("pageflags")
+        for _ in range(10):
+            loaded.nr_params("nosuch")
+    assert time.process_time() - start < 0.1
+
+
+def test_closed() -> None:
+    """Closing twice is harmless, asking after it an error."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("This kernel has no BTF.")
+    loaded = Btf()
+    loaded.close()
+    loaded.close()
+    with pytest.raises(AssertionError, match="closed"):
+        loaded.enum("pageflags")
+
+
+def test_no_btf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without BTF is refused with what it lacks."""
+
+    class Library:
+        """A libbpf on a kernel without BTF."""
+
+        def btf__load_vmlinux_btf(self) -> None:
+            """Fail."""
+            ctypes.set_errno(errno.ESRCH)
+
+    monkeypatch.setattr(libbpf, "library", Library)
+    with pytest.raises(MountError, match=r"No such process.*CONFIG_DEBUG_INFO_BTF=y") as raised:
+        btf.Btf()
+    assert "\n" not in str(raised.value)
