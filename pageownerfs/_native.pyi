@@ -127,6 +127,10 @@ class Table:
     def states(self) -> dict[str, int]:
         """Base pages: "allocated", "early" (allocated, but nobody saw it), "freed"; and "heads" of
         blocks whose allocation was seen. A pass over the table, without the GIL."""
+    def mixed_blocks(self, start_pfn: int, end_pfn: int, cma: int, /) -> list[int]:
+        """Pageblocks with an owner whose mask asks for another type than the block's, by the
+        block's type (8 numbers). cma: number of that type, which counts as Movable; -1: none.
+        Early pages don't count. Mirrors pagetypeinfo_showmixedcount_print()."""
 
 class KernelTable(Table):
     """The pages of the running kernel: a table that BPF programs write."""

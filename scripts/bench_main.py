@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from bench_alloc import pairs_table, tracking_table
 from bench_cat import cat_table
 from bench_core import core_table, render_table
+from bench_kernel import kernel_table
 from bench_memory import memory_table
 from bench_parallel import parallel_table
 from bench_report import print_table
@@ -45,6 +46,7 @@ TABLES: Final[Mapping[str, Measure]] = {
     "memory": memory_table,
     "scale": scale_table,
     "sort": sort_table,
+    "kernel": kernel_table,
 }
 
 

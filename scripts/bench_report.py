@@ -63,9 +63,8 @@ def limited(  # noqa: PLR0913, PLR0917 - the cells of a row
     digits: int = 3,
 ) -> Row:
     """Make a row that is judged by its own value."""
-    return Row(
-        name, f"{value:.{digits}f} {unit}", peer, "", str(goal or ""), _verdict(value, goal)
-    )
+    text = f"{value:.{digits}f} {unit}".rstrip()
+    return Row(name, text, peer, "", str(goal or ""), _verdict(value, goal))
 
 
 def _verdict(value: float, goal: Goal | None) -> str:

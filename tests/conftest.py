@@ -111,6 +111,18 @@ def busybox_missing() -> str | None:
     return None if shutil.which("busybox") else "busybox is not on PATH (package busybox)."
 
 
+def bpf_missing() -> str | None:
+    """The kernel source can be mounted: root, libbpf, the BPF programs, a fitting kernel."""
+    from pageownerfs.errors import MountError
+    from pageownerfs.sources.kernel.checks import check_all
+
+    try:
+        check_all()
+    except MountError as error:
+        return f"{error}."
+    return None
+
+
 FEATURES: dict[str, Callable[[], str | None]] = {
     "fuse": functools.cache(fuse_missing),
     "root": functools.cache(root_missing),
@@ -120,6 +132,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "user": functools.cache(user_missing),
     "tmpfs": functools.cache(tmpfs_missing),
     "busybox": functools.cache(busybox_missing),
+    "bpf": functools.cache(bpf_missing),
 }
 
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pageownerfs.daemon.checks import check_fuse_device, check_shm
 from pageownerfs.errors import MountError
@@ -21,29 +21,15 @@ from pageownerfs.fs import load_binding
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.sources.shm import SHM_DIR
 
+from .doctor_check import FAIL, OK, WARN, Check
+from .doctor_kernel import run_kernel_checks
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-OK: Final = "ok"
-WARN: Final = "warn"
-FAIL: Final = "fail"
-
 _ROOT: Final = Path("/")
 _LOW_SHM_BYTES: Final = 64 << 20
-
-
-class Check(NamedTuple):
-    """What was found of one thing."""
-
-    name: str
-    """The thing."""
-    state: str
-    """ok, warn or fail."""
-    text: str
-    """What was found."""
-    advice: str = ""
-    """What to do; empty if nothing."""
 
 
 def _needed(name: str, check: Callable[[], object], found: str) -> Check:
@@ -151,43 +137,6 @@ def check_kernel_page_owner(root: Path = _ROOT) -> Check:
     )
 
 
-def check_bpf(root: Path = _ROOT) -> list[Check]:
-    """See what BPF could do here: types, tracepoints, rights."""
-    types = root / "sys/kernel/btf/vmlinux"
-    points = [root / f"sys/kernel/{tree}/events/kmem" for tree in ("tracing", "debug/tracing")]
-    switch = root / "proc/sys/kernel/unprivileged_bpf_disabled"
-    unneeded = "a pool does not need it"
-    checks = [
-        Check("BPF types", OK, f"{types} is there")
-        if types.exists()
-        else Check(
-            "BPF types", WARN, f"{types} is not there", f"CONFIG_DEBUG_INFO_BTF; {unneeded}"
-        )
-    ]
-    try:
-        there = any((point / "mm_page_alloc").exists() for point in points)
-    except PermissionError:
-        there = False
-    if there:
-        checks.append(Check("BPF tracepoints", OK, "kmem:mm_page_alloc is there"))
-    else:
-        checks.append(
-            Check(
-                "BPF tracepoints",
-                WARN,
-                "kmem:mm_page_alloc can't be seen",
-                f"as root: mount -t tracefs tracefs /sys/kernel/tracing; {unneeded}",
-            )
-        )
-    try:
-        disabled = switch.read_text().strip() != "0"
-    except OSError:
-        return [*checks, Check("BPF rights", WARN, "this kernel has no bpf()", unneeded)]
-    if os.geteuid() == 0 or not disabled:
-        return [*checks, Check("BPF rights", OK, "this user may load programs")]
-    return [*checks, Check("BPF rights", WARN, "only root may load programs", "run as root")]
-
-
 def run_checks() -> list[Check]:
     """Make all checks."""
     return [
@@ -197,7 +146,7 @@ def run_checks() -> list[Check]:
         check_fuse_conf(),
         check_shm_room(),
         check_kernel_page_owner(),
-        *check_bpf(),
+        *run_kernel_checks(),
     ]
 
 

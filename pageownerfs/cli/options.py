@@ -83,6 +83,9 @@ OPTIONS: Final = {
         "user_stacks": _Option(
             "user_stacks", kstrtobool, "on|off", "add the stack of the process (off)"
         ),
+        "hooks": _Option(
+            "hooks", kstrtobool, "on|off", "see more than tracepoints show, by fentry (on)"
+        ),
     },
 }
 """Options with a value, by source and name."""

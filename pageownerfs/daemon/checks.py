@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from pageownerfs.errors import MountError
+from pageownerfs.sources.kernel.checks import check_all as check_kernel
 from pageownerfs.sources.shm import SHM_DIR
 
 from .mounts import mount_at
@@ -98,6 +99,9 @@ def check_all(mountpoint: str, source: str) -> None:
 
     :raises MountError: the first that fails
     """
+    # Who may not load programs need not be told first how a user gets to mount.
+    if source == "kernel":
+        check_kernel()
     check_mountpoint(mountpoint)
     check_fuse_device()
     check_fusermount()

@@ -1,10 +1,10 @@
 """How a kernel names the numbers of a record: each has its own tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from .gfp import format_gfp
-from .migratetype import migrate_reason_name, migratetype_name
+from .migratetype import MIGRATETYPE_NAMES, migrate_reason_name, migratetype_name
 from .page_flags import format_page_flags
 
 
@@ -17,11 +17,13 @@ class Vocabulary(NamedTuple):
     """``page->flags`` -> ``0x4000000000000040(head|zone=1)``."""
     migratetype_name: Callable[[int], str]
     """Number of a migratetype -> ``Movable``."""
+    migratetype_names: Sequence[str]
+    """Name of each migratetype, by number."""
     migrate_reason_name: Callable[[int], str]
     """``enum migrate_reason`` -> ``compaction``."""
 
 
 VOCABULARY: Final = Vocabulary(
-    format_gfp, format_page_flags, migratetype_name, migrate_reason_name
+    format_gfp, format_page_flags, migratetype_name, MIGRATETYPE_NAMES, migrate_reason_name
 )
 """That of Linux 6.12, which the pool follows."""

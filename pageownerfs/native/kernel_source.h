@@ -86,7 +86,7 @@ enum program {
 
 enum counter {
 	COUNT_EVENTS,		/* allocations or frees seen */
-	COUNT_PAGES,		/* base pages of them */
+	COUNT_TAIL_PAGES,	/* base pages beside the first of each */
 	COUNT_FILTERED,		/* allocations that the mount's filter leaves out */
 	COUNT_RECOVERED,	/* events that the first copy of a program has missed */
 	COUNT_UNTRACKED,	/* frees of pages whose allocation was not seen */

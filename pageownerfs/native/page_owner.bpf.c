@@ -152,23 +152,21 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 	u64 page = ctx->args[0];
 	struct new_owner new = {.order = (u32)ctx->args[1], .gfp_mask = (u32)ctx->args[2],
 				.migratetype = (u32)ctx->args[3]};
-	struct cpu_state *state = get_state(program);
-	struct page_owner *owner;
-	u32 pfn;
+	u32 pfn = page_to_pfn(page);
+	struct page_owner *owner = get_page_owner(pfn);
+	struct cpu_state *state;
 
-	if (!page || !state)
+	if (!page || (program == PROGRAM_ALLOC_AGAIN && owner && is_tracked(owner)))
 		return 0; /* a failed allocation is an event too */
-	pfn = page_to_pfn(page);
-	owner = get_page_owner(pfn);
+	state = get_state(program);
+	if (!state)
+		return 0;
 	if (!owner) {
 		state->counter[COUNT_OUT_OF_RANGE]++;
 		return 0;
 	}
-	if (program == PROGRAM_ALLOC_AGAIN) {
-		if (is_tracked(owner))
-			return 0;
+	if (program == PROGRAM_ALLOC_AGAIN)
 		state->counter[COUNT_RECOVERED]++;
-	}
 	read_task(&new);
 	if (filtered_out(&new)) {
 		state->counter[COUNT_FILTERED]++;
@@ -176,7 +174,6 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 		return 0;
 	}
 	state->counter[COUNT_EVENTS]++;
-	state->counter[COUNT_PAGES] += 1ULL << (new.order & 31);
 	new.ts_nsec = bpf_ktime_get_ns();
 	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, program == PROGRAM_ALLOC);
 	if (config.user_depth)
@@ -184,6 +181,7 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 	write_owner(owner, &new);
 	if (new.order == 0)
 		return 0;
+	state->counter[COUNT_TAIL_PAGES] += (1ULL << (new.order & 31)) - 1;
 	for (u32 nr = 1; nr < MAX_BLOCK && nr < 1U << (new.order & 31); nr++) {
 		owner = get_page_owner(pfn + nr);
 		if (!owner)
@@ -206,12 +204,15 @@ static __always_inline void write_free(struct page_owner *owner, const struct ne
 
 static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
 {
-	struct cpu_state *state = get_state(program);
 	u32 pfn = page_to_pfn(ctx->args[0]), order = (u32)ctx->args[1];
 	struct page_owner *owner = get_page_owner(pfn);
+	struct cpu_state *state;
 	struct new_owner task;
 	u64 pid;
 
+	if (program == PROGRAM_FREE_AGAIN && owner && !(owner->state & PAGE_EXT_OWNER_ALLOCATED))
+		return 0;
+	state = get_state(program);
 	if (!state)
 		return 0;
 	if (!owner) {
@@ -219,16 +220,14 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 		return 0;
 	}
 	if (!(owner->state & PAGE_EXT_OWNER_ALLOCATED)) {
-		if (program == PROGRAM_FREE)
-			state->counter[COUNT_UNTRACKED]++;
+		state->counter[COUNT_UNTRACKED]++;
 		/* A filter leaves out the rest of what a page tells, too. */
-		if (program == PROGRAM_FREE_AGAIN || has_filter())
+		if (has_filter())
 			return 0;
 	} else if (program == PROGRAM_FREE_AGAIN) {
 		state->counter[COUNT_RECOVERED]++;
 	}
 	state->counter[COUNT_EVENTS]++;
-	state->counter[COUNT_PAGES] += 1ULL << (order & 31);
 	pid = bpf_get_current_pid_tgid();
 	task.pid = (s32)pid;
 	task.tgid = (s32)(pid >> 32);
@@ -237,6 +236,7 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	write_free(owner, &task);
 	if (order == 0)
 		return 0;
+	state->counter[COUNT_TAIL_PAGES] += (1ULL << (order & 31)) - 1;
 	for (u32 nr = 1; nr < MAX_BLOCK && nr < 1U << (order & 31); nr++) {
 		owner = get_page_owner(pfn + nr);
 		if (!owner)

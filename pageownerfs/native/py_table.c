@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "mixed_blocks.h"
 #include "page_ext.h"
 #include "py.h"
 
@@ -211,7 +212,40 @@ static PyObject *table_states(PyObject *op, PyObject *Py_UNUSED(unused))
 			     counts.freed, "heads", counts.heads);
 }
 
+static PyObject *table_mixed_blocks(PyObject *op, PyObject *args)
+{
+	const struct po_table *table = &((TableObject *)op)->table;
+	u64 start_pfn, end_pfn, counts[NR_MIGRATETYPES] = {0};
+	PyObject *list;
+	bool done;
+	int cma;
+
+	if (!PyArg_ParseTuple(args, "O&O&i:mixed_blocks", as_u64, &start_pfn, as_u64, &end_pfn, &cma))
+		return NULL;
+	if (start_pfn < table->start_pfn || end_pfn > table->end_pfn || start_pfn > end_pfn)
+		return PyErr_Format(PyExc_ValueError, "PFNs of this table are [%llu, %llu)",
+				    (unsigned long long)table->start_pfn, (unsigned long long)table->end_pfn);
+	Py_BEGIN_ALLOW_THREADS
+	done = count_mixed_blocks(table, start_pfn, end_pfn, cma, counts);
+	Py_END_ALLOW_THREADS
+	if (!done)
+		return PyErr_NoMemory();
+	list = PyList_New(NR_MIGRATETYPES);
+	for (int i = 0; list && i < NR_MIGRATETYPES; i++) {
+		PyObject *count = PyLong_FromUnsignedLongLong(counts[i]);
+
+		if (!count) {
+			Py_CLEAR(list);
+			break;
+		}
+		PyList_SET_ITEM(list, i, count);
+	}
+	return list;
+}
+
 static PyMethodDef table_methods[] = {
+	{"mixed_blocks", table_mixed_blocks, METH_VARARGS,
+	 "mixed_blocks(start_pfn, end_pfn, cma) -> pageblocks with owners of another type, by migratetype."},
 	{"states", table_states, METH_NOARGS, "Number of base pages by state, and of heads; a pass over the table."},
 	{NULL, NULL, 0, NULL},
 };

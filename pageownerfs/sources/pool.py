@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
@@ -204,6 +204,15 @@ class PoolSource:
         """Nothing: a pool has no cgroups."""
         del memcg
         return b""
+
+    @property
+    def has_pagetypeinfo(self) -> bool:
+        """No: a pool's free lists are in status."""
+        return False
+
+    def pagetypeinfo(self) -> NoReturn:
+        """Raise: see has_pagetypeinfo."""
+        raise NotImplementedError
 
     def update(self) -> None:
         """Nothing to do: clients write all of it."""

@@ -8,6 +8,7 @@ in make_views().
 
 from .page_owner import PageOwnerView
 from .page_owner_on import PageOwnerOnView
+from .pagetypeinfo import PagetypeinfoView
 from .stats import StatsView
 from .view import OpenFile, Source, View, ViewError
 
@@ -23,6 +24,7 @@ def make_views(source: Source, *, kernel_abi: bool = False) -> dict[str, View]:
     views: list[View] = [
         PageOwnerView(source, kernel_abi=kernel_abi),
         PageOwnerOnView(source),
+        PagetypeinfoView(source),
         StatsView(source),
     ]
     return {view.path: view for view in views}

@@ -25,6 +25,30 @@ class ViewError(OSError):
         super().__init__(number, text or os.strerror(number))
 
 
+class ZoneSpan(Protocol):
+    """Where a zone lies."""
+
+    @property
+    def nid(self) -> int:
+        """Node."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """DMA, Normal ..."""
+        ...
+
+    @property
+    def start_pfn(self) -> int:
+        """First PFN."""
+        ...
+
+    @property
+    def end_pfn(self) -> int:
+        """First PFN after the zone."""
+        ...
+
+
 class Source(Protocol):
     """What a view may ask its source: tables, names of frames, counters, one switch."""
 
@@ -52,6 +76,15 @@ class Source(Protocol):
 
     def memcg_lines(self, memcg: int) -> bytes:
         """What is said of the cgroup that a page is charged to; the table has the number."""
+        ...
+
+    @property
+    def has_pagetypeinfo(self) -> bool:
+        """Whether pagetypeinfo() can be asked."""
+        ...
+
+    def pagetypeinfo(self) -> tuple[str, Sequence[ZoneSpan]]:
+        """Give the text of /proc/pagetypeinfo, and the zones in its order."""
         ...
 
     def update(self) -> None:

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pageownerfs import Pool, _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
@@ -112,11 +112,16 @@ class RecordedSource:
         return frames
 
     vocabulary = VOCABULARY
+    has_pagetypeinfo = False
 
     def memcg_lines(self, memcg: int) -> bytes:
         """No cgroups are in the tables."""
         del memcg
         return b""
+
+    def pagetypeinfo(self) -> NoReturn:
+        """Free lists were not recorded here."""
+        raise NotImplementedError
 
     def update(self) -> None:
         """Nothing changes."""

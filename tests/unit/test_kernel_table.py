@@ -308,7 +308,7 @@ def test_on() -> None:
     assert read_all(renderer) == expected
     assert renderer.size() == len(expected)
     with pytest.raises(AttributeError):
-        del table.on  # type: ignore[misc]
+        del table.on
 
 
 def test_size_is_kept_for_a_second() -> None:

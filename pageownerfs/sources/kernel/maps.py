@@ -35,7 +35,15 @@ _u8, _u16 = ctypes.c_uint8, ctypes.c_uint16
 _u32, _u64, _s32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
 
 COUNTERS: Final = (
-    *("events", "pages", "filtered", "recovered", "untracked", "out_of_range", "stack_walked"),
+    *(
+        "events",
+        "tail_pages",
+        "filtered",
+        "recovered",
+        "untracked",
+        "out_of_range",
+        "stack_walked",
+    ),
     *("stack_unwound", "stack_checked", "stack_wrong", "stack_unclear", "stack_unsteady"),
     *("stack_failed", "stack_depot_full"),
 )

@@ -30,8 +30,10 @@ from .vocabulary import KernelVocabulary
 from .zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import FrameType, TracebackType
+
+    from .zoneinfo import ZoneSpan
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,8 @@ class KernelOptions(NamedTuple):
     """Only allocations of this order."""
     user_stacks: bool = False
     """Add the user stack of the task below the kernel's."""
+    hooks: bool = True
+    """Also hook functions, where the kernel lets them be (fentry)."""
 
 
 def _capture_stack() -> list[Frame]:
@@ -169,7 +173,7 @@ class KernelSource:
 
     def _init_page_owner(self) -> None:
         options = self._options
-        zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
+        zones = self._zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
         self._kallsyms = Kallsyms()
         with Btf() as btf:
             kernel = KernelVocabulary(btf)
@@ -179,6 +183,7 @@ class KernelSource:
                 kernel.format_gfp,
                 kernel.format_page_flags,
                 kernel.migratetype_name,
+                kernel.migratetype_names,
                 kernel.migrate_reason_name,
             )
             self._special = {
@@ -214,6 +219,15 @@ class KernelSource:
                 zone.name,
                 nr_pages,
             )
+
+    @property
+    def has_pagetypeinfo(self) -> bool:
+        """Yes, but with a filter: the other pages' types are not known then."""
+        return self._tracker is not None and not self._tracker.options.has_filter
+
+    def pagetypeinfo(self) -> tuple[str, Sequence[ZoneSpan]]:
+        """Read /proc/pagetypeinfo; the zones are those of this machine that have pages."""
+        return Path("/proc/pagetypeinfo").read_text(encoding="ascii"), self._zones
 
     def update(self) -> None:
         """
@@ -267,7 +281,7 @@ class KernelSource:
         return b"Charged %sto %smemcg %s\n" % (
             b"(via objcg) " if memcg & maps.PAGE_MEMCG_KMEM else b"",
             b"" if memcg & maps.PAGE_MEMCG_ONLINE else b"offline ",
-            name or b"?",
+            b"?" if name is None else name or b"/",
         )
 
     def stats(self) -> Mapping[str, int]:
@@ -292,8 +306,6 @@ class KernelSource:
             "page_ext_bytes": len(tracker.page_ext),
             "stack_depot_bytes": len(tracker.stack_nodes),
             **tracker.counters(),
-            **{f"missed_{name}": nr for name, nr in tracker.missed_events().items()},
-            **{f"active_{name}": 1 for name in tracker.programs},
         }
 
     def describe(self) -> dict[str, Any]:

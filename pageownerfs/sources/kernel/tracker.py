@@ -53,6 +53,29 @@ _CODE_BYTES: Final = 256
 _MIGRATION_PROGRAMS: Final = tuple(hook.program for hook in MIGRATION)
 
 
+# Programs whose counters are summed: alloc and free with their second copies.
+_COUNTED: Final = {
+    "alloc": (1, 3),
+    "free": (2, 4),
+    "bulk": (5,),
+    "contig": (6,),
+    "migrate": (7,),
+    "split": (8,),
+}
+
+
+def _stat_name(program: str, counter: str) -> str:
+    if counter.startswith("stack_"):
+        return counter
+    if counter in ("recovered", "out_of_range"):
+        return f"events_{counter}"
+    if counter == "untracked":
+        return "free_untracked"
+    if counter == "filtered":
+        return "alloc_filtered"
+    return f"{program}_{counter}"
+
+
 class TrackerOptions(NamedTuple):
     """What to track, and how."""
 
@@ -68,6 +91,8 @@ class TrackerOptions(NamedTuple):
     """Only allocations of this order."""
     user_stacks: bool = False
     """Add the user stack of the task below the kernel's."""
+    hooks: bool = True
+    """Also hook functions, where the kernel lets them be (fentry)."""
 
     @property
     def has_filter(self) -> bool:
@@ -146,7 +171,7 @@ class Tracker:
             {hook.program: None for hook in MIGRATION},
             {REASON.program: None},
         ]
-        for some in optional:
+        for some in optional if self.options.hooks else optional[1:]:
             try:
                 self._open(some, 1).close()
             except OSError as error:
@@ -317,28 +342,29 @@ class Tracker:
     # Counters and names
 
     def counters(self) -> dict[str, int]:
-        """Sum the counters of all CPUs: ``alloc_events`` and so on."""
-        programs = {"alloc": (1, 3), "free": (2, 4), "bulk": (5,), "contig": (6,),
-                    "migrate": (7,), "split": (8,)}  # fmt: skip
+        """
+        Sum the counters of all CPUs, by the names of the file ``stats``.
+
+        Events are allocations and frees; a recovered one was missed by the first copy of its
+        program and seen by the second. What neither has seen is lost: an upper bound, since a
+        missed free of a page that isn't tracked changes nothing.
+        """
         total: Counter[str] = Counter()
-        for name, numbers in programs.items():
-            for index, counter in enumerate(maps.COUNTERS):
+        for name, numbers in _COUNTED.items():
+            for counter in maps.COUNTERS:
+                index = maps.COUNTERS.index(counter)
                 value = sum(
                     self._states[cpu + number].counter[index]
                     for cpu in range(0, self._nr_states, maps.NR_PROGRAMS)
                     for number in numbers
                 )
-                key = counter if counter.startswith("stack_") else f"{name}_{counter}"
-                total[key] += value
+                total[_stat_name(name, counter)] += value
+        missed = {name: self._object.recursion_misses(name) for name in self._object.attached}
+        first = missed.get("page_alloc", 0) + missed.get("page_free", 0)
+        total["events_missed_by_first"] = first
+        total["events_lost"] = max(first - total["events_recovered"], 0)
+        total["hook_events_lost"] = sum(nr for name, nr in missed.items() if name not in TRACKERS)
         return dict(total)
-
-    def missed_events(self) -> dict[str, int]:
-        """
-        Count events that a program has missed, since it ran on that CPU already.
-
-        Only what both copies of a tracker have missed is lost.
-        """
-        return {name: self._object.recursion_misses(name) for name in self._object.attached}
 
     def stack_words(self, handle: int) -> list[int]:
         """

@@ -1,0 +1,131 @@
+"""
+What the kernel source needs, for doctor. A pool needs none of it: nothing here is a failure.
+
+The last line says whether the kernel source can be mounted here, or what stands in its way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs.errors import MountError
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.sources.kernel import checks
+from pageownerfs.sources.kernel.bpf_object import OBJECT_PATH, check_object
+
+from .doctor_check import OK, WARN, Check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROOT: Final = Path("/")
+_SOURCE: Final = "kernel source"
+
+
+def _look(name: str, check: Callable[[], object], found: str) -> Check:
+    # The checks that a mount makes say what to do in the same line.
+    try:
+        check()
+    except MountError as error:
+        text, _, advice = str(error).rpartition(": ")
+        return Check(name, WARN, text, advice)
+    return Check(name, OK, found)
+
+
+def check_requirements(root: Path = _ROOT) -> list[Check]:
+    """Look at all that must be there before anything can be loaded."""
+    rows: list[tuple[str, Callable[[], object], str]] = [
+        ("BPF rights", lambda: checks.check_rights(root), "this process may load programs"),
+        ("libbpf", checks.check_libbpf, "libbpf.so.1 is loaded"),
+        ("BPF programs", check_object, f"{OBJECT_PATH.name} is built"),
+        ("BPF", lambda: checks.check_bpf(root), _describe_bpf(root)),
+        ("BPF types", lambda: checks.check_types(root), f"{checks.BTF_PATH} is there"),
+        ("BPF lockdown", lambda: checks.check_lockdown(root), _describe_lockdown(root)),
+        ("kernel symbols", lambda: checks.check_symbols(root), "their addresses can be read"),
+    ]
+    return [_look(*row) for row in rows]
+
+
+def _describe_bpf(root: Path) -> str:
+    try:
+        value = (root / checks.UNPRIVILEGED_PATH.lstrip("/")).read_text().strip()
+    except OSError:
+        value = "?"
+    return f"bpf() is there (kernel.unprivileged_bpf_disabled={value}; root may always)"
+
+
+def _describe_lockdown(root: Path) -> str:
+    try:
+        modes = (root / checks.LOCKDOWN_PATH.lstrip("/")).read_text(errors="replace").strip()
+    except OSError:
+        return "not known of (no securityfs); loading the programs will tell"
+    return f"programs may read memory: {modes}"
+
+
+def check_memory(root: Path = _ROOT) -> Check:
+    """See whether the table of records fits into memory."""
+    name = "memory of records"
+    try:
+        memory = checks.read_memory(root)
+    except (OSError, ValueError) as error:
+        return Check(name, WARN, f"can't be told ({error})", "run as root")
+    needed, available = map(format_size, (memory.table_bytes, memory.available_bytes))
+    text = f"{needed} for {memory.nr_pages} pages, {available} available"
+    if memory.table_bytes < memory.available_bytes:
+        return Check(name, OK, text)
+    return Check(name, WARN, f"not enough: {text}", "free memory; 64 bytes are taken per page")
+
+
+def _refused(error: MountError | OSError) -> Check:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, PermissionError):
+        # A filter of system calls says so, whatever the rights are.
+        advice = "in a container: --security-opt seccomp=unconfined"
+    elif isinstance(cause, OSError):
+        advice = "take a newer kernel; bpf_loop(), for one, came with Linux 5.17"
+    else:
+        advice = "take another kernel; pageownerfs is made for 64-bit x86"
+    text = cause.strerror if isinstance(cause, OSError) else None
+    return Check("BPF loading", WARN, f"refused: {text or error}", advice)
+
+
+def check_loading() -> list[Check]:
+    """Load and attach the programs for a moment; for who has the rights."""
+    try:
+        rehearsal = checks.rehearse()
+    except (MountError, OSError) as error:
+        return [_refused(error)]
+    text = f"all is accepted; names of gfp flags: {rehearsal.gfp_source}"
+    loaded = Check("BPF loading", OK, text)
+    hooks = ", ".join(rehearsal.hooks) or "none"
+    if not rehearsal.unseen:
+        return [loaded, Check("BPF hooks", OK, hooks)]
+    unseen = "; ".join(rehearsal.unseen)
+    advice = (
+        "all else is seen. Hooks (fentry) need a kernel with CONFIG_FUNCTION_TRACER and "
+        "CONFIG_DYNAMIC_FTRACE"
+    )
+    return [loaded, Check("BPF hooks", WARN, f"{hooks}. Not seen: {unseen}", advice)]
+
+
+def summarize(found: list[Check]) -> Check:
+    """Say whether the kernel source is ready; only hooks that a kernel lacks do not block it."""
+    blocking = [check.name for check in found if check.state != OK and check.name != "BPF hooks"]
+    if blocking:
+        text = f"blocked by {', '.join(blocking)}"
+        return Check(_SOURCE, WARN, text, "see above; a pool does not need it")
+    return Check(_SOURCE, OK, "ready: pageownerfs kernel MOUNTPOINT -o page_owner=on")
+
+
+def run_kernel_checks(root: Path = _ROOT) -> list[Check]:
+    """Make all checks of the kernel source, the summary last."""
+    found = check_requirements(root)
+    states = {check.name: check.state for check in found}
+    if states["libbpf"] == states["BPF types"] == OK:
+        text = ", ".join(f"kmem:{name}" for name in checks.TRACEPOINTS)
+        found.append(_look("BPF tracepoints", checks.check_tracepoints, text))
+    if all(check.state == OK for check in found):
+        found += check_loading()
+    found.append(check_memory(root))
+    return [*found, summarize(found)]

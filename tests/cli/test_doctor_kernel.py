@@ -1,0 +1,313 @@
+"""What doctor, and a mount, say of the kernel source on machines of all kinds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageownerfs.cli import doctor_kernel
+from pageownerfs.cli.doctor_check import OK, WARN, Check
+from pageownerfs.daemon import checks as mount_checks
+from pageownerfs.errors import MountError
+from pageownerfs.sources.kernel import bpf_object, checks, libbpf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import OrdinaryUser
+
+    Command = Callable[..., Any]
+
+ALL_CAPABILITIES = 0x1FFFFFFFFFF
+SYS_ADMIN = 1 << 21
+PERFMON, BPF = 1 << 38, 1 << 39
+ZONEINFO = """\
+Node 0, zone      DMA
+  pages free     1
+        spanned  4095
+        present  3998
+        managed  3840
+  start_pfn:           1
+Node 0, zone   Normal
+  pages free     1
+        spanned  12288
+        present  12288
+        managed  12000
+  start_pfn:           4096
+"""
+
+
+def write(root: Path, path: str, text: str) -> None:
+    """Make a file below a root of our own."""
+    target = root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+def write_status(root: Path, uid: int, capabilities: int) -> None:
+    """Say who the process is."""
+    write(
+        root,
+        "proc/self/status",
+        f"Name:\tpython: x\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t{capabilities:016x}\n",
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make the files of a machine that has all."""
+    write_status(tmp_path, 0, ALL_CAPABILITIES)
+    write(tmp_path, "proc/self/uid_map", "         0          0 4294967295\n")
+    write(tmp_path, "proc/sys/kernel/unprivileged_bpf_disabled", "2\n")
+    write(tmp_path, "proc/kallsyms", "ffffffff81000000 T _stext\n")
+    write(tmp_path, "proc/zoneinfo", ZONEINFO)
+    write(tmp_path, "proc/meminfo", "MemTotal: 9 kB\nMemAvailable:    65536 kB\n")
+    write(tmp_path, "sys/kernel/btf/vmlinux", "")
+    write(tmp_path, "sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    return tmp_path
+
+
+def named(found: list[Check], name: str) -> Check:
+    """Pick a check."""
+    (check,) = [check for check in found if check.name == name]
+    return check
+
+
+@pytest.fixture
+def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have libbpf and the programs, and a kernel that takes them."""
+    monkeypatch.setattr(checks, "library", object)
+    monkeypatch.setattr(doctor_kernel, "check_object", lambda: None)
+    monkeypatch.setattr(checks, "check_tracepoints", lambda: None)
+    found = checks.Rehearsal(["hook_bulk"], [], "tracefs")
+    monkeypatch.setattr(checks, "rehearse", lambda: found)
+
+
+@pytest.mark.usefixtures("_all_built")
+class TestRequirements:
+    """The checks one by one, on made-up machines."""
+
+    def test_ready(self, root: Path) -> None:
+        """Where there is all, the last line says so."""
+        found = doctor_kernel.run_kernel_checks(root)
+        assert {check.state for check in found} == {OK}
+        assert found[-1].name == "kernel source"
+        assert found[-1].text.startswith("ready: pageownerfs kernel MOUNTPOINT")
+        assert named(found, "memory of records").text == "1M for 16384 pages, 64M available"
+
+    @pytest.mark.parametrize(
+        ("path", "text", "name", "wanted"),
+        [
+            ("proc/sys/kernel/unprivileged_bpf_disabled", None, "BPF", "no bpf()|BPF_SYSCALL=y"),
+            ("sys/kernel/btf/vmlinux", None, "BPF types", "vmlinux is not there|INFO_BTF=y"),
+            (
+                "sys/kernel/security/lockdown",
+                "none integrity [confidentiality]\n",
+                "BPF lockdown",
+                "locked down|integrity will do",
+            ),
+            ("proc/kallsyms", None, "kernel symbols", "can't be read (No such|KALLSYMS=y"),
+            (
+                "proc/kallsyms",
+                "0000000000000000 T a\n0000000000000000 T b\n00",
+                "kernel symbols",
+                "hides the addresses|kptr_restrict",
+            ),
+            ("proc/self/uid_map", "0 1000 1\n", "BPF rights", "user namespace|of the machine"),
+            ("proc/meminfo", "MemAvailable: 9 kB\n", "memory of records", "not enough|64 bytes"),
+            ("proc/zoneinfo", None, "memory of records", "can't be told|run as root"),
+        ],
+    )
+    def test_what_blocks(
+        self, root: Path, path: str, text: str | None, name: str, wanted: str
+    ) -> None:
+        """What is missing is named, with what to do, and the last line says that it blocks."""
+        if text is None:
+            (root / path).unlink()
+        else:
+            write(root, path, text)
+        found = doctor_kernel.run_kernel_checks(root)
+        check = named(found, name)
+        said, advice = wanted.split("|")
+        assert check.state == WARN
+        assert said in check.text
+        assert advice in check.advice
+        assert found[-1].state == WARN
+        assert found[-1].text == f"blocked by {name}"
+        assert all(check.advice for check in found if check.state != OK)
+
+    @pytest.mark.parametrize(
+        ("uid", "capabilities", "message"),
+        [
+            (1000, 0, "only root may: run it as root"),
+            (0, 0, "which root lacks here: give it to the container"),
+            (0, BPF | PERFMON, "which root lacks here: give it to the container"),
+            (1000, BPF | PERFMON, "only root may: run it as root"),
+        ],
+    )
+    def test_rights(self, root: Path, uid: int, capabilities: int, message: str) -> None:
+        """Loading alone is not enough: PFNs are shown to CAP_SYS_ADMIN only."""
+        write_status(root, uid, capabilities)
+        with pytest.raises(MountError, match=message):
+            checks.check_rights(root)
+
+    def test_rights_by_capability(self, root: Path) -> None:
+        """Who has CAP_SYS_ADMIN need not be root; user namespaces may not be built in."""
+        write_status(root, 1000, SYS_ADMIN)
+        checks.check_rights(root)
+        (root / "proc/self/uid_map").unlink()
+        checks.check_rights(root)
+
+    def test_no_securityfs(self, root: Path) -> None:
+        """That lockdown can't be asked is no obstacle."""
+        (root / "sys/kernel/security/lockdown").unlink()
+        check = named(doctor_kernel.check_requirements(root), "BPF lockdown")
+        assert check.state == OK
+        assert "no securityfs" in check.text
+
+    def test_symbols_at_zero(self, root: Path) -> None:
+        """The first symbols of some kernels are at 0, or near it, and hidden are all or none."""
+        zeros = "0000000000000000 A fixed_percpu_data\n" * 3
+        write(root, "proc/kallsyms", zeros + "0000000000001000 A cpu_debug_store\n")
+        checks.check_symbols(root)
+
+    def test_nothing_is_loaded_without_need(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where something blocks, the programs are not tried out."""
+        write_status(root, 1000, 0)
+        monkeypatch.setattr(checks, "rehearse", lambda: pytest.fail("loads"))
+        found = doctor_kernel.run_kernel_checks(root)
+        assert not {"BPF loading", "BPF hooks"} & {check.name for check in found}
+
+    def test_missing_hooks_do_not_block(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A kernel without fentry is told of, and is ready."""
+        found = checks.Rehearsal([], ["bulk allocations", "splits"], "built in")
+        monkeypatch.setattr(checks, "rehearse", lambda: found)
+        rows = doctor_kernel.run_kernel_checks(root)
+        check = named(rows, "BPF hooks")
+        assert check.state == WARN
+        assert check.text == "none. Not seen: bulk allocations; splits"
+        assert "CONFIG_FUNCTION_TRACER" in check.advice
+        assert rows[-1].state == OK
+
+    @pytest.mark.parametrize(
+        ("number", "advice"), [(errno.EPERM, "seccomp"), (errno.EINVAL, "newer kernel")]
+    )
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_refused(
+        self,
+        root: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        advice: str,
+        *,
+        wrapped: bool,
+    ) -> None:
+        """A kernel that refuses the programs blocks, and is quoted."""
+
+        def refuse() -> None:
+            error = OSError(number, f"the kernel refuses: {os.strerror(number)}")
+            if wrapped:
+                raise MountError("pageownerfs doctor tells") from error
+            raise error
+
+        monkeypatch.setattr(checks, "rehearse", refuse)
+        rows = doctor_kernel.run_kernel_checks(root)
+        check = named(rows, "BPF loading")
+        assert check.state == WARN
+        assert check.text == f"refused: the kernel refuses: {os.strerror(number)}"
+        assert advice in check.advice
+        assert rows[-1].text == "blocked by BPF loading"
+
+    def test_refused_by_us(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the source itself does not take is quoted, too."""
+
+        def refuse() -> None:
+            raise MountError("no enum pageflags")
+
+        monkeypatch.setattr(checks, "rehearse", refuse)
+        (check,) = doctor_kernel.check_loading()
+        assert check.text == "refused: no enum pageflags"
+        assert check.advice
+
+
+class TestWhatWasNotInstalled:
+    """Built without clang, run without libbpf: told by doctor and by a mount."""
+
+    @pytest.fixture(autouse=True)
+    def _may(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checks, "check_rights", lambda *_: None)
+
+    def test_no_programs(
+        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The programs that were not built are named, and what builds them."""
+        monkeypatch.setattr(bpf_object, "OBJECT_PATH", tmp_path / "page_owner.bpf.o")
+        monkeypatch.setattr(checks, "library", object)
+        with pytest.raises(MountError, match=r"without clang; apt install clang libbpf-dev"):
+            mount_checks.check_all(str(tmp_path), "kernel")
+        check = named(doctor_kernel.check_requirements(root), "BPF programs")
+        assert check.text == "page_owner.bpf.o is not there"
+        assert "apt install clang libbpf-dev, and install it again" in check.advice
+
+    def test_no_libbpf(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The library is named with its package; what needs it is not looked at."""
+        monkeypatch.setattr(libbpf, "_LIBRARY", "libbpf-none.so.1")
+        monkeypatch.setattr(checks, "library", libbpf.library.__wrapped__)
+        with pytest.raises(MountError, match=r"can't be loaded .*apt install libbpf1"):
+            mount_checks.check_all(str(tmp_path), "kernel")
+        found = doctor_kernel.run_kernel_checks(root)
+        assert named(found, "libbpf").advice == "apt install libbpf1"
+        assert "BPF tracepoints" not in {check.name for check in found}
+        assert "libbpf" in found[-1].text
+
+    def test_old_libbpf(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that lacks a function is as good as none."""
+
+        def library() -> None:
+            raise AttributeError("undefined symbol: bpf_x")
+
+        monkeypatch.setattr(checks, "library", library)
+        with pytest.raises(MountError, match=r"too old .*bpf_x"):
+            checks.check_libbpf()
+
+
+@pytest.mark.require("bpf")
+class TestThisMachine:
+    """The kernel that runs here."""
+
+    def test_ready(self) -> None:
+        """Where the kernel source can be mounted, doctor says so."""
+        found = doctor_kernel.run_kernel_checks()
+        assert found[-1].text.startswith("ready: ")
+        assert named(found, "BPF loading").state == OK
+        assert named(found, "BPF tracepoints").state == OK
+
+    def test_a_tracepoint_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The kernel's types tell which tracepoints there are."""
+        monkeypatch.setattr(checks, "TRACEPOINTS", ("mm_page_alloc", "mm_page_x"))
+        with pytest.raises(MountError, match=r"no tracepoint kmem:mm_page_x: .*BPF_EVENTS"):
+            checks.check_tracepoints()
+
+    def test_rehearsal_leaves_nothing(self) -> None:
+        """The programs are gone from the kernel afterwards, and so are their descriptors."""
+        before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all
+        assert checks.rehearse().gfp_source in {"tracefs", "built in"}
+        assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+    def test_ordinary_user(self, ordinary_user: OrdinaryUser, pageownerfs: Command) -> None:
+        """Who may not load programs is told in one line, before anything is started."""
+        line = ["kernel", ordinary_user.directory, "-o", "page_owner=on"]
+        done = pageownerfs(*line, command=ordinary_user.pageownerfs)
+        assert done.returncode == 3
+        assert done.stdout == ""
+        (text,) = done.stderr.splitlines()
+        assert text == (
+            "pageownerfs: the kernel source loads BPF programs, which only root may: "
+            "run it as root (sudo)"
+        )
