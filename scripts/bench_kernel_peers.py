@@ -33,15 +33,18 @@ _FTRACE: Final = (
     + """
 instance=$tracing/instances/pageownerfs-bench-$$
 leave() {
+	trap '' HUP INT TERM
+	[ -d $instance ] || return
 	for event in mm_page_alloc mm_page_free; do
 		echo 0 >$instance/events/kmem/$event/enable
 		echo '!stacktrace' >$instance/events/kmem/$event/trigger
 	done
 	rmdir $instance
 }
-mkdir $instance || exit
+trap '' PIPE
 trap leave EXIT
 trap 'exit 1' HUP INT TERM
+mkdir $instance || exit
 for event in mm_page_alloc mm_page_free; do
 	echo stacktrace >$instance/events/kmem/$event/trigger &&
 	echo 1 >$instance/events/kmem/$event/enable || exit
@@ -81,28 +84,33 @@ class Peer:
             "BPFTRACE_MAP_KEYS_MAX": _BPFTRACE_KEYS,  # up to 0.18
             "BPFTRACE_MAX_MAP_KEYS": _BPFTRACE_KEYS,
         }
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
         try:
-            done = subprocess.run(
-                command,
-                check=False,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_TIMEOUT_SEC,
-                env=environment,
-            )
+            text, _ = process.communicate(timeout=_TIMEOUT_SEC)
+        except BaseException:
+            # Not killed: it has to undo what it did to the kernel.
+            process.terminate()
+            process.wait(_TIMEOUT_SEC)
+            raise
         finally:
             self._drop_data()
-        if done.returncode:
-            msg = f"exit code {done.returncode}: {' '.join(done.stdout.split())[-300:]}"
+        if process.returncode:
+            msg = f"exit code {process.returncode}: {' '.join(text.split())[-300:]}"
             raise PageOwnerError(msg)
-        self._count(done.stdout)
-        return parse_result(done.stdout)
+        self._count(text)
+        return parse_result(text)
 
     def describe(self) -> str:
         """Say what it has written and lost."""
-        return f"{self.name}: {self.nr_bytes / 1e6:.0f} MB written, {self.lost} events lost"
+        written = f"{self.nr_bytes / 1e6:.0f} MB written, " if self.nr_bytes else ""
+        return f"{self.name}: {written}{self.lost} events lost"
 
     def _command(self) -> list[str]:
         raise NotImplementedError

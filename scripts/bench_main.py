@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [name for name in args.tables if name not in TABLES]
     if unknown:
         parser.error(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
+    # As Ctrl-C: mounts and files go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = False
     tables = {**TABLES, "sort": functools.partial(sort_table, full=args.full)}
     for number, (name, measure) in enumerate(tables.items(), 1):

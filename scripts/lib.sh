@@ -83,8 +83,18 @@ has_libfuse() {
 	PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "libfuse\.so\.2 " >/dev/null
 }
 
+has_libbpf() {
+	PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "libbpf\.so\.1 " >/dev/null
+}
+
+# can_build_bpf - are there clang and libbpf's headers, with which setup.py builds the kernel source's programs?
+can_build_bpf() {
+	echo '#include <bpf/bpf_helpers.h>' | "${CLANG:-clang}" -M -x c - >/dev/null 2>&1
+}
+
 # missing_packages FOR... - what is not there, as package names of Debian and Ubuntu. FOR is any of
-# python, build (a C compiler), mount (libfuse and fusermount), and COMMAND:PACKAGE.
+# python, build (a C compiler), mount (libfuse and fusermount), bpf (clang and libbpf, for the kernel
+# source), and COMMAND:PACKAGE.
 missing_packages() {
 	local item
 	for item in "$@"; do
@@ -95,6 +105,10 @@ missing_packages() {
 			# Since 64-bit time_t the library has another package name.
 			has_libfuse || if apt_has libfuse2t64; then echo libfuse2t64; else echo libfuse2; fi
 			command -v fusermount >/dev/null || echo fuse3
+			;;
+		bpf)
+			can_build_bpf || echo clang libbpf-dev
+			has_libbpf || echo libbpf1
 			;;
 		*:*) command -v "${item%%:*}" >/dev/null || echo "${item#*:}" ;;
 		esac
@@ -123,7 +137,9 @@ need_packages() {
 # sources_key - changes when the editable install must be made again: not with a .py file
 sources_key() {
 	{
-		echo "$ROOT ${PAGEOWNERFS_WERROR:-0}"
+		echo "$ROOT ${PAGEOWNERFS_WERROR:-0} ${CLANG:-}"
+		# Once they can be, the BPF programs are built.
+		can_build_bpf && echo bpf
 		"$VENV/bin/python" -VV
 		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*.[ch]
 	} 2>/dev/null | sha256sum | cut -d' ' -f1

@@ -1,16 +1,16 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * page_owner.bpf.c - page owner for a running kernel: a record per page, written as pages come and go.
  *
  * Mirrors mm/page_owner.c from outside: the tracepoints mm_page_alloc and mm_page_free are its
  * __set_page_owner() and __reset_page_owner(); hooks.bpf.h has what they do not show; scan.bpf.h looks at
- * struct page. The kernel lets programs use the helpers needed here only if they are under its own license.
+ * struct page. Helpers that are used here are for programs under the GPL, too.
  */
 #include "kernel_types.bpf.h"
 #include "page_owner.h"
 #include "kernel_source.h"
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 #define barrier() asm volatile("" ::: "memory")
 

@@ -35,7 +35,8 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [
         str(path)
         for path in sorted(NATIVE.glob("*.c"))
-        if path.name != "bench.c" and not NEEDS_PYTHON.search(path.read_text())
+        if not path.name.endswith(("bench.c", ".bpf.c"))
+        and not NEEDS_PYTHON.search(path.read_text())
     ]
     options = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{NATIVE}"]
     source = str(Path(__file__).with_name("step_kill.c"))

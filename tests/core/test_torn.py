@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -13,6 +13,7 @@ from pageownerfs.mm import gfp
 from pageownerfs.mm.gfp import format_gfp
 from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.stack_depot import Frame, format_stack
+from pageownerfs.mm.vocabulary import VOCABULARY
 from pageownerfs.sources import pool as pool_source
 from pageownerfs.views.page_owner import PageOwnerView
 
@@ -53,8 +54,23 @@ class TextSource:
         """Give the frames of a stack."""
         return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
 
+    vocabulary = VOCABULARY
+    has_pagetypeinfo = False
+
     def enable_page_owner(self) -> None:
         """Do nothing: tracking is on."""
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """Give none: a pool has no cgroups."""
+        del memcg
+        return b""
+
+    def pagetypeinfo(self) -> NoReturn:
+        """Raise: see has_pagetypeinfo."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Do nothing: all is up to date."""
 
     def stats(self) -> Mapping[str, int]:
         """Give the counters."""

@@ -43,6 +43,7 @@ _STACK_CHECK_EVERY: Final = 1024
 # A page of which an event is under way must have got it between two scans.
 _SUSPECT_SEC: Final = 0.02
 _CALIBRATION_PAGES: Final = 64
+_BASE_ALIGNMENT: Final = 1 << 16
 # Functions that read mem_section, for kernels whose kallsyms lack data.
 _MEM_SECTION_USERS: Final = (
     "get_pfnblock_migratetype",
@@ -247,8 +248,10 @@ class Tracker:
         size = self._size_of_page
         seen = self._request.page[: self._request.nr_pages]
         bases = Counter(page - pfn * size for page in seen for pfn in pfns if pfn)
-        base, votes = max(bases.items(), key=lambda item: item[1], default=(0, 0))
-        if votes < _CALIBRATION_PAGES * 3 // 4:
+        likely = [base for base, votes in bases.items() if votes >= _CALIBRATION_PAGES * 3 // 4]
+        # Pages that follow each other fit one place beside, too; the true base is round.
+        base = max(likely, key=lambda base: base & -base, default=0)
+        if not base or base % _BASE_ALIGNMENT:
             raise MountError(
                 "the kernel's struct page array was not found: its own allocations are not seen, "
                 "or /proc/self/pagemap hides PFNs (run as root)"
