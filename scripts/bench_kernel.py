@@ -16,6 +16,7 @@ from bench_kernel_tracker import end_pfn, loaded_tracker
 from bench_report import Goal, Row, Table, compared, limited, spread
 
 from pageownerfs import PageOwnerError
+from pageownerfs.daemon.mounts import read_mounts
 from pageownerfs.sources.kernel.tracker import TrackerOptions
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def kernel_table(*, quick: bool) -> Table:
         msg = "only root may load BPF programs and trace the whole system"
         raise PageOwnerError(msg)
     rounds = _QUICK if quick else _WHOLE
+    others = [mount.mountpoint for mount in read_mounts(ours=True) if mount.source == "kernel"]
     with built_loads(rounds.seconds) as loads:
         rows, notes = _joined(
             [
@@ -68,6 +70,10 @@ def kernel_table(*, quick: bool) -> Table:
                 start_part(quick=quick),
                 idle_part(loads, quick=quick),
             ]
+        )
+    if others:
+        notes.append(
+            f"the kernel was mounted already, which costs if it tracks: {', '.join(others)}"
         )
     return Table("The running kernel: CPU time that tracking adds, memory, reading", rows, notes)
 
@@ -198,7 +204,7 @@ def _lost_part(tracker: SwitchedTracker, peers: Sequence[Peer]) -> Part:
     ]
     rows = [
         limited(
-            "events lost (ftrace: of its default buffer)",
+            "events lost, at most (ftrace: of its default buffer)",
             tracker.nr_lost,
             "",
             Goal(0),

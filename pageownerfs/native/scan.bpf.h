@@ -119,13 +119,25 @@ int find_mem_section(void *ctx)
 
 /* ---- pages ---- */
 
-static __always_inline u8 get_pageblock_migratetype(u64 pfn)
-{
-	u64 section = addresses.mem_section ? pfn_to_section(addresses.mem_section, pfn) : 0, usage, word, bit, bits;
+/* A scan and what it knows of the page before: neighbours have much in common. */
+struct scan_state {
+	struct page_scan *scan;
+	u64 section_number, usage; /* number + 1 */
+	u64 memcg_data, memcg;
+};
 
-	if (!section)
+static __always_inline u8 get_pageblock_migratetype(struct scan_state *state, u64 pfn)
+{
+	u64 number = (pfn >> config.section_shift) + 1, section, usage, word, bit, bits;
+
+	if (!addresses.mem_section)
 		return NO_MIGRATETYPE;
-	usage = read_word(section + bpf_core_field_offset(struct mem_section, usage));
+	if (state->section_number != number) {
+		section = pfn_to_section(addresses.mem_section, pfn);
+		state->usage = section ? read_word(section + bpf_core_field_offset(struct mem_section, usage)) : 0;
+		state->section_number = number;
+	}
+	usage = state->usage;
 	if (!usage)
 		return NO_MIGRATETYPE;
 	bits = bpf_core_enum_value_exists(enum pageblock_bits, PB_migrate_isolate) ? 8 : 4;
@@ -144,16 +156,11 @@ static __always_inline u8 get_pageblock_migratetype(u64 pfn)
 #define CSS_ONLINE 2
 
 /* print_page_owner_memcg(): what page_info.memcg says */
-static __always_inline u64 page_memcg(u64 page)
+static __always_inline u64 memcg_of(u64 data)
 {
-	u64 data, memcg, kn, id, name;
+	u64 memcg, kn, id, name;
 	struct cgroup_name text = {};
 
-	if (!bpf_core_field_exists(((struct page *)0)->memcg_data))
-		return 0;
-	data = page_field(page, memcg_data);
-	if (!data)
-		return 0;
 	if (data & MEMCG_DATA_SLAB)
 		return PAGE_MEMCG_SLAB;
 	memcg = data & ~MEMCG_DATA_MASK;
@@ -177,20 +184,37 @@ static __always_inline u64 page_memcg(u64 page)
 			PAGE_MEMCG_ONLINE : 0);
 }
 
-static long scan_page(u32 index, struct page_scan **scan)
+static __always_inline u64 page_memcg(struct scan_state *state, u64 page)
+{
+	u64 data;
+
+	if (!bpf_core_field_exists(((struct page *)0)->memcg_data))
+		return 0;
+	data = page_field(page, memcg_data);
+	if (!data)
+		return 0;
+	if (data != state->memcg_data) {
+		state->memcg = memcg_of(data);
+		state->memcg_data = data;
+	}
+	return state->memcg;
+}
+
+static long scan_page(u32 index, struct scan_state *state)
 {
 	struct page_info *info;
-	u64 page;
+	u64 pfn, page;
 
 	if (index >= PAGE_SCAN_BATCH)
 		return 1;
-	info = &(*scan)->info[index];
-	page = pfn_to_page((*scan)->pfn[index]);
+	info = &state->scan->info[index];
+	pfn = state->scan->pfn[index];
+	page = pfn_to_page(pfn);
 	info->flags = read_word(page);
-	info->memcg = page_memcg(page);
-	info->pageblock_migratetype = get_pageblock_migratetype((*scan)->pfn[index]);
+	info->memcg = page_memcg(state, page);
+	info->pageblock_migratetype = get_pageblock_migratetype(state, pfn);
 	if (info->pageblock_migratetype == NO_MIGRATETYPE) {
-		struct page_owner *owner = get_page_owner((u32)(*scan)->pfn[index]);
+		struct page_owner *owner = get_page_owner((u32)pfn);
 
 		info->pageblock_migratetype = owner ? owner->pageblock_migratetype : 0;
 	}
@@ -202,12 +226,12 @@ SEC("syscall")
 int scan_pages(void *ctx)
 {
 	u32 zero = 0;
-	struct page_scan *scan = bpf_map_lookup_elem(&page_scan, &zero);
+	struct scan_state state = {.scan = bpf_map_lookup_elem(&page_scan, &zero)};
 
 	(void)ctx;
-	if (!scan)
+	if (!state.scan)
 		return 1;
-	bpf_loop(scan->nr, scan_page, &scan, 0);
+	bpf_loop(state.scan->nr, scan_page, &state, 0);
 	return 0;
 }
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from .btf import Btf
 
-TRACKERS: Final = ("page_alloc", "page_free", "page_alloc_again", "page_free_again")
-"""Programs that every kernel must take."""
+TRACKERS: Final = ("page_free", "page_free_again", "page_alloc", "page_alloc_again")
+"""Programs that every kernel must take; frees come first, that no owner is left when they begin."""
 SCANS: Final = ("calibrate", "find_mem_section", "scan_pages", "scan_early")
 """Programs that the daemon runs itself."""
 

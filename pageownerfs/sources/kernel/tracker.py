@@ -277,14 +277,14 @@ class Tracker:
     # Attaching
 
     def _attach(self) -> None:
-        optional = [p for p in self._loaded if p not in (*SCANS, *TRACKERS)]
-        attached = [program for program in optional if self._try_attach(program)]
         for program in TRACKERS:
             try:
                 self._object.attach(program)
             except OSError as error:
                 msg = f"{program} can't be attached to its tracepoint: {error.strerror}"
                 raise MountError(msg) from error
+        optional = [p for p in self._loaded if p not in (*SCANS, *TRACKERS)]
+        attached = [program for program in optional if self._try_attach(program)]
         for hook in (*HOOKS, REASON):
             if hook.program not in attached and hook.unseen:
                 self.unseen.append(hook.unseen)
@@ -300,6 +300,17 @@ class Tracker:
             _log.info("%s can't be attached: %s", program, error.strerror)
             return False
         return True
+
+    def pause(self) -> None:
+        """Detach the programs, to measure without them; what happens meanwhile is not seen."""
+        self._paused = self._object.attached
+        for program in reversed(self._paused):
+            self._object.detach(program)
+
+    def resume(self) -> None:
+        """Attach what pause() has detached."""
+        for program in self._paused:
+            self._object.attach(program)
 
     def close(self) -> None:
         """Detach all and give the table back; readers that still have it mapped keep it."""
@@ -349,8 +360,7 @@ class Tracker:
         Sum the counters of all CPUs, by the names of the file ``stats``.
 
         Events are allocations and frees; a recovered one was missed by the first copy of its
-        program and seen by the second. What neither has seen is lost: an upper bound, since a
-        missed free of a page that isn't tracked changes nothing.
+        program and seen by the second. What neither has seen is lost: an upper bound.
         """
         total: Counter[str] = Counter()
         for name, numbers in _COUNTED.items():
@@ -364,8 +374,9 @@ class Tracker:
                 total[_stat_name(name, counter)] += value
         missed = {name: self._object.recursion_misses(name) for name in self._object.attached}
         first = missed.get("page_alloc", 0) + missed.get("page_free", 0)
+        second = missed.get("page_alloc_again", 0) + missed.get("page_free_again", 0)
         total["events_missed_by_first"] = first
-        total["events_lost"] = max(first - total["events_recovered"], 0)
+        total["events_lost"] = min(max(first - total["events_recovered"], 0), second)
         total["hook_events_lost"] = sum(nr for name, nr in missed.items() if name not in TRACKERS)
         return dict(total)
 
