@@ -212,6 +212,8 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 
 	if (program == PROGRAM_FREE_AGAIN && owner && !(owner->state & PAGE_EXT_OWNER_ALLOCATED))
 		return 0;
+	/* Before the record is looked at: reading the clock waits for all reads before. */
+	task.ts_nsec = bpf_ktime_get_ns();
 	state = get_state(program);
 	if (!state)
 		return 0;
@@ -231,7 +233,6 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	pid = bpf_get_current_pid_tgid();
 	task.pid = (s32)pid;
 	task.tgid = (s32)(pid >> 32);
-	task.ts_nsec = bpf_ktime_get_ns();
 	task.handle = save_stack(ctx, state, PROGRAM_FREE, program == PROGRAM_FREE);
 	write_free(owner, &task);
 	if (order == 0)

@@ -6,7 +6,7 @@ import pytest
 
 from pageownerfs.cli.options import ParsedOptions, parse_options
 from pageownerfs.errors import UsageError
-from pageownerfs.sources import PoolOptions
+from pageownerfs.sources import KernelOptions, PoolOptions
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,48 @@ def test_unknown_option_names_the_known() -> None:
     """Who misspells an option sees all of them."""
     with pytest.raises(UsageError) as caught:
         parse_options(["pageowner=on"])
-    for name in ("-o pageowner;", "page_owner=", "size=", "stack_depth=", "kernel_abi", "ro"):
+    for name in (
+        "-o pageowner for pool;",
+        "page_owner=",
+        "size=",
+        "stack_depth=",
+        "kernel_abi",
+        "ro",
+    ):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("", KernelOptions()),
+        ("page_owner=on,stack_depth=0", KernelOptions(page_owner=True, stack_depth=0)),
+        ("comm=my app,pid=12,order=9", KernelOptions(comm=b"my app", pid=12, order=9)),
+        ("user_stacks,hooks=off", KernelOptions(user_stacks=True, hooks=False)),
+        ("user_stacks=off,stack_depot=1M", KernelOptions(stack_depot_bytes=1 << 20)),
+    ],
+)
+def test_kernel_options(text: str, options: KernelOptions) -> None:
+    """The kernel source has options of its own."""
+    assert parse_options([text], "kernel").source == options
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "message"),
+    [
+        ("size=1G", "kernel", "it is one of pool"),
+        ("comm=x", "pool", "it is one of kernel"),
+        ("comm=", "kernel", "1 to 15 bytes"),
+        ("comm=sixteen_bytes_xx", "kernel", "1 to 15 bytes"),
+        ("pid=0", "kernel", "from 1 to"),
+        ("pid=me", "kernel", "from 1 to"),
+        ("order=11", "kernel", "from 0 to 10"),
+        ("stack_depth=65", "kernel", "from 0 to 64"),
+        ("user_stacks=maybe", "kernel", "not a boolean"),
+    ],
+)
+def test_bad_options_of_a_source(text: str, source: str, message: str) -> None:
+    """What belongs to the other source is named as such; values have their ranges."""
+    with pytest.raises(UsageError) as caught:
+        parse_options([text], source)
+    assert message in str(caught.value)

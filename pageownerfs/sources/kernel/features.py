@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .btf import Btf
 
 TRACKERS: Final = ("page_free", "page_free_again", "page_alloc", "page_alloc_again")
-"""Programs that every kernel must take; frees come first, that no owner is left when they begin."""
+"""Programs that every kernel must take; frees come first: no owner is older than they."""
 SCANS: Final = ("calibrate", "find_mem_section", "scan_pages", "scan_early")
 """Programs that the daemon runs itself."""
 
