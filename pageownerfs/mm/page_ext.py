@@ -17,6 +17,8 @@ PAGE_EXT_OWNER_EARLY: Final = 4
 """Bit of state: the page was found allocated when tracking was switched on."""
 PAGE_EXT_OWNER_MIGRATED: Final = 8
 """Bit of state: the page was migrated; last_migrate_reason says why."""
+PAGE_EXT_OWNER_SUSPECT: Final = 16
+"""Bit of state: the kernel source has found the page allocated without a record, once so far."""
 
 TASK_COMM_LEN: Final = 16
 """Bytes of a comm with its closing NUL: the name itself has 15 at most."""

@@ -12,6 +12,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
+from pageownerfs.errors import PageOwnerError
 from pageownerfs.mm.kstrtox import kstrtobool
 
 from .text import TextFile
@@ -62,7 +63,7 @@ class PageOwnerOnView:
             self._enable()
         elif self._source.page_owner_on:
             _log.warning(
-                "page_owner_on: tracking can't be switched off while the pool is mounted; "
+                "page_owner_on: tracking can't be switched off while it is mounted; "
                 "unmount, and mount without page_owner=on"
             )
             raise ViewError(errno.EPERM)
@@ -73,3 +74,6 @@ class PageOwnerOnView:
         except OSError as error:
             _log.error("page_owner_on: tracking stays off: %s", error.strerror or error)
             raise ViewError(error.errno or errno.EIO, error.strerror) from error
+        except PageOwnerError as error:
+            _log.error("page_owner_on: tracking stays off: %s", error)
+            raise ViewError(errno.EOPNOTSUPP) from error

@@ -58,7 +58,7 @@ class Source(Protocol):
         ...
 
     def enable_page_owner(self) -> None:
-        """Switch tracking on; no-op when it is on. OSError when there is no memory for it."""
+        """Switch tracking on; no-op when it is on. OSError: no memory. PageOwnerError: can't."""
         ...
 
     def table(self) -> Table:
