@@ -54,6 +54,13 @@ static __always_inline u32 folio_order(u64 folio)
 	return read_word(folio + bpf_core_type_size(struct page)) & 0x1f;
 }
 
+static __always_inline u32 page_order(u64 page)
+{
+	u64 head = read_word(page + bpf_core_field_offset(struct page, compound_head));
+
+	return folio_order(head & 1 ? head - 1 : page);
+}
+
 /* A range of PFNs, and what is to be done with each. */
 struct range {
 	struct new_owner new;
@@ -141,28 +148,16 @@ int hook_contig(void *ctx)
 
 /* ---- split_page_owner() ---- */
 
-static long split_one(u32 index, struct range *range)
-{
-	struct page_owner *owner = get_page_owner(range->pfn + index);
-
-	if (!owner)
-		return 1;
-	if (owner->order == range->source)
-		owner->order = (u8)range->order;
-	return 0;
-}
-
 static __always_inline int split_owner(u64 page, u32 new_order)
 {
-	struct range range = {.pfn = page_to_pfn(page), .order = new_order};
+	u32 pfn = page_to_pfn(page);
 	struct cpu_state *state = get_state(PROGRAM_SPLIT);
-	struct page_owner *owner = get_page_owner(range.pfn);
+	struct page_owner *owner = get_page_owner(pfn);
 
-	if (!owner || !state || !is_tracked(owner) || owner->order == 0 || owner->order > 20)
+	if (!owner || !state || !is_tracked(owner) || owner->order == 0 || owner->order > MAX_SPLIT_ORDER)
 		return 0;
-	range.source = owner->order;
 	state->counter[COUNT_EVENTS]++;
-	bpf_loop(1U << (range.source & 31), split_one, &range, 0);
+	split_page_owner(pfn, owner->order, new_order);
 	return 0;
 }
 
@@ -277,6 +272,8 @@ int migration_entry_removed(struct bpf_raw_tracepoint_args *ctx)
 	    !(to->state & PAGE_EXT_OWNER_MIGRATED && to->state & PAGE_EXT_OWNER_ALLOCATED)) {
 		state->counter[COUNT_EVENTS]++;
 		copy_owner(from, to, current_migrate_reason());
+		/* A block may have been split before, unseen: what was moved tells. */
+		to->order = (u8)page_order(pfn_to_page(pfn));
 	}
 	bpf_map_delete_elem(&migration_entries, &entry);
 	return 0;

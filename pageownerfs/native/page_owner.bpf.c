@@ -202,6 +202,32 @@ static __always_inline void write_free(struct page_owner *owner, const struct ne
 	owner->free_tgid = task->tgid;
 }
 
+struct split {
+	u32 pfn, order, new_order;
+};
+
+static long split_one(u32 index, struct split *split)
+{
+	struct page_owner *owner = get_page_owner(split->pfn + index);
+
+	if (!owner)
+		return 1;
+	if (owner->order == split->order)
+		owner->order = (u8)split->new_order;
+	return 0;
+}
+
+#define MAX_SPLIT_ORDER 20
+
+/* split_page_owner(): of the block of an order that a page is in */
+static __always_inline void split_page_owner(u32 pfn, u32 order, u32 new_order)
+{
+	struct split split = {.pfn = pfn & ~((1U << (order & 31)) - 1), .order = order, .new_order = new_order};
+
+	if (order <= MAX_SPLIT_ORDER)
+		bpf_loop(1U << (order & 31), split_one, &split, 0);
+}
+
 static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
 {
 	u32 pfn = page_to_pfn(ctx->args[0]), order = (u32)ctx->args[1];
@@ -230,6 +256,12 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 		state->counter[COUNT_RECOVERED]++;
 	}
 	state->counter[COUNT_EVENTS]++;
+	/*
+	 * A part of a block: it was split, and no hook has told. Without this it would hide from readers who gets
+	 * the part next. What orders it was split into can't be known, so each page stands for itself.
+	 */
+	if (owner->order > order && is_tracked(owner))
+		split_page_owner(pfn, owner->order, 0);
 	pid = bpf_get_current_pid_tgid();
 	task.pid = (s32)pid;
 	task.tgid = (s32)(pid >> 32);

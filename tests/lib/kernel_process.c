@@ -30,20 +30,20 @@ static void check(int wrong, const char *what)
 	}
 }
 
-/* Three frames, of which none is a tail call: what user stacks must show. */
-__attribute__((noinline)) static unsigned long touch_innermost(volatile char *page, unsigned long nr)
+/* Three frames: what user stacks must show. */
+static unsigned long touch_innermost(volatile char *page, unsigned long nr)
 {
 	for (unsigned long i = 0; i < nr; i++)
 		page[i * PAGE] = 1;
 	return nr;
 }
 
-__attribute__((noinline)) static unsigned long touch_middle(volatile char *page, unsigned long nr)
+static unsigned long touch_middle(volatile char *page, unsigned long nr)
 {
 	return touch_innermost(page, nr) + 1;
 }
 
-__attribute__((noinline)) static unsigned long touch(volatile char *page, unsigned long nr)
+static unsigned long touch(volatile char *page, unsigned long nr)
 {
 	return touch_middle(page, nr) + 1;
 }
@@ -107,7 +107,7 @@ static void children(unsigned long count, unsigned long nr)
 
 		check(pid < 0, "fork");
 		if (pid == 0) {
-			char name[16];
+			char name[40];
 
 			snprintf(name, sizeof(name), "short-%lu", i);
 			prctl(PR_SET_NAME, name);
@@ -156,7 +156,7 @@ static pthread_barrier_t barrier;
 static void *thread_main(void *arg)
 {
 	struct thread *thread = arg;
-	char name[16];
+	char name[40];
 
 	snprintf(name, sizeof(name), "thread (%lu)", thread->number);
 	prctl(PR_SET_NAME, name);

@@ -22,8 +22,8 @@ NOT_THERE: Final = 0
 
 def compile_c(source: Path, program: Path, *options: str) -> Path:
     """Compile a C program of this folder, which may include headers of the package."""
-    # Frame pointers: the user stacks that the kernel unwinds need them.
-    line = ["gcc", "-O1", "-g0", "-fno-omit-frame-pointer", "-pthread", "-Wall", "-Werror"]
+    # Without optimization each function has a frame, and a frame pointer: user stacks need them.
+    line = ["gcc", "-O0", "-pthread", "-Wall", "-Wextra", "-Werror"]
     line += [*options, f"-I{_NATIVE}", "-o", str(program), str(source)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

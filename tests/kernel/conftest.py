@@ -1,0 +1,89 @@
+"""What the tests of the kernel source share: mounts of it, a process that does as it is told."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from kernel_mount import KernelMount
+from kernel_process import Process, compile_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MountKernel = "Callable[..., KernelMount]"
+
+
+def _end_all(mounts: list[KernelMount]) -> None:
+    errors = []
+    for mount in reversed(mounts):
+        try:
+            mount.end()
+        except AssertionError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+@pytest.fixture
+def mount_kernel(
+    tmp_path: Path, require: Callable[[str], None]
+) -> Iterator[Callable[..., KernelMount]]:
+    """Give a function that mounts the kernel source: ``mount_kernel("page_owner=on")``.
+
+    At the end of the test each mount is taken away; no daemon, no BPF program and no map of it
+    may be left.
+    """
+    require("fuse")
+    require("bpf")
+    mounts: list[KernelMount] = []
+
+    def mount(*options: str) -> KernelMount:
+        path = tmp_path / f"kernel{len(mounts)}"
+        path.mkdir()
+        mounts.append(KernelMount(path, *options))
+        return mounts[-1]
+
+    yield mount
+    _end_all(mounts)
+
+
+@pytest.fixture(scope="module")
+def tracked(
+    tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
+) -> Iterator[KernelMount]:
+    """Mount it once for all tests of a module, with page_owner=on."""
+    require("fuse")
+    require("bpf")
+    path = tmp_path_factory.mktemp("tracked") / "mnt"
+    path.mkdir()
+    mount = KernelMount(path, "page_owner=on")
+    yield mount
+    _end_all([mount])
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of kernel_process.c, compiled."""
+    return compile_process(tmp_path_factory.mktemp("program"))
+
+
+@pytest.fixture
+def start(program: Path) -> Iterator[Callable[[], Process]]:
+    """Give a function that starts such a process; it ends with the test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(Process(program))
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path, require: Callable[[str], None]) -> Iterator[Path]:
+    """Mount a tmpfs of our own."""
+    require("tmpfs")
+    path = tmp_path / "tmpfs"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)

@@ -1,0 +1,61 @@
+"""What holds under load: the walk of stacks is right, and no record outlives its page."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import pytest
+from kernel_load import check_under_load, look_for_stale, run_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kernel_mount import KernelMount
+    from kernel_process import Process
+
+pytestmark = pytest.mark.require("fuse", "root", "bpf")
+
+LOAD_SEC = 20
+NR_FORGED = 900
+
+STALE_PER_MILLION = 10
+
+
+def test_stacks_are_checked(
+    tracked: KernelMount, tmpfs: Path, start: Callable[[], Process]
+) -> None:
+    """Of the stacks that were walked, none of those that were compared is a wrong one."""
+    before = tracked.stats()
+    start().address("file", 20_000, word=tmpfs / "file")
+    start().address("anon", 20_000)
+    run_load(tmpfs, 3)
+    stats = tracked.stats()
+    assert stats["stack_wrong"] == 0
+    assert stats["stack_failed"] == 0
+    assert stats["stack_depot_full"] == 0
+    if platform.machine() != "x86_64":
+        return  # everything is unwound
+    assert stats["stack_checked"] > before["stack_checked"]
+    walked, unwound = (stats[name] - before[name] for name in ("stack_walked", "stack_unwound"))
+    assert walked / (walked + unwound) > 0.9
+
+
+def test_stale_records_are_found(tracked: KernelMount, start: Callable[[], Process]) -> None:
+    """The check below is one: records of free pages, made by hand, are found."""
+    with start() as process:
+        process.address("anon", 50_000)
+    found = look_for_stale(tracked.pid, "--forge", str(NR_FORGED))
+    # Of those that were in use again meanwhile an event has made the records right.
+    assert NR_FORGED // 10 < found["forged"] <= found["stale"] <= NR_FORGED + 10
+    assert look_for_stale(tracked.pid)["stale"] <= 10
+
+
+def test_no_stale_records(tracked: KernelMount, tmp_path: Path) -> None:
+    """After a load with reclaim at most ten in a million records are of pages that are free."""
+    found = check_under_load(tracked.pid, tmp_path, LOAD_SEC)
+    assert found["allocated"] > 10_000
+    assert found["stale_per_million"] <= STALE_PER_MILLION, found
+    # And the text of it all is whole.
+    assert sum(record.nr_base_pages for record in tracked.records()) > 10_000

@@ -1,0 +1,225 @@
+"""Options of the mount: what is tracked, and how much of a stack."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from kernel_mount import run_pageownerfs
+from kernel_process import Process, compile_process, read_pagemap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.require("fuse", "root", "bpf")
+
+MountKernel = "Callable[..., KernelMount]"
+NR = 500
+SKIPPED = (b"bpf_", b"__bpf", b"__traceiter", b"trace_", b"register_")
+
+
+def test_comm(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """comm=NAME: pages of threads of that name, and no other ones, not even early ones."""
+    early = start()
+    early.name(b"chosen")
+    early_pfns = early.pfns(early.address("anon", NR), NR)
+    mount = mount_kernel("page_owner=on", "comm=chosen")
+    process = start()
+    process.address("anon", NR)
+    process.name(b"chosen")
+    pfns = process.pfns(process.address("anon", NR), NR)
+    process.name(b"chosen one")
+    process.address("anon", NR)
+    records = {record.pfn: record for record in mount.records()}
+    assert {record.comm for record in records.values()} == {b"chosen"}
+    assert set(pfns) <= records.keys()
+    assert not set(early_pfns) & records.keys()
+    assert mount.status()["filter"] == {"comm": "chosen"}
+    assert mount.stats()["pages_early"] == 0
+
+
+def test_comm_of_bytes(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """A name of 15 bytes, not all of them text, can be chosen."""
+    mount = mount_kernel("page_owner=on", "comm=na\udcff(e)\n9012345")
+    process = start()
+    process.name(b"na\xff(e)\n9012345")
+    pfns = process.pfns(process.address("anon", NR), NR)
+    records = {record.pfn: record.comm for record in mount.records()}
+    assert set(pfns) <= records.keys()
+    assert set(records.values()) == {b"na\xff(e)\n9012345"}
+
+
+def test_pid(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """pid=N: pages of the process, with all its threads."""
+    process, other = start(), start()
+    mount = mount_kernel("page_owner=on", f"pid={process.pid}")
+    pfns = set(process.pfns(process.address("anon", NR), NR))
+    other.address("anon", NR)
+    words = process.ask("threads", "-", 4, NR)
+    for address in words[1::2]:
+        pfns |= set(process.pfns(int(address, 16), NR))
+    records = {record.pfn: record for record in mount.records()}
+    assert {record.tgid for record in records.values()} == {process.pid}
+    assert pfns <= records.keys()
+
+
+def test_pid_of_a_thread(mount_kernel: MountKernel) -> None:
+    """pid=N of a thread: its pages, not those of other threads of its process."""
+    ready, go, done = threading.Barrier(2), threading.Barrier(2), threading.Barrier(2)
+    tids, areas = [], []
+
+    def allocate() -> None:
+        tids.append(threading.get_native_id())
+        ready.wait()
+        go.wait()
+        areas.append(touched())
+        done.wait()
+
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    ready.wait()
+    mount = mount_kernel("page_owner=on", f"pid={tids[0]}")
+    areas.append(touched())
+    go.wait()
+    done.wait()
+    thread.join()
+    mine, others = (set(pfns_of(area)) for area in reversed(areas))
+    records = {record.pfn: record for record in mount.records()}
+    assert {record.pid for record in records.values()} == {tids[0]}
+    assert mine <= records.keys()
+    assert not others & records.keys()
+
+
+def touched() -> mmap.mmap:
+    """Give memory of this process that has pages."""
+    area = mmap.mmap(-1, NR * 4096, mmap.MAP_PRIVATE)
+    area.madvise(mmap.MADV_NOHUGEPAGE)
+    for offset in range(0, len(area), 4096):
+        area[offset] = 1
+    return area
+
+
+def pfns_of(area: mmap.mmap) -> list[int]:
+    """Give the PFNs of such memory."""
+    address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    return read_pagemap(os.getpid(), address, NR)
+
+
+def test_order(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """order=9: huge pages, whoever has them, and nothing else."""
+    mount = mount_kernel("page_owner=on", "order=9")
+    process = start()
+    process.address("anon", NR)
+    pfns = process.pfns(process.address("huge", 8 * 512), 8 * 512)
+    heads = {pfn for pfn in pfns[::512] if pfn % 512 == 0}
+    records = {record.pfn: record for record in mount.records()}
+    assert {record.order for record in records.values()} <= {9}
+    if len(heads) < 4:
+        pytest.skip("There is no memory for huge pages here.")
+    assert {pfn for pfn, r in records.items() if r.tgid == process.pid} >= heads
+
+
+def test_several_filters(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """Filters hold together."""
+    process, other = start(), start()
+    mount = mount_kernel("page_owner=on", f"pid={process.pid},comm=both,order=0")
+    for one in (process, other):
+        one.address("anon", NR)
+        one.name(b"both")
+    pfns = process.pfns(process.address("anon", NR), NR)
+    other.address("anon", NR)
+    records = {record.pfn: record for record in mount.records()}
+    assert {(r.pid, r.comm, r.order) for r in records.values()} == {(process.pid, b"both", 0)}
+    assert set(pfns) <= records.keys()
+
+
+@pytest.mark.parametrize("depth", [0, 4, 64])
+def test_stack_depth(mount_kernel: MountKernel, start: Callable[[], Process], depth: int) -> None:
+    """stack_depth=N: so many frames at most, of the kernel's own functions; 0: none at all."""
+    process = start()
+    mount = mount_kernel("page_owner=on", f"stack_depth={depth},pid={process.pid}")
+    pfns = process.pfns(process.address("anon", NR), NR)
+    records = mount.records_of(process.pid)
+    assert set(pfns) <= records.keys()
+    stacks = [records[pfn].stack.splitlines() for pfn in pfns]
+    assert max(map(len, stacks)) <= depth
+    if depth:
+        assert min(map(len, stacks)) == min(depth, len(stacks[0]))
+        assert min(map(len, stacks)) >= min(depth, 6)
+    assert not any(frame[1:].startswith(SKIPPED) for stack in stacks for frame in stack)
+    if depth == 64:
+        assert all(b"asm_exc_page_fault+0x" in stack[-1] for stack in stacks)
+    assert mount.status()["stack_depth"] == depth
+
+
+def test_user_stacks(mount_kernel: MountKernel, tmp_path: Path) -> None:
+    """user_stacks: below the kernel's frames those of the process, by file and offset."""
+    program = compile_process(tmp_path, "user_stacked")
+    with Process(program) as process:
+        mount = mount_kernel("page_owner=on", f"user_stacks,pid={process.pid}")
+        pfns = process.pfns(process.address("anon", NR), NR)
+        records = mount.records_of(process.pid)
+        for pfn in pfns:
+            frames = records[pfn].stack.splitlines()
+            user = [frame for frame in frames if frame.endswith(b" [user]")]
+            assert frames[-len(user) :] == user
+            assert b"asm_exc_page_fault+0x" in frames[-len(user) - 1]
+            # touch_innermost, touch_middle, touch, anon, run, main
+            mine = [frame for frame in user if frame.startswith(b" user_stacked+0x")]
+            assert len(mine) >= 5
+            assert len(set(mine)) == len(mine)
+    # Gone, it is still known by name.
+    left = mount.records_of(process.pid).values()
+    assert all(b"user_stacked+0x" in r.stack for r in left if b"[user]" in r.stack)
+
+
+def test_user_frames_are_the_callers(mount_kernel: MountKernel, tmp_path: Path) -> None:
+    """The innermost user frame lies in the function that touched the page."""
+    program = compile_process(tmp_path, "user_framed")
+    with Process(program) as process:
+        mount = mount_kernel("page_owner=on", f"user_stacks=on,pid={process.pid}")
+        pfn = process.pfns(process.address("anon", 1), 1)[0]
+        frames = mount.records_of(process.pid)[pfn].stack.splitlines()
+    offsets = [int(f.split(b"+")[1].split(b"/")[0], 16) for f in frames if b" user_framed+" in f]
+    assert [name_of(program, offset) for offset in offsets[:4]] == [
+        "touch_innermost",
+        "touch_middle",
+        "touch",
+        "anon",
+    ]
+
+
+def name_of(program: Path, offset: int) -> str:
+    """Name the function of a program at an offset of its file, which is its address here."""
+    lines = subprocess.run(["nm", "-n", program], capture_output=True, text=True, check=True)
+    name = ""
+    for line in lines.stdout.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1] in "tT" and int(words[0], 16) <= offset:
+            name = words[2]
+    return name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "comm=", "comm=sixteen_bytes_16", "comm", "pid=0", "pid=-1", "pid=x", "pid=4194305",
+        "order=11", "order=-1", "order=", "stack_depth=65", "stack_depth=-1", "stack_depth=a",
+        "user_stacks=perhaps", "stack_depot=x", "page_owner=maybe", "size=1G", "movablecore=1M",
+        "nonsense=1",
+    ],
+)  # fmt: skip
+def test_wrong_values(tmp_path: Path, options: str) -> None:
+    """A wrong value is a usage error, and nothing is mounted."""
+    done = run_pageownerfs("kernel", tmp_path, "-o", options)
+    assert done.returncode == 2
+    assert options.partition("=")[0].encode() in done.stderr
+    assert done.stderr.count(b"\n") <= 2
+    assert not tmp_path.is_mount()

@@ -1,0 +1,170 @@
+"""
+Do the records of a kernel mount fit the pages? A program of its own: PID of the daemon -> JSON.
+
+A second tracker, with a filter that lets nothing in, is asked which pages are in use: it looks at
+the reference count of each, which /proc does not tell. Between two looks at the daemon's table,
+so that only what has not changed meanwhile counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import mmap
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kernel_bpf import mapped_map
+from kernel_process import compile_c
+
+from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_FREED
+from pageownerfs.sources.kernel.btf import Btf
+from pageownerfs.sources.kernel.kallsyms import Kallsyms
+from pageownerfs.sources.kernel.tracker import Tracker, TrackerOptions
+from pageownerfs.sources.kernel.zoneinfo import read_zoneinfo
+
+if TYPE_CHECKING:
+    from pageownerfs.sources.kernel.zoneinfo import ZoneSpan
+
+_RECORD_BYTES: Final = 64
+_ORDER_OFFSET: Final = 44
+_STATE_OFFSET: Final = 46
+_MAX_STALE: Final = 1000
+# What is about to be freed, or has just been allocated, has its event within.
+_SETTLE_SEC: Final = 0.3
+_KPF_BUDDY: Final = 1 << 10
+
+
+class _Counts(ctypes.Structure):
+    _fields_ = (
+        ("allocated", ctypes.c_uint64),
+        ("stale", ctypes.c_uint64),
+        ("unseen", ctypes.c_uint64),
+    )
+
+
+def _load_library() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="pageownerfs-") as name:
+        source = Path(__file__).with_suffix(".c")
+        program = compile_c(source, Path(name) / "kernel_stale.so", "-O2", "-shared", "-fPIC")
+        return ctypes.CDLL(str(program))
+
+
+def _address(memory: mmap.mmap) -> Any:
+    return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
+
+
+def _kpageflags(pfn: int) -> int:
+    with Path("/proc/kpageflags").open("rb", buffering=0) as file:
+        return int.from_bytes(os.pread(file.fileno(), 8, pfn * 8), sys.byteorder)
+
+
+def _forge(table: mmap.mmap, nr_wanted: int) -> dict[int, bytes]:
+    """Mark free pages, here and there, as allocated: to see that it is noticed."""
+    if nr_wanted == 0:
+        return {}
+    states = table[_STATE_OFFSET::_RECORD_BYTES]
+    freed = [match.start() for match in re.finditer(bytes([PAGE_EXT_OWNER_FREED]), states)]
+    forged: dict[int, bytes] = {}
+    for pfn in random.sample(freed, min(len(freed), 10 * nr_wanted)):
+        if len(forged) < nr_wanted and _kpageflags(pfn) & _KPF_BUDDY:
+            place = pfn * _RECORD_BYTES
+            table[place + _ORDER_OFFSET] = 0
+            table[place + _STATE_OFFSET] |= PAGE_EXT_OWNER_ALLOCATED
+            forged[pfn] = table[place : place + _RECORD_BYTES]
+    return forged
+
+
+def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
+    """Undo it; in how many cases no event had, meanwhile, of a page that is still free."""
+    nr_left = 0
+    for pfn, record in forged.items():
+        place = pfn * _RECORD_BYTES
+        if table[place : place + _RECORD_BYTES] == record:
+            nr_left += bool(_kpageflags(pfn) & _KPF_BUDDY)
+            table[place + _STATE_OFFSET] &= ~PAGE_EXT_OWNER_ALLOCATED & 0xFF
+    return nr_left
+
+
+def _new_tracker(zones: list[ZoneSpan]) -> Tracker:
+    options = TrackerOptions(stack_depth=0, comm=b"(nobody)")
+    with Btf() as btf:
+        return Tracker(options, zones, btf, Kallsyms())
+
+
+def look(pid: int, nr_forged: int = 0) -> dict[str, Any]:
+    """
+    Compare the table of a daemon with the pages.
+
+    :param nr_forged: records of free pages to mark as allocated meanwhile
+    """
+    library = _load_library()
+    zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
+    nr = max(zone.start_pfn + zone.spanned_pages for zone in zones)
+    # All that takes memory comes first.
+    size = (nr * _RECORD_BYTES + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+    digests = (ctypes.c_uint64 * nr)()
+    ctypes.memset(digests, 1, ctypes.sizeof(digests))
+    stale = (ctypes.c_uint64 * _MAX_STALE)()
+    counts = _Counts()
+    tracker = _new_tracker(zones)
+    try:
+        with (
+            mapped_map(pid, "page_ext", size) as table,
+            mapped_map(os.getpid(), "page_ext", size) as used,
+        ):
+            owner = _address(table)
+            forged = _forge(table, nr_forged)
+            library.take_digests(owner, ctypes.c_size_t(nr), digests)
+            time.sleep(_SETTLE_SEC)
+            tracker.scan_early()
+            time.sleep(_SETTLE_SEC)
+            library.compare(
+                owner, _address(used), ctypes.c_size_t(nr), digests, ctypes.byref(counts), stale,
+                ctypes.c_size_t(_MAX_STALE),
+            )  # fmt: skip
+            shown = [
+                _show(pfn, table[pfn * _RECORD_BYTES : (pfn + 1) * _RECORD_BYTES])
+                for pfn in stale[: min(counts.stale, _MAX_STALE)]
+            ]
+            nr_left = _unforge(table, forged)
+    finally:
+        tracker.close()
+    return {
+        "allocated": counts.allocated,
+        "stale": counts.stale,
+        "unseen": counts.unseen,
+        "forged": nr_left,
+        "buddy": sum(bool(record["kpageflags"] & _KPF_BUDDY) for record in shown),
+        "stale_records": shown,
+    }
+
+
+def _show(pfn: int, record: bytes) -> dict[str, Any]:
+    pid, tgid = (int.from_bytes(record[at : at + 4], "little", signed=True) for at in (20, 24))
+    return {
+        "pfn": pfn,
+        "pid": pid,
+        "tgid": tgid,
+        "ts_nsec": int.from_bytes(record[:8], "little"),
+        "gfp_mask": int.from_bytes(record[16:20], "little"),
+        "order": record[44],
+        "state": record[46],
+        "comm": record[48:].rstrip(b"\0").decode(errors="backslashreplace"),
+        "kpageflags": _kpageflags(pfn),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pid", type=int, help="of the daemon")
+    parser.add_argument("--forge", type=int, default=0, help="wrong records to make meanwhile")
+    arguments = parser.parse_args()
+    print(json.dumps(look(arguments.pid, arguments.forge)))
