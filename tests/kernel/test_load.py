@@ -48,7 +48,8 @@ def test_stale_records_are_found(tracked: KernelMount, start: Callable[[], Proce
         process.address("anon", 50_000)
     found = look_for_stale(tracked.pid, "--forge", str(NR_FORGED))
     # Of those that were in use again meanwhile an event has made the records right.
-    assert NR_FORGED // 10 < found["forged"] <= found["stale"] <= NR_FORGED + 10
+    assert found["forged"] > NR_FORGED // 10
+    assert 0.9 * found["forged"] <= found["stale"] <= NR_FORGED + 10
     assert look_for_stale(tracked.pid)["stale"] <= 10
 
 

@@ -66,6 +66,11 @@ def _kpageflags(pfn: int) -> int:
         return int.from_bytes(os.pread(file.fileno(), 8, pfn * 8), sys.byteorder)
 
 
+def _looks_free(pfn: int) -> bool:
+    # Free pages of a CPU's lists have no flags; nor have some that the kernel uses.
+    return _kpageflags(pfn) in (0, _KPF_BUDDY)
+
+
 def _forge(table: mmap.mmap, nr_wanted: int) -> dict[int, bytes]:
     """Mark free pages, here and there, as allocated: to see that it is noticed."""
     if nr_wanted == 0:
@@ -74,7 +79,7 @@ def _forge(table: mmap.mmap, nr_wanted: int) -> dict[int, bytes]:
     freed = [match.start() for match in re.finditer(bytes([PAGE_EXT_OWNER_FREED]), states)]
     forged: dict[int, bytes] = {}
     for pfn in random.sample(freed, min(len(freed), 10 * nr_wanted)):
-        if len(forged) < nr_wanted and _kpageflags(pfn) & _KPF_BUDDY:
+        if len(forged) < nr_wanted and _looks_free(pfn):
             place = pfn * _RECORD_BYTES
             table[place + _ORDER_OFFSET] = 0
             table[place + _STATE_OFFSET] |= PAGE_EXT_OWNER_ALLOCATED
@@ -88,7 +93,7 @@ def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
     for pfn, record in forged.items():
         place = pfn * _RECORD_BYTES
         if table[place : place + _RECORD_BYTES] == record:
-            nr_left += bool(_kpageflags(pfn) & _KPF_BUDDY)
+            nr_left += _looks_free(pfn)
             table[place + _STATE_OFFSET] &= ~PAGE_EXT_OWNER_ALLOCATED & 0xFF
     return nr_left
 
@@ -118,7 +123,7 @@ def look(pid: int, nr_forged: int = 0) -> dict[str, Any]:
     try:
         with (
             mapped_map(pid, "page_ext", size) as table,
-            mapped_map(os.getpid(), "page_ext", size) as used,
+            mmap.mmap(tracker._object.map_fd("page_ext"), size) as used,
         ):
             owner = _address(table)
             forged = _forge(table, nr_forged)

@@ -165,22 +165,23 @@ class Tracker:
         self._config.bulk_array = selection.bulk_array
         self._config.split_order_argument = selection.split_order_argument
         self._size_of_page = btf.size_of("page")
-        programs: dict[str, str | None] = dict.fromkeys((*TRACKERS, *SCANS))
-        # What a kernel does not take should not cost it the rest, and is soon tried out alone.
-        optional: list[dict[str, str | None]] = [
-            selection.programs,
-            {hook.program: None for hook in MIGRATION},
-            {REASON.program: None},
-        ]
-        for some in optional if self.options.hooks else optional[1:]:
-            try:
-                self._open(some, 1).close()
-            except OSError as error:
-                _log.debug("%s: %s", ", ".join(some), error)
-            else:
-                programs |= some
+        tracepoints = (*MIGRATION, REASON)
+        programs: dict[str, str | None] = dict.fromkeys(
+            (*TRACKERS, *SCANS, *(hook.program for hook in tracepoints))
+        )
+        # Kernels that let nothing be hooked refuse the whole object: so it is tried out alone.
+        if self.options.hooks and self._takes(selection.programs):
+            programs |= selection.programs
         self._loaded = programs
         return self._open_table(programs)
+
+    def _takes(self, programs: dict[str, str | None]) -> bool:
+        try:
+            self._open(programs, 1).close()
+        except OSError as error:
+            _log.debug("%s: %s", ", ".join(programs), error)
+            return False
+        return True
 
     def _open_table(self, programs: dict[str, str | None]) -> BpfObject:
         try:
