@@ -114,11 +114,12 @@ def busybox_missing() -> str | None:
 def bpf_missing() -> str | None:
     """The kernel source can be mounted: root, libbpf, the BPF programs, a fitting kernel."""
     from pageownerfs.errors import MountError
-    from pageownerfs.sources.kernel.checks import check_all
+    from pageownerfs.sources.kernel.checks import check_all, rehearse
 
     try:
         check_all()
-    except MountError as error:
+        rehearse()
+    except (MountError, OSError) as error:
         return f"{error}."
     return None
 
