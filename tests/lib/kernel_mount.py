@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODULE: Final = (sys.executable, "-m", "pageownerfs")
 _START: Final = b"Page allocated via order "
 _TGID: Final = re.compile(rb", tgid (\d+) \(")
+_PFN: Final = re.compile(rb"\nPFN 0x([0-9a-f]+) type ")
 _TIMEOUT: Final = 60.0
 _GONE_TIMEOUT: Final = 20.0
 
@@ -90,16 +91,31 @@ class KernelMount:
         """All records of the text; the whole of it must be well-formed."""
         return read_records(str(self.page_owner), _refuse)
 
+    def _texts(self) -> list[bytes]:
+        """Records as they are in the text, without their beginning, which is always the same."""
+        text = b"\n\n" + self.page_owner.read_bytes()
+        return text.removesuffix(b"\n\n").split(b"\n\n" + _START)
+
     def texts_of(self, *tgids: int) -> list[bytes]:
         """Records of some processes as they are in the text, which is read whole."""
         wanted = {str(tgid).encode() for tgid in tgids}
-        texts = (b"\n\n" + self.page_owner.read_bytes()).split(b"\n\n" + _START)
         tgid_of = _TGID.search  # comes before the name, which may be anything
         return [
-            _START + text.removesuffix(b"\n\n") + b"\n\n"
-            for text in texts
+            _START + text + b"\n\n"
+            for text in self._texts()
             if (found := tgid_of(text)) and found[1] in wanted
         ]
+
+    def heads_at(self, pfns: set[int]) -> dict[int, Record]:
+        """Records that begin at these PFNs; the others are not looked at closely."""
+        wanted = {f"{pfn:x}".encode() for pfn in pfns}
+        texts = [
+            _START + text + b"\n\n"
+            for text in self._texts()
+            if (found := _PFN.search(text)) and found[1] in wanted
+        ]
+        records = parse_records(b"".join(texts), _refuse)
+        return {record.pfn: record for record in records if record.pfn is not None}
 
     def records_of(self, *tgids: int) -> dict[int, Record]:
         """Records of some processes, by PFN; the others are not looked at closely."""
