@@ -145,6 +145,18 @@ def test_tmpfs(ours: KernelMount, tmpfs: Path, start: Callable[[], Process]) -> 
     assert stale(ours, set(pfns), process.pid) == []
 
 
+@pytest.fixture(autouse=True)
+def quiet_khugepaged() -> Iterator[None]:
+    """Let no kernel thread copy a test's pages into huge pages of its own meanwhile."""
+    path = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
+    before = path.read_text() if path.exists() else None
+    if before is not None:
+        path.write_text("3600000")
+    yield
+    if before is not None:
+        path.write_text(before)
+
+
 def huge_pages(process: Process) -> tuple[int, list[int]]:
     """Let it have huge pages: address and PFNs, or skip the test."""
     if not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
