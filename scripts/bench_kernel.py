@@ -17,7 +17,7 @@ from bench_report import Goal, Row, Table, compared, limited, spread
 
 from pageownerfs import PageOwnerError
 from pageownerfs.daemon.mounts import read_mounts
-from pageownerfs.sources.kernel.tracker import TrackerOptions
+from pageownerfs.sources.kernel.options import KernelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,8 +84,8 @@ def _joined(parts: Sequence[Part]) -> Part:
 
 def _tracker_part(loads: Loads, rounds: Rounds) -> Part:
     with (
-        loaded_tracker(TrackerOptions()) as stacks,
-        loaded_tracker(TrackerOptions(stack_depth=0)) as no_stacks,
+        loaded_tracker(KernelOptions()) as stacks,
+        loaded_tracker(KernelOptions(stack_depth=0)) as no_stacks,
     ):
         peers, missing = working_peers(loads)
         parts = [

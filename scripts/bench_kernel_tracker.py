@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from pageownerfs.sources.kernel.btf import Btf
 from pageownerfs.sources.kernel.kallsyms import Kallsyms
-from pageownerfs.sources.kernel.tracker import Tracker, TrackerOptions
+from pageownerfs.sources.kernel.tracker import Tracker
 from pageownerfs.sources.kernel.zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_SECOND_COPIES: Final = ("page_alloc_again", "page_free_again")
+    from pageownerfs.sources.kernel.options import KernelOptions
+
 _STACKS_LOST: Final = ("stack_failed", "stack_depot_full", "stack_wrong")
 
 
@@ -24,26 +25,19 @@ class SwitchedTracker:
     def __init__(self, tracker: Tracker) -> None:
         """Detach what is attached."""
         self._tracker = tracker
-        self._object = tracker._object  # noqa: SLF001 - mounts never pause
-        self._programs = tracker.programs
         self._total: Counter[str] = Counter()
-        self._detach()
-
-    def _detach(self) -> None:
-        for name in reversed(self._programs):
-            self._object.detach(name)
+        tracker.pause()
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Attach, and detach."""
         try:
-            for name in self._programs:
-                self._object.attach(name)
+            self._tracker.resume()
             before = self._read()
             yield
             self._total.update({key: nr - before[key] for key, nr in self._read().items()})
         finally:
-            self._detach()
+            self._tracker.pause()
 
     def run(self, measure: Callable[[], float]) -> float:
         """Measure while it is on."""
@@ -51,8 +45,7 @@ class SwitchedTracker:
             return measure()
 
     def _read(self) -> Counter[str]:
-        again = sum(self._object.recursion_misses(name) for name in _SECOND_COPIES)
-        return Counter({"missed_by_second": again, **self._tracker.counters()})
+        return Counter(self._tracker.counters())
 
     @property
     def nr_events(self) -> int:
@@ -76,12 +69,8 @@ class SwitchedTracker:
 
     @property
     def nr_lost(self) -> int:
-        """
-        Events that neither copy has seen, at most.
-
-        What the second copy alone has missed is not lost: the first one has done the work.
-        """
-        return min(self._total["missed_by_second"], max(0, self.nr_missed - self.nr_recovered))
+        """Events that neither copy has seen, at most."""
+        return self._total["events_lost"]
 
     @property
     def nr_stacks_lost(self) -> int:
@@ -111,7 +100,7 @@ class SwitchedTracker:
 
 
 @contextlib.contextmanager
-def loaded_tracker(options: TrackerOptions) -> Iterator[SwitchedTracker]:
+def loaded_tracker(options: KernelOptions) -> Iterator[SwitchedTracker]:
     """Load it as a mount does, with the early pages found."""
     zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
     with Btf() as btf:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from bench_kernel_load import built_loads
 from bench_kernel_tracker import loaded_tracker
 
-from pageownerfs.sources.kernel.tracker import TrackerOptions
+from pageownerfs.sources.kernel.options import KernelOptions
 
 if TYPE_CHECKING:
     from bench_kernel_load import Loads
@@ -54,7 +54,7 @@ def measure(kind: str) -> dict[str, float]:
                 figures[what] = statistics.median(runs)
             return figures
         for name, depth in (("16 frames", 16), ("no stacks", 0)):
-            with loaded_tracker(TrackerOptions(stack_depth=depth)) as tracker:
+            with loaded_tracker(KernelOptions(stack_depth=depth)) as tracker:
                 for what in LOADS:
                     tracker.run(lambda what=what: loads.run(what).ns_per_page)  # type: ignore[misc]
                     off, ratios = _ours(loads, what, tracker)

@@ -65,7 +65,7 @@ static __always_inline u32 page_order(u64 page)
 struct range {
 	struct new_owner new;
 	u64 pages; /* array of struct page pointers */
-	u32 pfn, source, order;
+	u32 pfn, source;
 	s32 reason;
 };
 

@@ -33,7 +33,6 @@ struct kernel_config {
 struct kernel_addresses {
 	u64 vmemmap_base; /* struct page of PFN 0 */
 	u64 mem_section;  /* the variable; 0: not found */
-	u64 page_offset_base; /* of the direct mapping; 0: not found */
 };
 
 /* ---- the stack depot ---- */

@@ -22,6 +22,7 @@ from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.vocabulary import VOCABULARY
 
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
+from .ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TICK_SEC: Final = 0.5
 # Frames of the early and the failure stack, as create_dummy_stack() has it.
 _SYNTHETIC_DEPTH: Final = 4
 # XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
@@ -115,8 +115,7 @@ class PoolSource:
         )
         self._pool = self._create()
         self._enabling = threading.Lock()
-        self._stop = threading.Event()
-        self._ticker = threading.Thread(target=self._run, name="pool", daemon=True)
+        self._ticker = Ticker("pool", self.tick)
         if not options.page_owner:
             _log.info("page_owner is disabled")
             return
@@ -167,9 +166,7 @@ class PoolSource:
 
     def close(self) -> None:
         """Remove the file. Clients keep the memory that they have mapped until they detach."""
-        self._stop.set()
-        if self._ticker.is_alive():
-            self._ticker.join()
+        self._ticker.stop()
         if not self._pool.closed:
             os.unlink(self._pool.path)  # noqa: PTH108 - a plain system call, no Path needed
             self._pool.close()
@@ -245,13 +242,6 @@ class PoolSource:
         }
 
     # Twice a second
-
-    def _run(self) -> None:
-        while not self._stop.wait(_TICK_SEC):
-            try:
-                self.tick()
-            except Exception:  # noqa: BLE001 - the next tick may succeed
-                _log.exception("looking after the pool's clients failed")
 
     def tick(self) -> None:
         """Free what dead clients held; give the memory of large free blocks back to the system."""

@@ -27,7 +27,8 @@ from kernel_process import compile_c
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_FREED
 from pageownerfs.sources.kernel.btf import Btf
 from pageownerfs.sources.kernel.kallsyms import Kallsyms
-from pageownerfs.sources.kernel.tracker import Tracker, TrackerOptions
+from pageownerfs.sources.kernel.options import KernelOptions
+from pageownerfs.sources.kernel.tracker import Tracker
 from pageownerfs.sources.kernel.zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
 
 
 def _new_tracker(zones: list[ZoneSpan]) -> Tracker:
-    options = TrackerOptions(stack_depth=0, comm=b"(nobody)")
+    options = KernelOptions(stack_depth=0, comm=b"(nobody)")
     with Btf() as btf:
         return Tracker(options, zones, btf, Kallsyms())
 

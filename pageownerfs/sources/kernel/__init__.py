@@ -1,5 +1,6 @@
 """The running kernel as a source: its page allocator, watched by BPF programs."""
 
-from .source import KernelOptions, KernelSource
+from .options import KernelOptions
+from .source import KernelSource
 
 __all__ = ["KernelOptions", "KernelSource"]

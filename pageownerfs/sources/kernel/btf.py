@@ -22,6 +22,7 @@ _ARRAY: Final = 3
 _STRUCT: Final = 4
 _UNION: Final = 5
 _ENUM: Final = 6
+_TYPEDEF: Final = 8
 _FUNC: Final = 12
 _FUNC_PROTO: Final = 13
 _ENUM64: Final = 19
@@ -200,6 +201,10 @@ class Btf:
             return None
         proto = self._type(found.size_or_type)
         return proto.vlen if proto.kind == _FUNC_PROTO else None
+
+    def has_tracepoint(self, name: str) -> bool:
+        """Tell whether raw programs can be attached to a tracepoint: each has a typedef."""
+        return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
     def _find(self, name: str, kind: int) -> _Type | None:
         assert self._btf is not None, "closed"

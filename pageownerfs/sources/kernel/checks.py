@@ -18,7 +18,8 @@ from .btf import Btf
 from .features import TRACKERS
 from .kallsyms import KALLSYMS_PATH, Kallsyms
 from .libbpf import library
-from .tracker import Tracker, TrackerOptions
+from .options import KernelOptions
+from .tracker import Tracker
 from .vocabulary import KernelVocabulary
 from .zoneinfo import ZONEINFO_PATH, ZoneSpan, read_zoneinfo
 
@@ -32,7 +33,6 @@ TRACEPOINTS: Final = ("mm_page_alloc", "mm_page_free")
 _ROOT: Final = Path("/")
 _CAP_SYS_ADMIN: Final = 21
 _WHOLE_MACHINE: Final = ["0", "0", "4294967295"]
-_BTF_KIND_TYPEDEF: Final = 8
 _KALLSYMS_BYTES: Final = 1 << 16
 _HIDDEN: Final = b"0" * 16
 # Of the smallest stack depot that there is.
@@ -180,19 +180,8 @@ def check_tracepoints() -> None:
 
     :raises MountError: there is none, or no libbpf and no types to ask
     """
-    lib = library()
-    types = lib.btf__load_vmlinux_btf()
-    if not types:
-        raise MountError(f"{BTF_PATH} can't be read: run as root")
-    try:
-        missing = [
-            f"kmem:{name}"
-            for name in TRACEPOINTS
-            if lib.btf__find_by_name_kind(types, f"btf_trace_{name}".encode(), _BTF_KIND_TYPEDEF)
-            <= 0
-        ]
-    finally:
-        lib.btf__free(types)
+    with Btf() as btf:
+        missing = [f"kmem:{name}" for name in TRACEPOINTS if not btf.has_tracepoint(name)]
     if missing:
         raise MountError(
             f"this kernel has no tracepoint {', '.join(missing)}: take a kernel built with "
@@ -247,7 +236,7 @@ def rehearse() -> Rehearsal:
     """
     kallsyms = Kallsyms()
     zones = [ZoneSpan(0, "DMA", 0, 1, 1, 1)]
-    options = TrackerOptions(stack_depot_bytes=_REHEARSAL_DEPOT_BYTES)
+    options = KernelOptions(stack_depot_bytes=_REHEARSAL_DEPOT_BYTES)
     with Btf() as btf:
         gfp_source = KernelVocabulary(btf).gfp_source
         tracker = Tracker(options, zones, btf, kallsyms)

@@ -48,7 +48,7 @@ HOOKS: Final = (
     Hook(
         "hook_migrate",
         ("folio_migrate_flags",),
-        "migration of pages that are not mapped: of the page cache",
+        "migration of pages that are not mapped (page cache), and of whole huge pages",
     ),
 )
 """fentry and fexit programs."""

@@ -75,7 +75,7 @@ class KernelConfig(ctypes.Structure):
 class KernelAddresses(ctypes.Structure):
     """``struct kernel_addresses``: tables of the kernel that programs have found."""
 
-    _fields_ = (("vmemmap_base", _u64), ("mem_section", _u64), ("page_offset_base", _u64))
+    _fields_ = (("vmemmap_base", _u64), ("mem_section", _u64))
 
 
 class CpuState(ctypes.Structure):

@@ -13,18 +13,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
 from pageownerfs.mm.stack_depot import Frame
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER
+from pageownerfs.sources.ticker import Ticker
 
 from . import maps
 from .btf import Btf
 from .kallsyms import Kallsyms
-from .tracker import Tracker, TrackerOptions
+from .tracker import Tracker
 from .user_stacks import UserStacks, split_user_words
 from .vocabulary import KernelVocabulary
 from .zoneinfo import read_zoneinfo
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import FrameType, TracebackType
 
+    from .options import KernelOptions
     from .zoneinfo import ZoneSpan
 
 _log = logging.getLogger(__name__)
 
-_TICK_SEC: Final = 0.5
 # What changes without an event is looked for again after this; counters are as old at most.
 _FRESH_NSEC: Final = 1_000_000_000
 # Frames of the programs themselves and of what calls them.
@@ -48,27 +49,6 @@ _OWN_FRAMES: Final = (
 # Counters of what gets lost; the log tells when one of them grows.
 _LOSSES: Final = ("stack_wrong", "stack_failed", "stack_depot_full", "events_lost")
 _SPECIAL_STACK_DEPTH: Final = 4
-
-
-class KernelOptions(NamedTuple):
-    """How to track the kernel; None: anything."""
-
-    page_owner: bool = False
-    """Track from the mount on."""
-    stack_depth: int = 16
-    """Frames kept of a call stack, 0..64."""
-    stack_depot_bytes: int = 16 << 20
-    """Memory of the stack depot."""
-    pid: int | None = None
-    """Only allocations of this process or thread."""
-    comm: bytes | None = None
-    """Only allocations of threads with this name."""
-    order: int | None = None
-    """Only allocations of this order."""
-    user_stacks: bool = False
-    """Add the user stack of the task below the kernel's."""
-    hooks: bool = True
-    """Also hook functions, where the kernel lets them be (fentry)."""
 
 
 def _capture_stack() -> list[Frame]:
@@ -120,8 +100,7 @@ class KernelSource:
         self._stats: dict[str, int] = {}
         self._stats_nsec = 0
         self._logged: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._ticker = threading.Thread(target=self._run, name="kernel", daemon=True)
+        self._ticker = Ticker("kernel", self.tick)
         if options.page_owner:
             self.enable_page_owner()
         else:
@@ -143,9 +122,7 @@ class KernelSource:
 
     def close(self) -> None:
         """Take the programs out of the kernel. Readers find no record from now on."""
-        self._stop.set()
-        if self._ticker.is_alive():
-            self._ticker.join()
+        self._ticker.stop()
         with self._lock:
             if self._table is not None:
                 self._table.on = False
@@ -177,7 +154,7 @@ class KernelSource:
         self._kallsyms = Kallsyms()
         with Btf() as btf:
             kernel = KernelVocabulary(btf)
-            tracker = Tracker(TrackerOptions(*options[1:]), zones, btf, self._kallsyms)
+            tracker = Tracker(options, zones, btf, self._kallsyms)
         try:
             self.vocabulary = Vocabulary(
                 kernel.format_gfp,
@@ -329,13 +306,6 @@ class KernelSource:
         return {name: value for name, value in values.items() if value is not None}
 
     # Twice a second
-
-    def _run(self) -> None:
-        while not self._stop.wait(_TICK_SEC):
-            try:
-                self.tick()
-            except Exception:  # noqa: BLE001 - the next tick may succeed
-                _log.exception("looking after the BPF programs failed")
 
     def tick(self) -> None:
         """Tell the log what gets lost; remember the mappings of processes with user stacks."""

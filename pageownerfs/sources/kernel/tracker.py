@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from .btf import Btf
     from .kallsyms import Kallsyms
+    from .options import KernelOptions
     from .zoneinfo import ZoneSpan
 
 _log = logging.getLogger(__name__)
@@ -77,30 +78,6 @@ def _stat_name(program: str, counter: str) -> str:
     return f"{program}_{counter}"
 
 
-class TrackerOptions(NamedTuple):
-    """What to track, and how."""
-
-    stack_depth: int = 16
-    """Frames kept of a call stack, 0..64."""
-    stack_depot_bytes: int = 16 << 20
-    """Memory of the stack depot."""
-    pid: int | None = None
-    """Only allocations of this thread, or of a thread of this process."""
-    comm: bytes | None = None
-    """Only allocations of threads with this name."""
-    order: int | None = None
-    """Only allocations of this order."""
-    user_stacks: bool = False
-    """Add the user stack of the task below the kernel's."""
-    hooks: bool = True
-    """Also hook functions, where the kernel lets them be (fentry)."""
-
-    @property
-    def has_filter(self) -> bool:
-        """Whether only a part is tracked."""
-        return (self.pid, self.comm, self.order) != (None, None, None)
-
-
 class Early(NamedTuple):
     """What a scan has found in a zone."""
 
@@ -116,7 +93,7 @@ class Tracker:
     """Loaded, attached programs; close() takes all of it out of the kernel again."""
 
     def __init__(
-        self, options: TrackerOptions, zones: Sequence[ZoneSpan], btf: Btf, kallsyms: Kallsyms
+        self, options: KernelOptions, zones: Sequence[ZoneSpan], btf: Btf, kallsyms: Kallsyms
     ) -> None:
         """
         Load and attach.
@@ -141,7 +118,7 @@ class Tracker:
             self.close()
             raise
 
-    def _make_config(self, options: TrackerOptions) -> maps.KernelConfig:
+    def _make_config(self, options: KernelOptions) -> maps.KernelConfig:
         nr_nodes = options.stack_depot_bytes // maps.STACK_NODE_BYTES
         return maps.KernelConfig(
             nr_stack_buckets=max(_power_of_two(nr_nodes // maps.STACK_WAYS), 1 << 8),
