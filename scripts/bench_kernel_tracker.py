@@ -69,8 +69,9 @@ class SwitchedTracker:
 
     @property
     def nr_lost(self) -> int:
-        """Events that neither copy has seen, at most."""
-        return self._total["events_lost"]
+        """Events that neither copy has seen, at most, without those of switching on and off."""
+        missed = max(0, self.nr_missed - self.nr_recovered)
+        return min(self._total["events_missed_by_second"], missed)
 
     @property
     def nr_stacks_lost(self) -> int:

@@ -354,6 +354,7 @@ class Tracker:
         first = missed.get("page_alloc", 0) + missed.get("page_free", 0)
         second = missed.get("page_alloc_again", 0) + missed.get("page_free_again", 0)
         total["events_missed_by_first"] = first
+        total["events_missed_by_second"] = second
         total["events_lost"] = min(max(first - total["events_recovered"], 0), second)
         total["hook_events_lost"] = sum(nr for name, nr in missed.items() if name not in TRACKERS)
         return dict(total)
