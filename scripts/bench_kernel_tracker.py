@@ -33,6 +33,8 @@ class SwitchedTracker:
         """Attach, and detach."""
         try:
             self._tracker.resume()
+            # As a mount does: pages of which it knows nothing would count as lost when missed.
+            self._tracker.scan_early()
             before = self._read()
             yield
             self._total.update({key: nr - before[key] for key, nr in self._read().items()})
