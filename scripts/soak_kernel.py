@@ -30,7 +30,7 @@ def _run(mount: Path, work: Path, minutes: float) -> bool:
         [*_MODULE, "status", "--json", mount], check=True, capture_output=True, text=True
     )
     pid = json.loads(status.stdout)["pid"]
-    found = load.check_under_load(pid, work, minutes * 60)
+    found = load.check_under_load(pid, work, minutes * 60, page_owner=mount / "page_owner")
     stats = _stats(mount)
     for name, value in {**found, **stats}.items():
         print(f"{name:26} {value}")

@@ -18,7 +18,7 @@ PAGE_EXT_OWNER_EARLY: Final = 4
 PAGE_EXT_OWNER_MIGRATED: Final = 8
 """Bit of state: the page was migrated; last_migrate_reason says why."""
 PAGE_EXT_OWNER_SUSPECT: Final = 16
-"""Bit of state: the kernel source has found the page allocated without a record, once so far."""
+"""Bit of state: the kernel source has found that record and page do not fit, once so far."""
 
 TASK_COMM_LEN: Final = 16
 """Bytes of a comm with its closing NUL: the name itself has 15 at most."""

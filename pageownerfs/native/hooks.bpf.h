@@ -181,7 +181,7 @@ static __always_inline void copy_owner(struct page_owner *from, struct page_owne
 {
 	struct new_owner new = {.ts_nsec = from->ts_nsec, .gfp_mask = from->gfp_mask, .handle = from->handle,
 				.pid = from->pid, .tgid = from->tgid};
-	u32 word = *(volatile u32 *)state_word(from);
+	u32 word = *(volatile u32 *)state_word(from) & ~(PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT);
 
 	if (!(word >> STATE_SHIFT & PAGE_EXT_OWNER_ALLOCATED)) {
 		/* never seen, and so is the copy */

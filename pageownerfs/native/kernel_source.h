@@ -118,9 +118,10 @@ struct cpu_state {
 
 struct scan_request {
 	u64 start, end; /* PFNs, or addresses of code */
-	u64 nr_marked, nr_suspects;
-	u32 suspects_only;
-	u32 tgid, nr_pages, padding;
+	u64 nr_marked, nr_stale, nr_suspects;
+	u32 again;	 /* after the start */
+	u32 owners_only; /* pages without a record are none of ours: of a filter */
+	u32 tgid, nr_pages;
 	u64 page[CALIBRATION_PAGES];
 };
 

@@ -28,7 +28,7 @@ typedef int32_t s32;
 #define PAGE_EXT_OWNER_FREED 2	   /* freed at least once since tracking began */
 #define PAGE_EXT_OWNER_EARLY 4	   /* found allocated when tracking was switched on */
 #define PAGE_EXT_OWNER_MIGRATED 8
-#define PAGE_EXT_OWNER_SUSPECT 16  /* found allocated without a record: early if it is so again */
+#define PAGE_EXT_OWNER_SUSPECT 16  /* record and page don't fit: the record changes if they don't again */
 
 struct page_owner {
 	u64 ts_nsec;	  /* CLOCK_MONOTONIC at allocation */

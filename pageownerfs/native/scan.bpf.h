@@ -264,7 +264,7 @@ static __always_inline bool is_counted(u64 page)
 	return (s32)page_field(page, _refcount.counter) > 0 || is_typed((u32)page_field(page, page_type));
 }
 
-enum page_use { PAGE_FREE, PAGE_USED, PAGE_HOLE };
+enum page_use { PAGE_FREE, PAGE_USED, PAGE_RESERVED, PAGE_MISSING };
 
 /* What init_pages_in_zone() decides by; *nr: pages of which it is true. */
 static __always_inline enum page_use page_use(u64 page, u32 *nr)
@@ -275,7 +275,7 @@ static __always_inline enum page_use page_use(u64 page, u32 *nr)
 	*nr = 1;
 	/* not there (a hole reads as zeroes), or not made yet */
 	if (flags == ~0UL || (type == 0 && flags == 0 && page_field(page, _refcount.counter) == 0))
-		return PAGE_HOLE;
+		return PAGE_MISSING;
 	if (is_buddy(type)) {
 		order = page_field(page, private);
 		if (order <= 10)
@@ -283,7 +283,7 @@ static __always_inline enum page_use page_use(u64 page, u32 *nr)
 		return PAGE_FREE;
 	}
 	if (flags & 1UL << bpf_core_enum_value(enum pageflags, PG_reserved))
-		return PAGE_HOLE;
+		return PAGE_RESERVED;
 	head = page_field(page, compound_head);
 	if (head & 1)
 		return is_counted(head - 1) ? PAGE_USED : PAGE_FREE;
@@ -295,42 +295,70 @@ struct early {
 	u64 next; /* first PFN that is not known to be free */
 };
 
-static long mark_early(u32 index, struct early *early)
+/* Whether a page that a record says to be allocated is free: tails of a block that isn't compound aren't counted. */
+static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
+{
+	u32 nr;
+
+	if (use != PAGE_FREE)
+		return false;
+	return order == 0 || page_use(pfn_to_page(pfn & ~((1UL << (order & 31)) - 1)), &nr) == PAGE_FREE;
+}
+
+static long scan_owner(u32 index, struct early *early)
 {
 	struct scan_request *request = early->request;
 	u64 pfn = request->start + index;
 	struct page_owner *owner;
-	u32 old, new, nr;
+	u32 old, new, nr, suspect = PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT;
+	enum page_use use;
+	bool allocated;
 
-	if (pfn < early->next)
+	if (!request->again && pfn < early->next)
 		return 0;
 	owner = get_page_owner((u32)pfn);
 	if (!owner)
 		return 1;
-	if (owner->state & PAGE_EXT_OWNER_ALLOCATED)
-		return 0;
 	old = *(volatile u32 *)state_word(owner);
-	if (page_use(pfn_to_page(pfn), &nr) != PAGE_USED) {
+	allocated = old >> STATE_SHIFT & PAGE_EXT_OWNER_ALLOCATED;
+	if (allocated ? !request->again : request->owners_only || pfn < early->next)
+		return 0;
+	use = page_use(pfn_to_page(pfn), &nr);
+	/* What is missing is so by whole pageblocks; each look at it costs a fault. */
+	if (use == PAGE_MISSING && !(pfn & ((1UL << config.pageblock_order) - 1)))
+		nr = 1U << config.pageblock_order;
+	if (use != PAGE_USED && pfn >= early->next)
 		early->next = pfn + nr;
+	if (allocated ? !is_stale(pfn, (u8)old, use) : use != PAGE_USED) {
+		if (old & suspect)
+			__sync_val_compare_and_swap(state_word(owner), old, old & ~suspect);
 		return 0;
 	}
 	/*
 	 * An allocation that has not come to its tracepoint yet looks like one that nobody has seen. So after the
 	 * start a page must be found twice, some time apart, without an event between.
 	 */
-	if (request->suspects_only && !(old >> STATE_SHIFT & PAGE_EXT_OWNER_SUSPECT)) {
-		__sync_val_compare_and_swap(state_word(owner), old, old | PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT);
+	if (request->again && !(old & suspect)) {
+		__sync_val_compare_and_swap(state_word(owner), old, old | suspect);
 		request->nr_suspects++;
 		return 0;
 	}
-	new = (old & ~(0xffU | PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT)) | 0xff00 |
-	      (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY) << STATE_SHIFT;
-	if (__sync_val_compare_and_swap(state_word(owner), old, new) == old)
+	new = old & ~((PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY | PAGE_EXT_OWNER_SUSPECT) << STATE_SHIFT);
+	if (!allocated)
+		new = (new & ~0xffU) | 0xff00 | (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY) << STATE_SHIFT;
+	if (__sync_val_compare_and_swap(state_word(owner), old, new) != old)
+		return 0;
+	if (allocated)
+		request->nr_stale++;
+	else
 		request->nr_marked++;
 	return 0;
 }
 
-/* init_pages_in_zone(): pages of [start, end) that are allocated and have no record */
+/*
+ * init_pages_in_zone(): pages of [start, end) that are allocated and have no record. Again, after the start: records
+ * of pages that are free, too. No event has shown either.
+ */
 SEC("syscall")
 int scan_early(void *ctx)
 {
@@ -340,7 +368,7 @@ int scan_early(void *ctx)
 	(void)ctx;
 	if (!early.request)
 		return 1;
-	bpf_loop((u32)(early.request->end - early.request->start), mark_early, &early, 0);
+	bpf_loop((u32)(early.request->end - early.request->start), scan_owner, &early, 0);
 	return 0;
 }
 

@@ -29,6 +29,7 @@ SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
 # Names that scripts may rely on.
 STATS = {
     *("pages_allocated", "pages_early", "pages_freed", "early_found", "unknown_found"),
+    "stale_found",
     *("page_ext_bytes", "stack_depot_bytes", "alloc_events", "free_events", "alloc_filtered"),
     *("stack_walked", "stack_unwound", "stack_checked", "stack_wrong", "stack_failed"),
     *("stack_depot_full", "events_lost"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -177,7 +178,7 @@ def test_user_stacks(mount_kernel: MountKernel, tmp_path: Path) -> None:
             assert len(set(mine)) == len(mine)
     # Gone, it is still known by name.
     left = mount.records_of(process.pid).values()
-    assert all(b"user_stacked+0x" in r.stack for r in left if b"[user]" in r.stack)
+    assert not any(re.search(rb"^ 0x[0-9a-f]+", r.stack, re.MULTILINE) for r in left)
 
 
 def test_user_frames_are_the_callers(mount_kernel: MountKernel, tmp_path: Path) -> None:

@@ -189,15 +189,18 @@ def look_for_stale(pid: int, *options: str) -> dict[str, Any]:
     return found
 
 
-def check_under_load(pid: int, directory: Path, seconds: float, rounds: int = 1) -> dict[str, Any]:
+def check_under_load(
+    pid: int, directory: Path, seconds: float, rounds: int = 1, *, page_owner: Path
+) -> dict[str, Any]:
     """
     Load the machine, then look for records of pages that are free.
 
     :param pid: of the daemon
+    :param page_owner: its file, opened before
     :return: ``stale_per_million`` records, and what they are made of
     """
     load = run_load(directory, seconds, rounds=rounds)
-    found = look_for_stale(pid)
+    found = look_for_stale(pid, "--open", str(page_owner))
     found["stale_per_million"] = found["stale"] * 1e6 / max(found["allocated"], 1)
     return load | found
 

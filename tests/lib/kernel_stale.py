@@ -105,11 +105,12 @@ def _new_tracker(zones: list[ZoneSpan]) -> Tracker:
         return Tracker(options, zones, btf, Kallsyms())
 
 
-def look(pid: int, nr_forged: int = 0) -> dict[str, Any]:
+def look(pid: int, nr_forged: int = 0, page_owner: Path | None = None) -> dict[str, Any]:
     """
     Compare the table of a daemon with the pages.
 
     :param nr_forged: records of free pages to mark as allocated meanwhile
+    :param page_owner: file to open after that
     """
     library = _load_library()
     zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
@@ -128,6 +129,8 @@ def look(pid: int, nr_forged: int = 0) -> dict[str, Any]:
         ):
             owner = _address(table)
             forged = _forge(table, nr_forged)
+            if page_owner is not None:
+                page_owner.open("rb").close()
             library.take_digests(owner, ctypes.c_size_t(nr), digests)
             time.sleep(_SETTLE_SEC)
             tracker.scan_early()
@@ -147,6 +150,7 @@ def look(pid: int, nr_forged: int = 0) -> dict[str, Any]:
         "allocated": counts.allocated,
         "stale": counts.stale,
         "unseen": counts.unseen,
+        "made": len(forged),
         "forged": nr_left,
         "buddy": sum(bool(record["kpageflags"] & _KPF_BUDDY) for record in shown),
         "stale_records": shown,
@@ -172,5 +176,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pid", type=int, help="of the daemon")
     parser.add_argument("--forge", type=int, default=0, help="wrong records to make meanwhile")
+    parser.add_argument("--open", type=Path, help="page_owner file to open after that")
     arguments = parser.parse_args()
-    print(json.dumps(look(arguments.pid, arguments.forge)))
+    print(json.dumps(look(arguments.pid, arguments.forge, arguments.open)))

@@ -99,11 +99,12 @@ class ScanRequest(ctypes.Structure):
         ("start", _u64),
         ("end", _u64),
         ("nr_marked", _u64),
+        ("nr_stale", _u64),
         ("nr_suspects", _u64),
-        ("suspects_only", _u32),
+        ("again", _u32),
+        ("owners_only", _u32),
         ("tgid", _u32),
         ("nr_pages", _u32),
-        ("padding", _u32),
         ("page", _u64 * CALIBRATION_PAGES),
     )
 

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -95,7 +96,7 @@ class KernelSource:
         self._lock = threading.Lock()
         self._tracker: Tracker | None = None
         self._table: _native.KernelTable | None = None
-        self._early_pages = self._unknown_pages = 0
+        self._early_pages = self._unknown_pages = self._stale_records = 0
         self._updated_nsec = 0
         self._stats: dict[str, int] = {}
         self._stats_nsec = 0
@@ -188,7 +189,10 @@ class KernelSource:
         self._tracker, self._table = tracker, table
 
     def _find_early_pages(self, tracker: Tracker) -> None:
-        for zone, nr_pages in tracker.scan_early():
+        found: Counter[ZoneSpan] = Counter()
+        for early in tracker.scan_early():
+            found[early.zone] += early.nr_pages
+        for zone, nr_pages in found.items():
             self._early_pages += nr_pages
             _log.info(
                 "Node %d, zone %8s: page owner found early allocated %d pages",
@@ -208,18 +212,18 @@ class KernelSource:
 
     def update(self) -> None:
         """
-        Look for pages that are allocated though no event has shown it, at most once a second.
+        Look for what no event has shown, at most once a second.
 
-        They are shown as early pages are, and counted apart.
+        Pages that are allocated are shown as early pages are; records of pages that are free
+        are shown no more. Both are counted.
         """
         with self._lock:
             tracker, now = self._tracker, time.monotonic_ns()
-            if tracker is None or tracker.options.has_filter:
+            if tracker is None or now - self._updated_nsec < _FRESH_NSEC:
                 return
-            if now - self._updated_nsec < _FRESH_NSEC:
-                return
-            found = tracker.scan_early(suspects_only=True)
+            found = tracker.scan_again()
             self._unknown_pages += sum(early.nr_pages for early in found)
+            self._stale_records += sum(early.nr_stale for early in found)
             self._updated_nsec = time.monotonic_ns()
 
     def table(self) -> _native.KernelTable:
@@ -280,6 +284,7 @@ class KernelSource:
             "pages_freed": states["freed"],
             "early_found": self._early_pages,
             "unknown_found": self._unknown_pages,
+            "stale_found": self._stale_records,
             "page_ext_bytes": len(tracker.page_ext),
             "stack_depot_bytes": len(tracker.stack_nodes),
             **tracker.counters(),

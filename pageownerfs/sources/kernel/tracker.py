@@ -28,7 +28,7 @@ from .bpf_object import BpfObject
 from .features import HOOKS, MIGRATION, REASON, SCANS, TRACKERS, select_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .btf import Btf
     from .kallsyms import Kallsyms
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 _RECORD_BYTES: Final = 64
 _SECTION_SHIFT: Final = 15  # SECTION_SIZE_BITS - PAGE_SHIFT of x86-64
-_SCAN_PFNS: Final = 1 << 22
+_SCAN_PFNS: Final = 1 << 19
 _STACK_CHECK_EVERY: Final = 1024
 # A page of which an event is under way must have got it between two scans.
 _SUSPECT_SEC: Final = 0.02
@@ -79,10 +79,13 @@ def _stat_name(program: str, counter: str) -> str:
 
 
 class Early(NamedTuple):
-    """What a scan has found in a zone."""
+    """What a scan has found in a part of a zone."""
 
     zone: ZoneSpan
     nr_pages: int
+    """Allocated, without a record."""
+    nr_stale: int
+    """Free, with a record that says allocated."""
 
 
 def _power_of_two(number: int) -> int:
@@ -301,35 +304,51 @@ class Tracker:
 
     # Early pages
 
-    def scan_early(self, *, suspects_only: bool = False) -> list[Early]:
+    def scan_early(self) -> list[Early]:
         """
-        Mark pages that are allocated and have no record as early.
+        Mark pages that are allocated and have no record as early: init_pages_in_zone().
 
-        Mirrors init_pages_in_zone(). After the start, a page must be found so twice, without an
-        event between: see scan.bpf.h.
-
-        :param suspects_only: after the start
         :return: pages marked, per zone
         """
         with self._scan_lock:
-            found = self._scan_zones(suspects_only=suspects_only)
-            if suspects_only and self._request.nr_suspects:
-                time.sleep(_SUSPECT_SEC)
-                found = self._scan_zones(suspects_only=True)
-            return found
+            self._request.again = self._request.owners_only = False
+            return [self._scan(zone, *chunk) for zone, chunk in self._chunks()]
 
-    def _scan_zones(self, *, suspects_only: bool) -> list[Early]:
-        request = self._request
-        request.suspects_only, request.nr_suspects = suspects_only, 0
-        found = []
+    def scan_again(self) -> list[Early]:
+        """
+        Find what no event has shown since the start.
+
+        Pages that are allocated and have no record become early ones; records of pages that are
+        free become free. A page must be found so twice, without an event between: see scan.bpf.h.
+
+        :return: pages whose records have changed
+        """
+        with self._scan_lock:
+            self._request.again = True
+            self._request.owners_only = self.options.has_filter
+            suspect = []
+            found = []
+            for zone, chunk in self._chunks():
+                self._request.nr_suspects = 0
+                found.append(self._scan(zone, *chunk))
+                if self._request.nr_suspects:
+                    suspect.append((zone, chunk))
+            if suspect:
+                time.sleep(_SUSPECT_SEC)
+            return found + [self._scan(zone, *chunk) for zone, chunk in suspect]
+
+    def _chunks(self) -> Iterator[tuple[ZoneSpan, tuple[int, int]]]:
         for zone in self.zones:
-            request.nr_marked = 0
             end_pfn = zone.start_pfn + zone.spanned_pages
             for start in range(zone.start_pfn, end_pfn, _SCAN_PFNS):
-                request.start, request.end = start, min(start + _SCAN_PFNS, end_pfn)
-                self._object.run("scan_early")
-            found.append(Early(zone, request.nr_marked))
-        return found
+                yield zone, (start, min(start + _SCAN_PFNS, end_pfn))
+
+    def _scan(self, zone: ZoneSpan, start: int, end: int) -> Early:
+        request = self._request
+        request.nr_marked = request.nr_stale = 0
+        request.start, request.end = start, end
+        self._object.run("scan_early")
+        return Early(zone, request.nr_marked, request.nr_stale)
 
     # Counters and names
 
