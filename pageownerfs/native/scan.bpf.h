@@ -295,12 +295,17 @@ struct early {
 	u64 next; /* first PFN that is not known to be free */
 };
 
-/* Whether a page that a record says to be allocated is free: tails of a block that isn't compound aren't counted. */
+/*
+ * Whether a page that a record says to be allocated is free. Without a reference it may be a huge page that waits in
+ * hugetlb's pool, which stays compound, or in the tail of a block that isn't.
+ */
 static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
 {
+	u64 page = pfn_to_page(pfn);
 	u32 nr;
 
-	if (use != PAGE_FREE)
+	if (use != PAGE_FREE || page_field(page, compound_head) & 1 ||
+	    read_word(page) & 1UL << bpf_core_enum_value(enum pageflags, PG_head))
 		return false;
 	return order == 0 || page_use(pfn_to_page(pfn & ~((1UL << (order & 31)) - 1)), &nr) == PAGE_FREE;
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,6 @@ from kernel_load import check_under_load, look_for_stale, run_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kernel_mount import KernelMount
     from kernel_process import Process
@@ -23,6 +24,8 @@ LOAD_SEC = 20
 NR_FORGED = 900
 # A file that is opened looks at the pages this long after the last.
 FRESH_SEC = 1.1
+NR_HUGE = 4
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 STALE_PER_MILLION = 10
 
@@ -88,6 +91,23 @@ def test_used_pages_are_not_stale(
             time.sleep(FRESH_SEC)
     finally:
         load.join()
+
+
+def test_pool_of_huge_pages_is_not_stale(tracked: KernelMount) -> None:
+    """Huge pages in hugetlb's pool have no reference, and yet an owner: who filled it."""
+    if not HUGE_PAGES.exists():
+        pytest.skip(f"This kernel has no {HUGE_PAGES}.")
+    before = int(HUGE_PAGES.read_text())
+    HUGE_PAGES.write_text(f"{before + NR_HUGE}\n")
+    try:
+        got = int(HUGE_PAGES.read_text()) - before
+        assert got > 0
+        for _ in range(3):
+            time.sleep(FRESH_SEC)
+            mine = tracked.records_of(os.getpid()).values()
+            assert sum(record.order == 9 for record in mine) >= got
+    finally:
+        HUGE_PAGES.write_text(f"{before}\n")
 
 
 def test_no_stale_records(tracked: KernelMount, tmp_path: Path) -> None:
