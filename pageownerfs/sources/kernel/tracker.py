@@ -308,7 +308,7 @@ class Tracker:
         """
         Mark pages that are allocated and have no record as early: init_pages_in_zone().
 
-        :return: pages marked, per zone
+        :return: pages marked, in each part of the zones
         """
         with self._scan_lock:
             self._request.again = self._request.owners_only = False
