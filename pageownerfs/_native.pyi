@@ -100,6 +100,9 @@ class Pool:
         """Counters of the pool since its creation, in a fixed order."""
     def depot_stack(self, handle: int) -> list[tuple[str, str, int, int, str, int]]:
         """(name, module, offset, size, filename, lineno), innermost first. ValueError: corrupt."""
+    def stack_counts(self) -> list[tuple[int, int]]:
+        """(handle, nr_base_pages) of each stack that has allocated, the oldest first: kept with
+        each allocation and free."""
     def check(self) -> list[str]:
         """Stop the clients, check every invariant, let them go on; the problems found."""
     # For the daemon.
@@ -127,10 +130,27 @@ class Table:
     def states(self) -> dict[str, int]:
         """Base pages: "allocated", "early" (allocated, but nobody saw it), "freed"; and "heads" of
         blocks whose allocation was seen. A pass over the table, without the GIL."""
-    def mixed_blocks(self, start_pfn: int, end_pfn: int, cma: int, /) -> list[int]:
+    def mixed_blocks(
+        self, start_pfn: int, end_pfn: int, cma: int, nid: int = -1, zone: int = -1, /
+    ) -> list[int]:
         """Pageblocks with an owner whose mask asks for another type than the block's, by the
         block's type (8 numbers). cma: number of that type, which counts as Movable; -1: none.
-        Early pages don't count. Mirrors pagetypeinfo_showmixedcount_print()."""
+        nid, zone: of a RecordTable only those pages. Early pages of a KernelTable, and of a copy
+        of one, don't count. Mirrors pagetypeinfo_showmixedcount_print()."""
+    def count_stacks(self, *, early: bool = False) -> list[tuple[int, int, int]]:
+        """(handle, nr_base_pages, ts_nsec of the oldest) of each stack; a pass over the table,
+        without the GIL. early: early pages, too."""
+    def heads(self, pfn: int, nr: int, early: bool = True, /) -> list[int]:
+        """PFNs of the allocated blocks from pfn on, nr of them at most; early ones too, or not."""
+    def has_page(self, pfn: int, /) -> bool:
+        """Whether page(pfn) gives something."""
+    def page(self, pfn: int, /) -> dict[str, Any] | None:
+        """What is known of a page: "head" (PFN), "allocated", "record" (64 bytes, see PageOwner),
+        "flags", "memcg", "migratetype" (of the pageblock), "page_mt" (of the mask). None: PFN
+        out of range, or, of a RecordTable, without record."""
+    def snapshot(self, max_bytes: int, /) -> RecordTable:
+        """Copy the records of allocated blocks, each whole; of a pool while its clients stand
+        still. OSError ENOSPC: too many bytes; EBUSY: a client is stopped inside an operation."""
 
 class KernelTable(Table):
     """The pages of the running kernel: a table that BPF programs write."""
@@ -144,19 +164,52 @@ class KernelTable(Table):
         early: Buffer,  # a struct page_owner: what each early page shows; 64 bytes
         scan: Buffer,  # struct page_scan; of one table only. Writable if there is a program
         prog_fd: int,  # fills it in, by BPF_PROG_TEST_RUN; -1: no flags and no memcg are known
+        nid: tuple[int, int] = (0, 0),  # shift and bits of the node in the flags
     ) -> Self:
         """Hold the buffers and a descriptor of the program; ValueError: a wrong size. Flags of
         pages that the program can't be asked for are 0, as with -1."""
 
+class RecordTable(Table):
+    """Records one after the other: of a text, of a trace, or copied from another table."""
+
+    def feed(self, text: Buffer, /, final: bool = False) -> int:
+        """Take the records of a text; bytes used. The rest must come again, with more behind it,
+        unless final. Releases the GIL."""
+    def add(
+        self, pfn: int, record: bytes, stack: bytes, free_stack: bytes, page_mt: int, /
+    ) -> None:
+        """Add a record (64 bytes, see PageOwner; handles are set) with the lines of its stacks."""
+    def text(self, kind: int, value: int, /) -> bytes | None:
+        """What the text had for a value, see TEXT_*; None: nothing."""
+    def infos(self) -> list[tuple[int, int, int, int]]:
+        """What records share: (flags, memcg, nid, zone), each once."""
+    @property
+    def nr_records(self) -> int: ...
+    @property
+    def nr_damaged(self) -> int: ...  # records that were skipped
+    @property
+    def nr_text_bytes(self) -> int: ...  # read
+    @property
+    def nr_stacks(self) -> int: ...
+    @property
+    def nr_verbatim(self) -> int: ...  # records whose text is kept: fields would not give it back
+    @property
+    def nr_bytes(self) -> int: ...  # memory of the records
+    @property
+    def pageblock_order(self) -> int: ...
+    @property
+    def damage(self) -> list[tuple[int, int, str]]: ...  # byte, number, reason; the first 64
+
 class Renderer:
     """Turns a table into page_owner text; caches the texts that it asks ``text`` for."""
 
-    def __init__(self, table: Table, text: Callable[[int, int], bytes], /) -> None: ...
+    def __init__(
+        self, table: Table, text: Callable[[int, int], bytes], /, *, fields: int = 0
+    ) -> None:
+        """fields: HAS_* and PFN_HEX, what to print; 0: as it was printed, or as 6.12 prints."""
     def size(self) -> int:
         """Length in bytes of the whole text now; a pass over the table if that has changed, or,
         of a KernelTable, if the last one is a second old."""
-    def record(self, pfn: int, /) -> tuple[bytes, int] | None:
-        """The first record at or after pfn, and the PFN to go on with; None at the end."""
     def reader(self) -> Reader: ...
 
 class Reader:
@@ -167,6 +220,13 @@ class Reader:
         """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL.
 
         fill: as many bytes as there are, whether a record ends there or not."""
+    def record(self, pfn: int, /) -> tuple[bytes, int] | None:
+        """The first record at or after pfn, and the PFN to go on with; None at the end."""
+    def set_filter(
+        self, mode: int, nids: Iterable[int] | None, pids: Iterable[int], tgids: Iterable[int], /
+    ) -> None:
+        """What is shown from here on. mode: 0 stack, 1 handle, 2 both. nids None: all nodes. pids
+        and tgids: threads or processes, 16 of each at most; none of both: all."""
 
 # Bits of what a page_owner text tells of a record; kernels of some age do not.
 HAS_PID: Final[int]
@@ -174,6 +234,7 @@ HAS_TGID: Final[int]  # and comm
 HAS_TS: Final[int]
 HAS_FREE_TS: Final[int]
 HAS_PFN: Final[int]
+PFN_HEX: Final[int]  # it is hexadecimal, as since 6.7
 
 # Bits, as the kernel's page_owner_sort tells allocators apart.
 ALLOCATOR_CMA: Final[int]

@@ -1,5 +1,5 @@
 """
-The mount: a path table of views, served by FUSE. No formatting and no mm logic here.
+The mount: a tree of views, served by FUSE. No formatting and no mm logic here.
 
 The only module that imports the binding, and only when something is mounted: fusepy, or mfusepy,
 which has the same API and serves where libfuse2 is gone.
@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import MountError
-from .views import OpenFile, View, ViewError
+from .views import Directory, Node, OpenFile, View, ViewError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,20 +52,20 @@ class FileSystem:
 
     def __init__(
         self,
-        views: Mapping[str, View],
+        root: Directory,
         xattrs: Mapping[str, Callable[[], bytes]],
         *,
         kernel_abi: bool = False,
         on_init: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        Serve ``views``.
+        Serve what is in ``root``.
 
         :param xattrs: extended attributes of the root; values are made anew for each getxattr()
         :param kernel_abi: answer stat, open and fsync as debugfs does
         :param on_init: called when the kernel has accepted the mount
         """
-        self._views = views
+        self._root = root
         self._xattrs = xattrs
         self._kernel_abi = kernel_abi
         self._on_init = on_init
@@ -74,6 +74,7 @@ class FileSystem:
         self._next_fh = itertools.count(1)
         self._chmods: dict[str, int] = {}
         self._mounted_nsec = time.time_ns()
+        self._uid, self._gid = os.getuid(), os.getgid()
         self._truncated_nsec: dict[str, int] = {}
 
     def init(self, path: str) -> None:
@@ -83,42 +84,48 @@ class FileSystem:
 
     # Names
 
-    def _view(self, path: str) -> View:
-        view = self._views.get(path)
-        if view is None or not view.present():
-            raise ViewError(errno.ENOENT)
-        return view
+    def _node(self, path: str) -> Node:
+        node: Node = self._root
+        for name in filter(None, path.split("/")):
+            below = node.lookup(name) if isinstance(node, Directory) else None
+            if below is None or below.absent() is not None:
+                raise ViewError(errno.ENOENT)
+            node = below
+        return node
 
-    def _names(self, directory: str) -> list[str]:
-        prefix = directory.rstrip("/") + "/"
-        below = [
-            p[len(prefix) :]
-            for p, v in self._views.items()
-            if p.startswith(prefix) and v.present()
-        ]
-        return list(dict.fromkeys(name.partition("/")[0] for name in below))
+    def _view(self, path: str) -> View:
+        node = self._node(path)
+        if isinstance(node, Directory):
+            raise ViewError(errno.EISDIR)
+        return node
+
+    def _directory(self, path: str) -> Directory:
+        node = self._node(path)
+        if not isinstance(node, Directory):
+            raise ViewError(errno.ENOTDIR)
+        return node
 
     def getattr(self, path: str | None, fh: int | None = None) -> dict[str, int]:
         """Answer stat() and fstat(); st_size is the length of the text at this moment."""
         if path is None:
             path = self._opened(fh).path
-        attrs = {
-            "st_uid": os.getuid(),
-            "st_gid": os.getgid(),
-            "st_blksize": 4096 if self._kernel_abi else _BLKSIZE,
-            "st_nlink": 1,
-        }
+        node = self._node(path)
         changed_nsec = self._truncated_nsec.get(path, self._mounted_nsec)
-        attrs |= {"st_atime": self._mounted_nsec, "st_mtime": changed_nsec}
-        attrs["st_ctime"] = changed_nsec
-        if path == "/" or (path not in self._views and self._names(path)):
-            mode = self._chmods.get(path, 0o555)
+        mode = self._chmods.get(path, node.mode)
+        attrs = {
+            "st_uid": self._uid,
+            "st_gid": self._gid,
+            "st_blksize": 4096 if self._kernel_abi else _BLKSIZE,
+            "st_atime": self._mounted_nsec,
+            "st_mtime": changed_nsec,
+            "st_ctime": changed_nsec,
+        }
+        if isinstance(node, Directory):
             return attrs | {"st_mode": stat.S_IFDIR | mode, "st_nlink": 2}
-        view = self._view(path)
-        size = view.size()
-        mode = self._chmods.get(path, view.mode)
+        size = node.size()
         return attrs | {
             "st_mode": stat.S_IFREG | mode,
+            "st_nlink": 1,
             "st_size": size,
             "st_blocks": (size + 511) // 512,
         }
@@ -129,9 +136,10 @@ class FileSystem:
         self._open_dirs[fh] = path
         return fh
 
-    def readdir(self, path: str | None, fh: int) -> list[str]:
+    def readdir(self, path: str | None, fh: int) -> Iterable[str]:
         """List what is present now."""
-        return [".", "..", *self._names(self._open_dirs[fh] if path is None else path)]
+        directory = self._directory(self._open_dirs[fh] if path is None else path)
+        return itertools.chain((".", ".."), directory.names())
 
     def releasedir(self, path: str | None, fh: int) -> None:
         """Close a directory."""
@@ -195,6 +203,9 @@ class FileSystem:
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """Give an attribute of the root."""
         del position
+        if not name.startswith("user."):
+            # ls -l asks each file for its ACL and label, but not once it knows there are none.
+            raise ViewError(errno.EOPNOTSUPP)
         if path != "/" or name not in self._xattrs:
             raise ViewError(errno.ENODATA)
         return self._xattrs[name]()
@@ -212,6 +223,23 @@ class FileSystem:
         """Do nothing, so that touch succeeds."""
         del path, times
 
+    # Directories that can be made
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a directory, where its parent lets it be made."""
+        del mode
+        parent, _, name = path.rpartition("/")
+        self._directory(parent).mkdir(name)
+
+    def rmdir(self, path: str) -> None:
+        """Take a directory away, where its parent lets it go; what is in it goes with it."""
+        parent, _, name = path.rpartition("/")
+        self._directory(parent).rmdir(name)
+        below = path + "/"
+        for changed in (self._chmods, self._truncated_nsec):
+            for old in [old for old in changed if old == path or old.startswith(below)]:
+                del changed[old]
+
     # What this tree does not allow, with the errno that debugfs gives even to root
 
     def create(self, path: str, mode: int) -> int:
@@ -223,7 +251,7 @@ class FileSystem:
         del args
         raise ViewError(errno.EPERM)
 
-    chown = mknod = mkdir = unlink = rmdir = symlink = link = rename = _refuse
+    chown = mknod = unlink = symlink = link = rename = _refuse
 
 
 def load_binding() -> ModuleType:
@@ -330,7 +358,8 @@ class Session:
                 direct_io=True,
                 # Each stat is asked: st_size is the length of the text at that moment.
                 attr_timeout=0,
-                entry_timeout=0,
+                # A name stays what it is: what appears later was not there, and is not cached.
+                entry_timeout=1,
                 **dict.fromkeys(options, True),
             )
         except RuntimeError as error:

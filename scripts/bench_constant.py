@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pageownerfs.fs import FileSystem, Session, load_binding
-from pageownerfs.views import ViewError
+from pageownerfs.views import Tree, ViewError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,16 +28,14 @@ NAME = "/constant"
 class ConstantFile:
     """The open file, and the view of it."""
 
-    path = NAME
     mode = 0o400
 
     def __init__(self, nr_bytes: int) -> None:
         """Make it so long."""
         self._nr_bytes = nr_bytes
 
-    def present(self) -> bool:
+    def absent(self) -> None:
         """Tell that it is there."""
-        return True
 
     def size(self) -> int:
         """Length of the file."""
@@ -70,7 +68,9 @@ class ConstantFile:
 def serve_ours(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
     """Serve it through the mount of pageownerfs."""
     file = ConstantFile(nr_bytes)
-    Session(binding, FileSystem({NAME: file}, {})).run("constant", os.fsencode(mountpoint))
+    Session(binding, FileSystem(Tree({NAME.lstrip("/"): file}), {})).run(
+        "constant", os.fsencode(mountpoint)
+    )
 
 
 def serve_plain(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:

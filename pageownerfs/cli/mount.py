@@ -1,22 +1,25 @@
 """
 Mount a source.
 
-The directory MOUNTPOINT then has the files page_owner (who allocated each page; there while
-tracking is on), page_owner_on (write 1 to turn tracking on) and stats. The command returns once
-the mount answers.
+SOURCE is pool, kernel, dump:FILE (a saved page_owner) or trace:FILE (a recording of its events as
+text); FILE may be packed, and - is standard input. The directory MOUNTPOINT then has page_owner
+(who allocated each page; there while tracking is on) and what else is known from it; write 1 to
+page_owner_on to turn tracking on. The command returns once the mount answers.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from pageownerfs import __version__
 from pageownerfs.daemon import MountOptions
 from pageownerfs.daemon import run as run_daemon
 from pageownerfs.errors import UsageError
-from pageownerfs.sources import SOURCES
+from pageownerfs.page_owner_sort.source import STDIN
+from pageownerfs.sources import FILE_SOURCES, SOURCES
 
 from .options import options_help, parse_options
 
@@ -24,12 +27,20 @@ if TYPE_CHECKING:
     import argparse
 
 
+_SOURCES_TEXT: Final = ", ".join(
+    f"{name}:FILE" if name in FILE_SOURCES else name for name in SOURCES
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare options and operands."""
-    parser.add_argument("source", metavar="SOURCE", help="what to mount: " + ", ".join(SOURCES))
+    parser.add_argument("source", metavar="SOURCE", help=f"what to mount: {_SOURCES_TEXT}")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
     parser.add_argument(
         "-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below"
+    )
+    parser.add_argument(
+        "--until", metavar="TS", help="of a trace: replay up to this time, in seconds of its clock"
     )
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
@@ -43,29 +54,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Mount it."""
-    if args.source not in SOURCES:
-        msg = (
-            f"unknown source or verb {args.source!r}; sources: {', '.join(SOURCES)}; "
-            "pageownerfs --help lists the verbs"
-        )
-        raise UsageError(msg)
-    parsed = parse_options(args.options, args.source)
+    source, path = _split_source(args.source)
+    lists = args.options + ([f"until={args.until}"] if args.until is not None else [])
+    parsed = parse_options(lists, source, path)
 
     def on_ready() -> None:
         if not parsed.source.page_owner:
             _say_off(args.mountpoint)
 
     options = MountOptions(
-        source=args.source,
+        source=source,
         mountpoint=args.mountpoint,
         version=__version__,
         foreground=args.foreground,
         kernel_abi=parsed.kernel_abi,
         fuse=parsed.fuse,
         source_options=parsed.source,
+        output_format=parsed.output_format,
+        snapshot_bytes=parsed.snapshot_bytes,
+        progress=sys.stderr.isatty(),
     )
     run_daemon(options, on_ready)
     return 0
+
+
+def _split_source(text: str) -> tuple[str, str | None]:
+    # The file's name is made absolute: the daemon works in another directory.
+    name, colon, path = text.partition(":")
+    if name not in SOURCES:
+        msg = (
+            f"unknown source or verb {text!r}; sources: {_SOURCES_TEXT}; "
+            "pageownerfs --help lists the verbs"
+        )
+        raise UsageError(msg)
+    if name not in FILE_SOURCES:
+        if colon:
+            raise UsageError(f"{name} is not made of a file: write {name}, not {text}")
+        return name, None
+    if not path:
+        raise UsageError(f"{name} is made of a file: write {name}:FILE, or {name}:- for a pipe")
+    return name, path if path == STDIN else str(Path(path).absolute())
 
 
 def _say_off(mountpoint: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pageownerfs.errors import UsageError
+from pageownerfs.mm.formats import FORMATS, Format
 from pageownerfs.mm.kstrtox import kstrtobool, memparse
 from pageownerfs.sources import SOURCES, SourceOptions
 
@@ -42,6 +44,29 @@ class _Option(NamedTuple):
     parse: Callable[[str], Any]
     metavar: str
     help: str
+
+
+def _parse_zones(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(":"))
+    if not all(re.fullmatch("[A-Za-z0-9_]{1,16}", name) for name in names):
+        msg = f"{text!r} is not a list of zones: write their names with colons, as DMA:Normal"
+        raise ValueError(msg)
+    return names
+
+
+def _parse_seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        msg = f"{text!r} is not a time of the trace: write seconds, as in 13.433116"
+        raise ValueError(msg)
+    seconds, _, part = text.partition(".")
+    return int(seconds) * 10**9 + int(part.ljust(9, "0"))
+
+
+def _parse_format(text: str) -> Format:
+    if text not in FORMATS:
+        msg = f"{text!r} is not a format: write one of {', '.join(FORMATS)}"
+        raise ValueError(msg)
+    return FORMATS[text]
 
 
 _PAGE_OWNER: Final = _Option("page_owner", kstrtobool, "on|off", "track owners (default: off)")
@@ -87,8 +112,32 @@ OPTIONS: Final = {
             "hooks", kstrtobool, "on|off", "see more than tracepoints show, by fentry (on)"
         ),
     },
+    "dump": {
+        "zones": _Option(
+            "zone_names",
+            _parse_zones,
+            "NAMES",
+            "zones by number (DMA:DMA32:Normal:Movable:Device)",
+        ),
+    },
+    "trace": {
+        "until": _Option(
+            "until_nsec", _parse_seconds, "TS", "replay up to this time of the trace, in seconds"
+        ),
+    },
 }
 """Options with a value, by source and name."""
+
+COMMON: Final = {
+    "format": _Option(
+        "output_format",
+        _parse_format,
+        "FORMAT",
+        "records as Linux 6.1, 6.12 or next has them (6.12)",
+    ),
+    "snapshots": _Option("snapshot_bytes", memparse, "SIZE", "memory for all snapshots (256M)"),
+}
+"""Options with a value of all sources."""
 
 FLAGS: Final = {
     "kernel_abi": "page_owner to the letter of the kernel's: one record per read, size 0",
@@ -110,6 +159,9 @@ _IGNORED: Final = frozenset(
 )
 
 
+DEFAULT_SNAPSHOT_BYTES: Final = 256 << 20
+
+
 class ParsedOptions(NamedTuple):
     """What a list of mount options says."""
 
@@ -119,20 +171,28 @@ class ParsedOptions(NamedTuple):
     """Whether page_owner follows the kernel to the letter."""
     fuse: tuple[str, ...]
     """Options for libfuse."""
+    output_format: Format | None = None
+    """Of records; None: as they were printed, or 6.12."""
+    snapshot_bytes: int = DEFAULT_SNAPSHOT_BYTES
+    """Memory for all snapshots."""
 
 
-def parse_options(lists: Iterable[str], source: str = "pool") -> ParsedOptions:
+def parse_options(
+    lists: Iterable[str], source: str = "pool", path: str | None = None
+) -> ParsedOptions:
     """
     Parse ``-o`` lists; of an option given twice the last holds.
 
     ``user_stacks`` may be given without its ``=on``.
 
     :param source: what is to be mounted
+    :param path: of the file that it is made of
     :param lists: each ``name,name=value,...``
     :raises UsageError: an unknown option, with those known; a value that can't be
     """
     known = OPTIONS[source]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if path is None else {"path": path}
+    common: dict[str, Any] = {}
     flags: dict[str, bool] = {}
     for item in (item.strip() for text in lists for item in text.split(",")):
         name, equals, value = item.partition("=")
@@ -140,6 +200,10 @@ def parse_options(lists: Iterable[str], source: str = "pool") -> ParsedOptions:
             values[name] = True
         elif name in known:
             values[known[name].field] = _value(name, known[name], equals, value)
+        elif name in COMMON:
+            common[COMMON[name].field] = _value(name, COMMON[name], equals, value)
+        elif path is not None and name == "page_owner":
+            _value(name, _PAGE_OWNER, equals, value)  # it always has owners
         elif name in FLAGS or name in ("ro", "rw"):
             if equals:
                 msg = f"-o {name} takes no value: write {name}, not {item}"
@@ -151,7 +215,8 @@ def parse_options(lists: Iterable[str], source: str = "pool") -> ParsedOptions:
     if "allow_other" in fuse and "allow_root" in fuse:
         msg = "-o allow_other and -o allow_root exclude each other: give one"
         raise UsageError(msg)
-    return ParsedOptions(SOURCES[source](**values), flags.get("kernel_abi", False), fuse)
+    made = SOURCES[source](**values)
+    return ParsedOptions(made, flags.get("kernel_abi", False), fuse, **common)
 
 
 def _value(name: str, option: _Option, equals: str, value: str) -> object:
@@ -166,8 +231,9 @@ def _value(name: str, option: _Option, equals: str, value: str) -> object:
 
 
 def _unknown(name: str, source: str) -> str:
-    known = [f"{key}={option.metavar}" for key, option in OPTIONS[source].items()]
-    others = [other for other, options in OPTIONS.items() if name in options]
+    options = OPTIONS[source] | COMMON
+    known = [f"{key}={option.metavar}" for key, option in options.items()]
+    others = [other for other, theirs in OPTIONS.items() if name in theirs]
     of = f"; it is one of {', '.join(others)}" if others else ""
     return (
         f"unknown option -o {name} for {source}{of}; known: "
@@ -181,7 +247,8 @@ def options_help() -> str:
         (f"of {source}:", [(f"{key}={o.metavar}", o.help) for key, o in options.items()])
         for source, options in OPTIONS.items()
     ]
-    parts.append(("of both:", [*FLAGS.items(), ("ro", "page_owner_on can't be written")]))
+    common = [(f"{key}={option.metavar}", option.help) for key, option in COMMON.items()]
+    parts.append(("of all:", [*common, *FLAGS.items(), ("ro", "nothing can be written")]))
     width = max(len(left) for _, lines in parts for left, _ in lines)
     return "".join(
         f"  {title}\n" + "".join(f"    {left:{width}}  {right}\n" for left, right in lines)

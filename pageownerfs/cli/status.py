@@ -71,7 +71,8 @@ def _format(mountpoint: str, mount: dict[str, Any]) -> str:
         return f"{mountpoint}\n  error: {mount['error'].removeprefix(f'{mountpoint}: ')}"
     rows = [
         ("source", f"{mount['source']} (pageownerfs {mount['version']})"),
-        *(_pool_rows(mount) if mount["source"] == "pool" else _kernel_rows(mount)),
+        *_ROWS.get(mount["source"], _recorded_rows)(mount),
+        *_absent_rows(mount),
         ("uptime", _format_nsec(mount["uptime_nsec"])),
         ("daemon", _format_daemon(mount)),
         ("log", mount["log"]),
@@ -110,6 +111,30 @@ def _kernel_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
         shown = ", ".join(f"{name}={value}" for name, value in mount["filter"].items())
         rows.append(("filter", f"{shown}; all other pages are left out"))
     return rows
+
+
+def _recorded_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
+    stats = mount["stats"]
+    rows = [("file", mount["path"]), ("records", f"{stats['records']}")]
+    rows.append(("memory", f"{format_size(mount['size_bytes'])} for records"))
+    skipped = {
+        name: stats[name]
+        for name in ("damaged_records", "damaged_lines", "lost_events", "free_untracked")
+        if stats.get(name)
+    }
+    if skipped:
+        rows.append(("skipped", ", ".join(f"{name} {value}" for name, value in skipped.items())))
+    return rows
+
+
+_ROWS = {"pool": _pool_rows, "kernel": _kernel_rows}
+
+
+def _absent_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in mount["absent"].items():
+        by_reason.setdefault(reason, []).append(path)
+    return [("absent", f"{', '.join(paths)}: {reason}") for reason, paths in by_reason.items()]
 
 
 def _format_tracking(mount: dict[str, Any]) -> str:

@@ -25,8 +25,11 @@ _log = logging.getLogger(__name__)
 __all__ = ["MountOptions", "run"]
 
 # The child writes this when the mount is there; all that comes before it, or before the end of
-# the pipe, is why there will be none.
+# the pipe, is why there will be none. But for lines of progress, which end in this:
 _READY: Final = b"\0"
+_PROGRESS: Final = b"\r"
+# Clears the line that the cursor is in.
+_CLEAR_LINE: Final = "\r\033[K"
 
 
 def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
@@ -41,7 +44,7 @@ def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
     binding = load_binding()
     if options.foreground:
         log = open_log(foreground=True)
-        Daemon(options, log, on_ready).serve(binding)
+        Daemon(options, log, on_ready, _show_progress).serve(binding)
         return
     sys.stdout.flush()
     sys.stderr.flush()
@@ -66,14 +69,17 @@ def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoRetu
         os.setsid()
         os.chdir("/")
         os.dup2(pipe, 2)
-        _to_null(0, 1)
+        _to_null(1)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
         def on_ready() -> None:
             os.write(2, _READY)
-            _to_null(2)
+            _to_null(0, 2)
 
-        Daemon(options, open_log(foreground=False), on_ready).serve(binding)
+        def show_progress(line: str) -> None:
+            os.write(2, line.encode() + _PROGRESS)
+
+        Daemon(options, open_log(foreground=False), on_ready, show_progress).serve(binding)
         status = 0
     except PageOwnerError as error:
         os.write(2, f"{error}\n".encode(errors="backslashreplace"))
@@ -85,6 +91,11 @@ def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoRetu
         os._exit(status)
 
 
+def _show_progress(line: str) -> None:
+    sys.stderr.write(_CLEAR_LINE + line)
+    sys.stderr.flush()
+
+
 def _to_null(*descriptors: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in descriptors:
@@ -93,13 +104,20 @@ def _to_null(*descriptors: int) -> None:
 
 
 def _wait_for(pid: int, pipe: int, mountpoint: str) -> None:
-    text = b""
+    text, shown = b"", False
     with open(pipe, "rb", buffering=0) as stream:
         while _READY not in text:
             data = stream.read(4096)
             if not data:
                 break
-            text += data
+            # What follows the last mark may still become a line of progress.
+            *lines, text = (text + data).split(_PROGRESS)
+            for line in lines:
+                shown = True
+                _show_progress(line.decode())
+    if shown:
+        sys.stderr.write(_CLEAR_LINE)
+        sys.stderr.flush()
     if _READY in text:
         mount = read_mount(mountpoint)
         if mount["pid"] != pid:

@@ -11,16 +11,22 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pageownerfs import _native
+from pageownerfs.errors import MountError
 from pageownerfs.fs import FileSystem, Session
 from pageownerfs.mm.page_alloc import XATTR
 from pageownerfs.sources import PoolOptions, SourceOptions, make_source
-from pageownerfs.views import make_views
+from pageownerfs.views import make_tree
 
 from .mounts import mount_points_of
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from pageownerfs.mm.formats import Format
+    from pageownerfs.sources import Progress
+    from pageownerfs.views import Tree
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +54,12 @@ class MountOptions(NamedTuple):
     """Options for libfuse: allow_other, allow_root, ro."""
     source_options: SourceOptions = PoolOptions()
     """How to make the source."""
+    output_format: Format | None = None
+    """Of records; None: as they were printed, or as Linux 6.12 prints."""
+    snapshot_bytes: int = 0
+    """Memory that snapshots may take."""
+    progress: bool = False
+    """Show how far the reading of a file is."""
 
 
 class Daemon:
@@ -58,16 +70,24 @@ class Daemon:
     signal can end the process between two steps and leave a mount or a file behind.
     """
 
-    def __init__(self, options: MountOptions, log: str, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        options: MountOptions,
+        log: str,
+        on_ready: Callable[[], None],
+        show_progress: Callable[[str], None],
+    ) -> None:
         """
         Prepare to serve.
 
         :param log: where the log lines go, for status
         :param on_ready: called once, from another thread, when the mount is there
+        :param show_progress: shows a line in place of the last one
         """
         self._options = options
         self._log = log
         self._on_ready = on_ready
+        self._show_progress = show_progress
         self._started_nsec = time.monotonic_ns()
         self._ended = threading.Event()
         self._may_exit = threading.Event()
@@ -83,11 +103,16 @@ class Daemon:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(_WAKE, lambda *_: None)
         options = self._options
-        with make_source(options.source_options) as source:
-            views = make_views(source, kernel_abi=options.kernel_abi)
+        with make_source(options.source_options, self._progress()) as source:
+            tree = make_tree(
+                source,
+                kernel_abi=options.kernel_abi,
+                output_format=options.output_format,
+                snapshot_bytes=options.snapshot_bytes,
+            )
             filesystem = FileSystem(
-                views,
-                {XATTR: lambda: self._describe(source.describe())},
+                tree,
+                {XATTR: lambda: self._describe(source.describe(), tree)},
                 kernel_abi=options.kernel_abi,
                 on_init=self._on_ready,
             )
@@ -95,6 +120,19 @@ class Daemon:
         if self._failure is not None:
             raise self._failure
         _log.info("%s is unmounted", options.mountpoint)
+
+    def _progress(self) -> Progress:
+        bar = ProgressBar(self._show_progress) if self._options.progress else None
+
+        def progress(nr_bytes: int, total_bytes: int | None) -> None:
+            # Signals are blocked; who does not want to wait can say so here.
+            if received := signal.sigpending() & set(_STOP_SIGNALS):
+                name = signal.Signals(min(received)).name
+                raise MountError(f"{name} received while the file was read")
+            if bar is not None:
+                bar.show(nr_bytes, total_bytes)
+
+        return progress
 
     def _serve(self, session: Session) -> None:
         # libfuse gets a thread of its own, that the main thread may handle signals.
@@ -129,7 +167,7 @@ class Daemon:
                 signal.pthread_kill(thread.ident, _WAKE)
             self._ended.wait(_WAKE_SEC)
 
-    def _describe(self, source: dict[str, Any]) -> bytes:
+    def _describe(self, source: dict[str, Any], tree: Tree) -> bytes:
         options = self._options
         general = {
             "version": options.version,
@@ -140,6 +178,8 @@ class Daemon:
             "mount_points": mount_points_of(options.mountpoint),
             "uptime_nsec": time.monotonic_ns() - self._started_nsec,
             "kernel_abi": options.kernel_abi,
+            "format": options.output_format.name if options.output_format else None,
+            "absent": dict(tree.all_absent()),
             "log": self._log,
         }
         return json.dumps(general | source).encode()

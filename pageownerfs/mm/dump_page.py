@@ -1,84 +1,111 @@
 """
 All that is known of one page, as text (__dump_page() of mm/debug.c, __dump_page_owner()).
 
-Here each frame has its file and line, for which page_owner's own format has no room.
+Here each frame has its file and line where they are known, for which page_owner's own format has
+no room.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from .gfp import format_gfp, gfp_migratetype
-from .migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
-from .page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PAGE_EXT_OWNER_FREED
+from .gfp import gfp_migratetype
+from .migratetype import MIGRATETYPE_NAMES
+from .page_ext import PageOwner
 from .page_flags import format_page_flags
 from .stack_depot import format_source_lines
+from .vocabulary import VOCABULARY, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .stack_depot import Frame
 
-_NEVER_SET: Final = "page_owner info is not present (never set?)"
-
 
 def dump_page(
     pfn: int, info: Mapping[str, Any], stack: Callable[[int], Sequence[Frame]] | None
 ) -> str:
     """
-    Tell what is known of a page.
+    Tell what is known of a page of a pool.
 
     :param pfn: its page frame number
     :param info: what _native.Pool.page_info() says of it
     :param stack: frames of a handle, innermost first; ValueError where there are none
     :return: lines, each with its newline
     """
+    migratetype = info["migratetype"]
+    known = 0 <= migratetype < len(MIGRATETYPE_NAMES)
     lines = [
         f"page: pfn:{pfn:#x} {info['state']} order:{info['order']} refcount:{info['refcount']}",
-        f"pageblock migratetype: {_name(MIGRATETYPE_NAMES, info['migratetype'])}",
+        f"pageblock migratetype: {MIGRATETYPE_NAMES[migratetype] if known else f'{migratetype}?'}",
         f"flags: {format_page_flags(info['flags'])}",
     ]
     if info["head"] != pfn:
         lines.append(f"head: pfn:{info['head']:#x}")
     text = "\n".join(lines) + "\n"
-    owner = info["page_owner"]
-    if owner is None or stack is None:
+    fields = info["page_owner"]
+    if fields is None or stack is None:
         return text + "page_owner is disabled\n"
-    return text + _dump_page_owner(owner, stack)
+    owner = PageOwner(**fields)
+    page_mt = gfp_migratetype(owner.gfp_mask)
+
+    def source_lines(handle: int) -> bytes:
+        return format_source_lines(stack(handle))
+
+    dumped = dump_page_owner(owner, VOCABULARY, source_lines, page_mt=page_mt)
+    return text + dumped.decode(errors="backslashreplace")
 
 
-def _dump_page_owner(owner: Mapping[str, Any], stack: Callable[[int], Sequence[Frame]]) -> str:
-    if not owner["handle"]:
-        return _NEVER_SET + "\n"
-    comm = owner["comm"].decode("utf-8", "backslashreplace")
-    tracked = "allocated" if owner["state"] & PAGE_EXT_OWNER_ALLOCATED else "freed"
-    early = " before tracking began" if owner["state"] & PAGE_EXT_OWNER_EARLY else ""
-    migratetype = _name(MIGRATETYPE_NAMES, gfp_migratetype(owner["gfp_mask"]))
-    text = (
+def dump_page_owner(
+    owner: PageOwner,
+    vocabulary: Vocabulary,
+    stack: Callable[[int], bytes],
+    *,
+    page_mt: int,
+) -> bytes:
+    """
+    Tell who allocated a page, and who freed it last.
+
+    Mirrors __dump_page_owner() of mm/page_owner.c.
+
+    :param owner: its record
+    :param vocabulary: names of the numbers in it
+    :param stack: lines of a handle, innermost first; ValueError where there are none
+    :param page_mt: migratetype of the mask
+    :return: lines, each with its newline
+    """
+    if not owner.handle:
+        return b"page_owner info is not present (never set?)\n"
+    tracked = "allocated" if owner.is_allocated else "freed"
+    early = " before tracking began" if owner.is_early else ""
+    head = (
         f"page_owner tracks the page as {tracked}{early}\n"
-        f"page last allocated via order {owner['order']}, migratetype {migratetype}, "
-        f"gfp_mask {format_gfp(owner['gfp_mask'])}, pid {owner['pid']}, "
-        f"tgid {owner['tgid']} ({comm}), ts {owner['ts_nsec']}, free_ts {owner['free_ts_nsec']}\n"
-        + _source_lines(owner["handle"], stack)
+        f"page last allocated via order {owner.order}, "
+        f"migratetype {_named(vocabulary.migratetype_name, page_mt)}, "
+        f"gfp_mask {_named(vocabulary.format_gfp, owner.gfp_mask)}, pid {owner.pid}, "
+        f"tgid {owner.tgid} ("
     )
-    if owner["last_migrate_reason"] >= 0:
-        reason = _name(MIGRATE_REASON_NAMES, owner["last_migrate_reason"])
-        text += f"page has been migrated, last migrate reason: {reason}\n"
-    if not owner["state"] & PAGE_EXT_OWNER_FREED or not owner["free_handle"]:
-        return text + "page_owner free stack trace missing\n"
-    return (
-        text
-        + f"page last free pid {owner['free_pid']} tgid {owner['free_tgid']} stack trace:\n"
-        + _source_lines(owner["free_handle"], stack)
-    )
+    text = head.encode(errors="surrogateescape") + owner.comm
+    text += b"), ts %d, free_ts %d\n" % (owner.ts_nsec, owner.free_ts_nsec)
+    text += _lines(owner.handle, stack)
+    if owner.last_migrate_reason >= 0:
+        reason = _named(vocabulary.migrate_reason_name, owner.last_migrate_reason)
+        text += f"page has been migrated, last migrate reason: {reason}\n".encode()
+    if not owner.is_freed or not owner.free_handle:
+        return text + b"page_owner free stack trace missing\n"
+    freed = b"page last free pid %d tgid %d stack trace:\n" % (owner.free_pid, owner.free_tgid)
+    return text + freed + _lines(owner.free_handle, stack)
 
 
-def _source_lines(handle: int, stack: Callable[[int], Sequence[Frame]]) -> str:
+def _lines(handle: int, stack: Callable[[int], bytes]) -> bytes:
     try:
-        return format_source_lines(stack(handle)).decode(errors="backslashreplace")
+        return stack(handle)
     except ValueError as error:
-        return f" ({error})\n"
+        return b" (%b)\n" % str(error).encode(errors="backslashreplace")
 
 
-def _name(names: Sequence[str], index: int) -> str:
-    return names[index] if 0 <= index < len(names) else f"{index}?"
+def _named(name: Callable[[int], str], number: int) -> str:
+    try:
+        return name(number)
+    except ValueError:
+        return f"{number}?"

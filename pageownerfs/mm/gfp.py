@@ -129,6 +129,18 @@ GFP_NAMES_6_12: Final = (
 )
 """Names in the order of Linux 6.12 (include/trace/events/mmflags.h)."""
 
+_AFTER_HIGH: Final = [name for _, name in GFP_NAMES_6_12].index("__GFP_HIGH") + 1
+# GFP_ATOMIC and GFP_NOWAIT keep the values of 6.12. With those of 6.1 (0xa20, 0x800) masks of 6.12
+# would print as what nobody wrote: 0x820 as GFP_NOWAIT|__GFP_HIGH, 0x2800 as
+# GFP_NOWAIT|__GFP_NOWARN. Masks of a running 6.1 are named by that kernel's own rows.
+# __GFP_ATOMIC is in no mask of 6.12, and so no name to write (parse_gfp()).
+GFP_NAMES_6_1: Final = (
+    *GFP_NAMES_6_12[:_AFTER_HIGH],
+    FlagName(0x200, "__GFP_ATOMIC"),
+    *GFP_NAMES_6_12[_AFTER_HIGH:],
+)
+"""Names in the order of Linux 6.1, which has ``__GFP_ATOMIC`` too."""
+
 GFP_NAMES_NEXT: Final = (*_COMPOSITES, *_names("GFP_DMA32", "__GFP_RECLAIM"), *_BITS)
 """Names in the order of later kernels: the single bits come in the order of their numbers."""
 

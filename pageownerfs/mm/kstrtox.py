@@ -11,6 +11,9 @@ from typing import Final
 _TRUE: Final = "yYtT1"
 _FALSE: Final = "nNfF0"
 _MEMPARSE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)\s*([kKmMgGtT]?)(i?[bB])?")
+_KSTRTOULL: Final = re.compile(
+    r"\+?(?:0[xX]([0-9a-fA-F]{1,100})|(0[0-7]{0,100})|([1-9][0-9]{0,100}))"
+)
 _SHIFTS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
@@ -34,6 +37,27 @@ def kstrtobool(text: str) -> bool:
             return False
     msg = f"{text!r} is not a boolean: write on or off, 1 or 0, y or n"
     raise ValueError(msg)
+
+
+def kstrtoull(text: str) -> int:
+    """
+    Parse a number of 64 bits: decimal, with 0x hexadecimal, with 0 octal; a newline may follow.
+
+    Mirrors kstrtoull() with base 0: no blanks, no minus, a plus is fine.
+
+    :raises ValueError: anything else
+    :raises OverflowError: more than 64 bits (the kernel's ERANGE)
+    """
+    match = _KSTRTOULL.fullmatch(text.removesuffix("\n"))
+    if match is None:
+        msg = f"{text!r} is not a number: write 10, 0xa or 012"
+        raise ValueError(msg)
+    hexadecimal, octal, decimal = match.groups()
+    number = int(hexadecimal or octal or decimal, 16 if hexadecimal else 8 if octal else 10)
+    if number >> 64:
+        msg = f"{text!r} has more than 64 bits"
+        raise OverflowError(msg)
+    return number
 
 
 def memparse(text: str) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from .gfp import format_gfp
+from .flags import FlagName
+from .gfp import GFP_NAMES_6_12, format_gfp
 from .migratetype import MIGRATETYPE_NAMES, migrate_reason_name, migratetype_name
 from .page_flags import format_page_flags
 
@@ -21,9 +22,16 @@ class Vocabulary(NamedTuple):
     """Name of each migratetype, by number."""
     migrate_reason_name: Callable[[int], str]
     """``enum migrate_reason`` -> ``compaction``."""
+    gfp_names: tuple[FlagName, ...] | None
+    """Table that format_gfp goes by; None: it is not known."""
 
 
 VOCABULARY: Final = Vocabulary(
-    format_gfp, format_page_flags, migratetype_name, MIGRATETYPE_NAMES, migrate_reason_name
+    format_gfp,
+    format_page_flags,
+    migratetype_name,
+    MIGRATETYPE_NAMES,
+    migrate_reason_name,
+    GFP_NAMES_6_12,
 )
 """That of Linux 6.12, which the pool follows."""

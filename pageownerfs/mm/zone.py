@@ -13,6 +13,21 @@ PAGEBLOCK_ORDER: Final = 9
 """Order of a pageblock, whose pages are meant for one migratetype: ``block = pfn >> 9``."""
 
 
+class ZoneRange(NamedTuple):
+    """Where the pages of a zone are: ``[start_pfn, end_pfn)``."""
+
+    nid: int
+    """Node."""
+    name: str
+    """DMA, DMA32, Normal, Movable ..."""
+    start_pfn: int
+    """First PFN."""
+    end_pfn: int
+    """First PFN after the zone."""
+    flags_zone: int = -1
+    """Its number in the page flags, where those tell which zone a page is in; -1: the PFN does."""
+
+
 class Zone(NamedTuple):
     """
     A range of PFNs with free lists of its own, at one moment.

@@ -88,6 +88,8 @@ static int recover_slot(struct pool *pool, unsigned int slot)
 	}
 	stat_add(pool, recovered_pages, nr_pages);
 	stat_inc(pool, dead_clients);
+	if (atomic_load(&client->in_op))
+		atomic_store(&pool->header->stacks_suspect, 1);
 	atomic_store(&client->in_op, 0);
 	atomic_store(&client->active, 0);
 	return 0;

@@ -25,15 +25,20 @@ static void block_types(const struct po_table *table, struct lookahead *ahead)
 		table->scan(table->scanner, ahead);
 }
 
-/* Whether an owner in the block is of another type. What is early tells no type: the kernel takes it for Unmovable. */
+static void count_block(u64 counts[NR_MIGRATETYPES], u8 migratetype, int cma)
+{
+	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype]++;
+}
+
+/* Whether an owner in the block is of another type. */
 static bool is_mixed(const struct po_table *table, u64 pfn, u64 end_pfn, u8 migratetype)
 {
 	while (pfn < end_pfn) {
 		const struct page_owner *shared = record_at(table, pfn);
 		u8 state = state_of(shared);
-		u64 next = pfn_after(pfn, *(const volatile u8 *)&shared->order);
+		u64 next = pfn_after(table, pfn, *(const volatile u8 *)&shared->order);
 
-		if (!(state & PAGE_EXT_OWNER_ALLOCATED) || state & PAGE_EXT_OWNER_EARLY) {
+		if (!(state & PAGE_EXT_OWNER_ALLOCATED) || (state & PAGE_EXT_OWNER_EARLY && table->early_unknown)) {
 			pfn++;
 			continue;
 		}
@@ -44,25 +49,55 @@ static bool is_mixed(const struct po_table *table, u64 pfn, u64 end_pfn, u8 migr
 	return false;
 }
 
-bool count_mixed_blocks(const struct po_table *table, u64 start_pfn, u64 end_pfn, int cma,
-			u64 counts[NR_MIGRATETYPES])
+/* The same from the heads alone: all that the kernel looks at, since it steps from one to the next. */
+static void count_in_list(const struct po_table *table, const struct mixed_range *range, u64 counts[NR_MIGRATETYPES])
 {
-	u64 block = 1ULL << table->pageblock_order, pfn = start_pfn & ~(block - 1);
-	struct lookahead *ahead = calloc(1, sizeof(*ahead));
+	const struct record_list *list = table->list;
+	u64 next_pfn = range->start_pfn, mixed_block = UINT64_MAX;
 
+	for (u64 at = 0; at < list->nr; at++) {
+		const struct page_owner *owner = &list->records[at];
+		const struct record_info *info = &list->infos[owner->info];
+		u64 pfn = record_pfn(owner), block = pfn >> table->pageblock_order;
+
+		if (pfn < next_pfn && !(at && pfn <= record_pfn(owner - 1))) /* or another dump begins */
+			continue;
+		if (pfn < range->start_pfn || pfn >= range->end_pfn || block == mixed_block || info->reserved ||
+		    (range->nid >= 0 && info->nid != range->nid) || (range->zone >= 0 && info->zone != range->zone) ||
+		    !(owner->state & PAGE_EXT_OWNER_ALLOCATED) ||
+		    (owner->state & PAGE_EXT_OWNER_EARLY && table->early_unknown))
+			continue;
+		next_pfn = pfn + (1ULL << (owner->order & 63));
+		if (info->page_mt == owner->pageblock_migratetype || owner->pageblock_migratetype >= NR_MIGRATETYPES)
+			continue;
+		count_block(counts, owner->pageblock_migratetype, range->cma);
+		mixed_block = block;
+	}
+}
+
+bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range, u64 counts[NR_MIGRATETYPES])
+{
+	u64 block = 1ULL << table->pageblock_order, pfn = range->start_pfn & ~(block - 1);
+	struct lookahead *ahead;
+
+	if (table->list) {
+		count_in_list(table, range, counts);
+		return true;
+	}
+	ahead = calloc(1, sizeof(*ahead));
 	if (!ahead)
 		return false;
-	while (pfn < end_pfn && !table_is_empty(table)) {
-		for (ahead->nr = 0; pfn < end_pfn && ahead->nr < PAGE_SCAN_BATCH; pfn += block)
-			ahead->pfn[ahead->nr++] = pfn < start_pfn ? start_pfn : pfn;
+	while (pfn < range->end_pfn && !table_is_empty(table)) {
+		for (ahead->nr = 0; pfn < range->end_pfn && ahead->nr < PAGE_SCAN_BATCH; pfn += block)
+			ahead->pfn[ahead->nr++] = pfn < range->start_pfn ? range->start_pfn : pfn;
 		block_types(table, ahead);
 		for (u32 i = 0; i < ahead->nr; i++) {
 			u64 last = (ahead->pfn[i] & ~(block - 1)) + block;
 			u8 migratetype = ahead->info[i].pageblock_migratetype;
 
 			if (migratetype < NR_MIGRATETYPES &&
-			    is_mixed(table, ahead->pfn[i], last < end_pfn ? last : end_pfn, migratetype))
-				counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype]++;
+			    is_mixed(table, ahead->pfn[i], last < range->end_pfn ? last : range->end_pfn, migratetype))
+				count_block(counts, migratetype, range->cma);
 		}
 	}
 	free(ahead);

@@ -34,6 +34,7 @@ static int add_constants(PyObject *module)
 		{"HAS_TS", TEXT_HAS_TS},
 		{"HAS_FREE_TS", TEXT_HAS_FREE_TS},
 		{"HAS_PFN", TEXT_HAS_PFN},
+		{"PFN_HEX", TEXT_PFN_HEX},
 		{"ALLOCATOR_CMA", ALLOCATOR_CMA},
 		{"ALLOCATOR_SLAB", ALLOCATOR_SLAB},
 		{"ALLOCATOR_VMALLOC", ALLOCATOR_VMALLOC},
@@ -89,7 +90,7 @@ static struct PyModuleDef module_def = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type, &KernelTable_Type,
+	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type, &KernelTable_Type, &RecordTable_Type,
 				       &Renderer_Type, &Reader_Type, &Groups_Type, &Group_Type};
 	PyObject *module = PyModule_Create(&module_def);
 

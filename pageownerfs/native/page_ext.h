@@ -29,15 +29,15 @@ static inline unsigned int order_of(const struct po_table *table, const struct p
 	return is_early(table, state_of(shared)) ? table->early->order : *(const volatile u8 *)&shared->order;
 }
 
-static inline bool is_tail(u64 pfn, unsigned int order)
+static inline bool is_tail(const struct po_table *table, u64 pfn, unsigned int order)
 {
-	return pfn & ((1ULL << (order & 63)) - 1);
+	return pfn & ((1ULL << (order & 63)) - 1) && !table->list;
 }
 
 /* Past a block: its tail pages have no record to print. */
-static inline u64 pfn_after(u64 pfn, unsigned int order)
+static inline u64 pfn_after(const struct po_table *table, u64 pfn, unsigned int order)
 {
-	return pfn + (order <= MAX_PAGE_ORDER ? 1ULL << order : 1);
+	return pfn + (order <= MAX_PAGE_ORDER && !table->list ? 1ULL << order : 1);
 }
 
 #endif

@@ -86,14 +86,24 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 
 	for (u32 nr = 0; nr < 1U << order; nr++)
 		write_owner(&pool->page_ext[pfn + nr], &new, PAGE_EXT_OWNER_ALLOCATED);
+	depot_add_pages(pool, handle, 1LL << order);
+}
+
+/* Does the page count for its stack? Early ones never did. */
+static inline bool is_counted(const struct page_owner *owner)
+{
+	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) == PAGE_EXT_OWNER_ALLOCATED;
 }
 
 /* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
 void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle)
 {
+	const struct page_owner *head = &pool->page_ext[pfn];
 	u64 now = ktime_get_ns();
 
 	read_task(now);
+	if (is_counted(head))
+		depot_add_pages(pool, head->handle, -(1LL << order));
 	for (u32 nr = 0; nr < 1U << order; nr++) {
 		struct page_owner *owner = &pool->page_ext[pfn + nr];
 
@@ -113,9 +123,30 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 	for (u32 nr = 0; nr < 1U << order; nr++) {
 		struct page_owner *owner = &pool->page_ext[pfn + nr];
 
+		if (is_counted(owner))
+			depot_add_pages(pool, owner->handle, -1);
 		if (owner->state & PAGE_EXT_OWNER_ALLOCATED)
 			set_state(owner, PAGE_EXT_OWNER_FREED);
 	}
+}
+
+/* Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be done now. */
+int recount_stacks(struct pool *pool)
+{
+	long long nr_base_pages;
+	int error = pool_freeze(pool);
+
+	if (error)
+		return error;
+	atomic_store(&pool->header->stacks_suspect, 0);
+	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &nr_base_pages));
+	     handle = depot_after(pool, handle))
+		depot_add_pages(pool, handle, -nr_base_pages);
+	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
+		if (is_counted(&pool->page_ext[pfn]))
+			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);
+	pool_thaw(pool);
+	return 0;
 }
 
 /* __split_page_owner() */

@@ -29,6 +29,7 @@ typedef int32_t s32;
 #define PAGE_EXT_OWNER_EARLY 4	   /* found allocated when tracking was switched on */
 #define PAGE_EXT_OWNER_MIGRATED 8
 #define PAGE_EXT_OWNER_SUSPECT 16  /* record and page don't fit: the record changes if they don't again */
+#define PAGE_EXT_OWNER_VERBATIM 32 /* in a record_list: its text is kept as it was read */
 
 struct page_owner {
 	u64 ts_nsec;	  /* CLOCK_MONOTONIC at allocation */
@@ -37,9 +38,17 @@ struct page_owner {
 	s32 pid;	  /* thread and process that allocated */
 	s32 tgid;
 	u32 handle; /* into the stack depot, 0 = none */
-	u32 free_handle;
-	s32 free_pid;
-	s32 free_tgid;
+	union {
+		struct {
+			u32 free_handle;
+			s32 free_pid;
+			s32 free_tgid;
+		};
+		struct { /* in a record_list, where the place does not tell the PFN: see record_list.h */
+			u32 pfn_low, pfn_high;
+			u32 info;
+		};
+	};
 	u8 order;		/* of the allocation; every page of the block has its record */
 	s8 last_migrate_reason; /* -1 = never */
 	u8 state;

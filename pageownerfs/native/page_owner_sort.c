@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 
+#include "known_stacks.h"
 #include "page_owner_sort.h"
 
 static bool grow(void **items, u32 *max, size_t item_size)
@@ -49,32 +50,6 @@ static u32 add_stack(struct sorter *sorter, const char *text, size_t size)
 	return number;
 }
 
-/* Is this the stack that stands at text, with an empty line behind? */
-static inline bool stack_is(const struct sorter *sorter, u32 number, const char *text, const char *end)
-{
-	const struct string *stack = &sorter->stacks.items[number];
-
-	return (size_t)(end - text) > stack->size && text[stack->size] == '\n' && !memcmp(text, stack->text, stack->size);
-}
-
-/* The number of a stack that is known already, up to the first empty line; NO_STRING: it is not. */
-static u32 find_known_stack(const struct sorter *sorter, const char *text, const char *end)
-{
-	const char *p = text;
-
-	for (; p < end && *p != '\n'; p++) {
-		/* No further: without an empty line all text that follows would be searched, for each record. */
-		if (text_is_start(p, end))
-			return NO_STRING;
-		p = memchr(p, '\n', (size_t)(end - p));
-		if (!p || p[-1] == '\r')
-			return NO_STRING;
-	}
-	return p == end ? NO_STRING :
-			  strings_find(&sorter->stacks, text, (size_t)(p - text),
-				       hash_string(&sorter->stacks, text, (size_t)(p - text)));
-}
-
 /* The stack of a record: often that of its neighbour or what came behind that the last time, or else parsed. */
 static enum text_status find_stack(struct sorter *sorter, const char *end, bool final, struct text_record *record,
 				   u32 *number)
@@ -85,8 +60,9 @@ static enum text_status find_stack(struct sorter *sorter, const char *end, bool 
 	if (sorter->stacks.nr) {
 		u32 guess = sorter->stack_infos[last].next;
 
-		if (!stack_is(sorter, guess, record->stack, end) && !stack_is(sorter, guess = last, record->stack, end))
-			guess = find_known_stack(sorter, record->stack, end);
+		if (!stack_is(&sorter->stacks, guess, record->stack, end) &&
+		    !stack_is(&sorter->stacks, guess = last, record->stack, end))
+			guess = find_known_stack(&sorter->stacks, record->stack, end);
 		if (guess != NO_STRING) {
 			*number = guess;
 			record->end = record->stack + sorter->stacks.items[guess].size + 1;
@@ -278,7 +254,7 @@ static bool add_record(struct sorter *sorter, const struct text_record *record, 
 		.pid = record->fields & TEXT_HAS_PID ? record->pid : -1,
 		.tgid = record->fields & TEXT_HAS_TGID ? record->tgid : -1,
 		.order = record->order,
-		.fields = record->fields & ~TEXT_HAS_PFN,
+		.fields = record->fields & ~(TEXT_HAS_PFN | TEXT_PFN_HEX),
 	};
 
 	sorter->nr_seen++;

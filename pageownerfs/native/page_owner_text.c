@@ -210,12 +210,13 @@ static bool parse_types(const char *p, const char *end)
 	return p && end[-1] == ')' && !has_control(p, (size_t)(end - p));
 }
 
-static const char *parse_pfn(const char *p, const char *end, u64 *pfn)
+static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *fields)
 {
 	const char *digits = SKIP(p, end, "0x");
 
 	if (!digits)
 		return parse_number(p, end, UINT64_MAX, pfn);
+	*fields |= TEXT_PFN_HEX;
 	p = skip_hex(digits, end);
 	if (!p || p - digits > 16)
 		return NULL;
@@ -228,7 +229,7 @@ static const char *parse_pfn(const char *p, const char *end, u64 *pfn)
 static const char *parse_pfn_line(const char *p, const char *end, bool more, struct text_hint *hint,
 				  struct text_record *record)
 {
-	const char *types, *next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn), *eol;
+	const char *types, *next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn, &record->fields), *eol;
 	size_t size;
 	u64 block;
 

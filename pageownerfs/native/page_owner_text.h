@@ -36,6 +36,7 @@ enum text_status {
 #define TEXT_HAS_TS 4	   /* since 5.11 */
 #define TEXT_HAS_FREE_TS 8 /* 5.13 to 6.6 */
 #define TEXT_HAS_PFN 16	   /* always; but a line may be missing */
+#define TEXT_PFN_HEX 32	   /* since 6.7; decimal before */
 
 /* text_record.allocator, as the bits of ALLOCATOR_* in tools/mm/page_owner_sort.c are ordered */
 #define ALLOCATOR_CMA 1

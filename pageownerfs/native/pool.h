@@ -37,7 +37,7 @@
 #endif
 
 #define POOL_MAGIC 0x52454e574f454750ULL /* "PGEOWNER" */
-#define POOL_ABI_VERSION 1
+#define POOL_ABI_VERSION 2
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
@@ -188,6 +188,7 @@ struct pool_header {
 	_Atomic u32 nr_clients; /* slots that have memory: the others must not be touched */
 	_Atomic u32 gate;
 	_Atomic u32 depot_ready;
+	_Atomic u32 stacks_suspect;  /* a client died where it may have changed a page, but not its stack's count */
 	_Atomic u32 membarrier_slow; /* a client could not register for the expedited kind */
 	pthread_mutex_t clients_lock; /* taking and giving back slots */
 	pthread_mutex_t freeze_lock;
@@ -361,6 +362,7 @@ void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsi
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
 int init_page_owner_memory(struct pool *pool);
 void drop_page_owner_memory(struct pool *pool);
+int recount_stacks(struct pool *pool);
 int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
 void task_forked(void);
 #endif
@@ -374,6 +376,9 @@ struct depot_frame {
 int depot_init(struct pool *pool);
 void depot_drop(struct pool *pool);
 u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
+void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
+u32 depot_next_stack(const struct pool *pool, u32 handle, long long *nr_base_pages);
+u32 depot_after(const struct pool *pool, u32 handle);
 const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "kernel_table.h"
 #include "pystack.h"
+#include "record_load.h"
 
 typedef struct {
 	PyObject_HEAD
@@ -36,7 +37,16 @@ typedef struct {
 	_Atomic u32 gate;
 } TableObject;
 
-extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, Renderer_Type, Reader_Type, Groups_Type, Group_Type;
+/* RecordTable: of records that are added. */
+typedef struct {
+	TableObject base;
+	struct record_list list;
+	struct record_load load;
+	bool busy;
+} RecordTableObject;
+
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, RecordTable_Type, Renderer_Type, Reader_Type;
+extern PyTypeObject Groups_Type, Group_Type;
 
 /* py_page.c */
 PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
@@ -67,8 +77,12 @@ PyObject *pool_client_info(PyObject *self, PyObject *unused);
 PyObject *pool_page_info(PyObject *self, PyObject *arg);
 PyObject *pool_stats(PyObject *self, PyObject *unused);
 PyObject *pool_depot_stack(PyObject *self, PyObject *arg);
+PyObject *pool_stack_counts(PyObject *self, PyObject *unused);
 PyObject *pool_check_all(PyObject *self, PyObject *unused);
 PyObject *layout(void);
+
+/* py_records.c */
+PyObject *table_snapshot(PyObject *self, PyObject *arg);
 
 /* py_table.c */
 PyObject *pool_table(PyObject *self, PyObject *unused);

@@ -242,6 +242,35 @@ PyObject *pool_depot_stack(PyObject *self, PyObject *arg)
 	return frames;
 }
 
+PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+	struct pool *pool = usable(self);
+	long long nr_base_pages;
+	PyObject *list;
+
+	if (!pool)
+		return NULL;
+#if CONFIG_PAGE_OWNER
+	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER && atomic_load(&pool->header->stacks_suspect)) {
+		Py_BEGIN_ALLOW_THREADS
+		recount_stacks(pool); /* or the next time */
+		Py_END_ALLOW_THREADS
+	}
+#endif
+	list = PyList_New(0);
+	if (!atomic_load(&pool->header->depot_ready))
+		return list;
+	for (u32 handle = 0; list && (handle = depot_next_stack(pool, handle, &nr_base_pages));
+	     handle = depot_after(pool, handle)) {
+		PyObject *item = Py_BuildValue("IL", handle, nr_base_pages);
+
+		if (!item || PyList_Append(list, item))
+			Py_CLEAR(list);
+		Py_XDECREF(item);
+	}
+	return list;
+}
+
 struct problems {
 	char *text; /* one after the other, each with its NUL */
 	size_t bytes;

@@ -483,6 +483,8 @@ static PyMethodDef pool_methods[] = {
 	{"stats", pool_stats, METH_NOARGS, "Counters since the pool was made."},
 	{"depot_stack", pool_depot_stack, METH_O, "depot_stack(handle) -> list of frames, innermost first."},
 	{"check", pool_check_all, METH_NOARGS, "Check every invariant; the problems found, none is []."},
+	{"stack_counts", pool_stack_counts, METH_NOARGS,
+	 "(handle, nr_base_pages) of each stack that has allocated, the oldest first."},
 	{"table", pool_table, METH_NOARGS, "What a Renderer reads."},
 	{NULL, NULL, 0, NULL},
 };

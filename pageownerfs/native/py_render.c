@@ -16,6 +16,7 @@ typedef struct {
 	struct text_cache *cache;
 	u64 size, size_version; /* of the whole text, when the pool's version was that; 0: not known */
 	u64 size_until_nsec;	/* a kernel table has no version */
+	u8 fields;		/* TEXT_*; 0: as printed, or those of 6.12 */
 } RendererObject;
 
 typedef struct {
@@ -27,18 +28,19 @@ typedef struct {
 
 static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
+	static char *names[] = {"", "", "fields", NULL};
 	PyObject *table, *text;
 	RendererObject *self;
+	unsigned char fields = 0;
 
-	if (kwargs && PyDict_GET_SIZE(kwargs))
-		return PyErr_Format(PyExc_TypeError, "Renderer() takes no keyword arguments");
-	if (!PyArg_ParseTuple(args, "O!O:Renderer", &Table_Type, &table, &text))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$b:Renderer", names, &Table_Type, &table, &text, &fields))
 		return NULL;
 	self = (RendererObject *)type->tp_alloc(type, 0);
 	if (!self)
 		return NULL;
 	self->table = (TableObject *)Py_NewRef(table);
 	self->text = Py_NewRef(text);
+	self->fields = fields;
 	self->cache = text_cache_new();
 	if (!self->cache) {
 		Py_DECREF(self);
@@ -99,6 +101,12 @@ static int add_text(RendererObject *self, const struct text_miss *miss)
 	return error;
 }
 
+static void renderer_reader_init(const RendererObject *self, struct po_reader *reader)
+{
+	reader_init(reader, &self->table->table);
+	reader->fields = self->fields;
+}
+
 static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	RendererObject *self = (RendererObject *)op;
@@ -111,7 +119,7 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 		return PyLong_FromLong(0);
 	if (pool ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
 		return PyLong_FromUnsignedLongLong(self->size);
-	reader_init(&reader, &self->table->table);
+	renderer_reader_init(self, &reader);
 	do {
 		struct text_cache *cache = text_cache_get(self->cache);
 
@@ -129,44 +137,13 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 		return NULL;
 	if (!pool) {
 		self->size = total;
-		self->size_until_nsec = ktime_get_ns() + SIZE_NSEC;
+		/* What is recorded does not change. */
+		self->size_until_nsec = self->table->table.list ? UINT64_MAX : ktime_get_ns() + SIZE_NSEC;
 	} else if (pool_version(&pool->pool) == version) {
 		self->size = total;
 		self->size_version = version;
 	}
 	return PyLong_FromUnsignedLongLong(total);
-}
-
-static PyObject *renderer_record(PyObject *op, PyObject *arg)
-{
-	RendererObject *self = (RendererObject *)op;
-	PyObject *pair = NULL;
-	struct po_reader reader;
-	u64 pfn = PyLong_AsUnsignedLongLong(arg);
-	long size;
-
-	if (pfn == (u64)-1 && PyErr_Occurred())
-		return NULL;
-	reader_init(&reader, &self->table->table);
-	do {
-		struct text_cache *cache = text_cache_get(self->cache);
-
-		Py_BEGIN_ALLOW_THREADS
-		size = render_record(&reader, cache, &pfn);
-		Py_END_ALLOW_THREADS
-		text_cache_put(cache);
-		if (size == RENDER_MISS && add_text(self, &reader.miss))
-			goto out;
-	} while (size == RENDER_MISS);
-	if (size == 0)
-		pair = Py_NewRef(Py_None);
-	else if (size < 0)
-		PyErr_NoMemory();
-	else
-		pair = Py_BuildValue("y#K", reader.record, (Py_ssize_t)size, pfn);
-out:
-	reader_free(&reader);
-	return pair;
 }
 
 static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
@@ -176,14 +153,13 @@ static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
 	if (!self)
 		return NULL;
 	self->renderer = (RendererObject *)Py_NewRef(op);
-	reader_init(&self->reader, &self->renderer->table->table);
+	renderer_reader_init(self->renderer, &self->reader);
 	pthread_mutex_init(&self->lock, NULL);
 	return (PyObject *)self;
 }
 
 static PyMethodDef renderer_methods[] = {
 	{"size", renderer_size, METH_NOARGS, "Length of the whole text, now."},
-	{"record", renderer_record, METH_O, "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
 	{"reader", renderer_reader, METH_NOARGS, "A position in the text."},
 	{NULL, NULL, 0, NULL},
 };
@@ -196,7 +172,7 @@ PyTypeObject Renderer_Type = {
 	.tp_traverse = renderer_traverse,
 	.tp_clear = renderer_clear,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-	.tp_doc = "Renderer(table, text)\n\nTurns records into text; text(kind, value) -> bytes is asked once for each.",
+	.tp_doc = "Renderer(table, text, *, fields=0)\n\nTurns records into text; text(kind, value) -> bytes is asked once for each.",
 	.tp_methods = renderer_methods,
 	.tp_new = renderer_new,
 };
@@ -310,9 +286,105 @@ static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_
 	return done < 0 ? NULL : PyLong_FromSsize_t(done);
 }
 
+static PyObject *reader_record(PyObject *op, PyObject *arg)
+{
+	ReaderObject *self = (ReaderObject *)op;
+	RendererObject *renderer = self->renderer;
+	u64 pfn = PyLong_AsUnsignedLongLong(arg);
+	PyObject *pair = NULL;
+	long size;
+
+	if (pfn == (u64)-1 && PyErr_Occurred())
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	do {
+		struct text_cache *cache = text_cache_get(renderer->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		size = render_record(&self->reader, cache, &pfn);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (size == RENDER_MISS && add_text(renderer, &self->reader.miss))
+			goto out;
+	} while (size == RENDER_MISS);
+	if (size == 0)
+		pair = Py_NewRef(Py_None);
+	else if (size < 0)
+		PyErr_NoMemory();
+	else
+		pair = Py_BuildValue("y#K", self->reader.record, (Py_ssize_t)size, pfn);
+out:
+	pthread_mutex_unlock(&self->lock);
+	return pair;
+}
+
+/* Numbers of a list, up to max; their number, -1 with the error. */
+static int parse_pids(PyObject *list, s32 pids[FILTER_PIDS])
+{
+	PyObject *tuple = PySequence_Tuple(list);
+	Py_ssize_t nr = tuple ? PyTuple_GET_SIZE(tuple) : 0;
+
+	if (nr > FILTER_PIDS)
+		PyErr_Format(PyExc_ValueError, "no more than %d pids", FILTER_PIDS);
+	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
+		pids[i] = (s32)PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : (int)nr;
+}
+
+static int parse_nids(PyObject *list, u64 nids[FILTER_NODES / 64])
+{
+	PyObject *tuple = PySequence_Tuple(list);
+
+	for (Py_ssize_t i = 0; tuple && i < PyTuple_GET_SIZE(tuple) && !PyErr_Occurred(); i++) {
+		long nid = PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+
+		if (nid < 0 || nid >= FILTER_NODES)
+			PyErr_SetString(PyExc_ValueError, "not a number of a node");
+		else
+			nids[nid / 64] |= 1ULL << nid % 64;
+	}
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
+{
+	ReaderObject *self = (ReaderObject *)op;
+	struct record_filter filter = {0};
+	PyObject *nids, *pids, *tgids;
+	int mode, nr_pids, nr_tgids;
+
+	if (!PyArg_ParseTuple(args, "iOOO:set_filter", &mode, &nids, &pids, &tgids))
+		return NULL;
+	if (mode < PRINT_STACK || mode > PRINT_STACK_HANDLE)
+		return PyErr_Format(PyExc_ValueError, "no print mode has number %d", mode);
+	filter.mode = (enum print_mode)mode;
+	nr_pids = parse_pids(pids, filter.pids);
+	nr_tgids = nr_pids < 0 ? -1 : parse_pids(tgids, filter.tgids);
+	if (nr_tgids < 0 || (nids != Py_None && parse_nids(nids, filter.nids)))
+		return NULL;
+	filter.by_nid = nids != Py_None;
+	filter.nr_pids = (u32)nr_pids;
+	filter.nr_tgids = (u32)nr_tgids;
+	filter.by_process = nr_pids || nr_tgids;
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	reader_set_filter(&self->reader, &filter);
+	pthread_mutex_unlock(&self->lock);
+	Py_RETURN_NONE;
+}
+
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef reader_methods[] = {
+	{"record", reader_record, METH_O,
+	 "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
+	{"set_filter", reader_set_filter_method, METH_VARARGS,
+	 "set_filter(mode, nids, pids, tgids): what is shown from here on; nids None: of all nodes."},
 	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
 	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset, fill=False) -> number of bytes"},
 	{NULL, NULL, 0, NULL},

@@ -12,10 +12,7 @@
 #include <time.h>
 
 #include "page_ext.h"
-#include "put.h"
-
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#include "record_text.h"
 
 #define ONE_RECORD_BYTES 4096	       /* a read of no more than this gets one record, as in the kernel */
 #define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
@@ -28,23 +25,13 @@ struct checkpoint {
 	u64 offset, pfn;
 };
 
-/* A record and the texts that belong to it. Starts as zeroes, and is used for one record after the other. */
-struct record {
-	struct page_owner owner;
-	u64 pfn, block;
-	const struct text *gfp, *flags, *stack, *page_mt, *block_mt;
-	const struct text *reason, *memcg; /* NULL: no such line */
-	unsigned int comm_size;
-};
-
-/* The first PFN from pfn on that may have a record to print: neither free nor a tail; end or beyond: none. */
-static __attribute__((noinline)) u64 next_head(const struct po_table *table, u64 pfn, u64 end)
+__attribute__((noinline)) u64 next_head(const struct po_table *table, u64 pfn, u64 end)
 {
 	for (; pfn < end; pfn++) {
 		const struct page_owner *shared = record_at(table, pfn);
 
 		if (state_of(shared) & PAGE_EXT_OWNER_ALLOCATED) {
-			if (!is_tail(pfn, order_of(table, shared)))
+			if (!is_tail(table, pfn, order_of(table, shared)))
 				break;
 			continue;
 		}
@@ -92,7 +79,18 @@ static bool page_owner_copy(const struct po_table *table, const struct page_owne
 	return false; /* changes hands all the time: as good as free */
 }
 
-/* What read_page_owner() skips: free pages, tail pages, pages without a stack. */
+bool read_page_owner(const struct po_table *table, u64 at, struct page_owner *copy)
+{
+	const struct page_owner *shared = record_at(table, at);
+
+	if (page_owner_copy(table, shared, copy))
+		return true;
+	memcpy(copy, (const void *)shared, sizeof(*copy));
+	copy->state &= (u8)~PAGE_EXT_OWNER_ALLOCATED;
+	return false;
+}
+
+/* What the kernel's read_page_owner() skips: free pages, tail pages, pages without a stack. */
 static inline bool find_record(const struct po_table *table, u64 *pfn, struct record *record)
 {
 	u64 end = table->end_pfn, at;
@@ -100,8 +98,8 @@ static inline bool find_record(const struct po_table *table, u64 *pfn, struct re
 	/* Most often it is the very page that is asked for. */
 	for (at = *pfn; at < end; at = next_head(table, at + 1, end)) {
 		if (page_owner_copy(table, record_at(table, at), &record->owner) &&
-		    !is_tail(at, record->owner.order) && record->owner.handle) {
-			*pfn = record->pfn = at;
+		    !is_tail(table, at, record->owner.order) && record->owner.handle) {
+			*pfn = record->at = at;
 			return true;
 		}
 	}
@@ -145,7 +143,7 @@ static bool look_ahead(struct po_reader *reader, u64 pfn, u32 nr)
 		/* what stays if asking fails */
 		ahead->info[ahead->nr++] =
 			(struct page_info){.pageblock_migratetype = shared->pageblock_migratetype};
-		pfn = next_head(table, pfn_after(pfn, order_of(table, shared)), end);
+		pfn = next_head(table, pfn_after(table, pfn, order_of(table, shared)), end);
 	} while (pfn < end && ahead->nr < nr);
 	table->scan(table->scanner, ahead);
 	return true;
@@ -171,9 +169,9 @@ static void forget_old(struct lookahead *ahead)
 		ahead->nr = 0;
 }
 
-static inline u64 next_pfn(const struct record *record)
+u64 next_pfn(const struct po_table *table, const struct record *record)
 {
-	return pfn_after(record->pfn, record->owner.order);
+	return pfn_after(table, record->at, record->owner.order);
 }
 
 /*
@@ -192,156 +190,137 @@ static inline bool want(const struct text **last, const struct text_cache *cache
 	return false;
 }
 
-/* Look up a record's texts: 0, RENDER_MISS, RENDER_NOMEM. nr: of pages to ask for, if its own must be. */
-static inline int find_texts(struct po_reader *reader, const struct text_cache *cache, struct record *record, u32 nr)
+/* What is known of a page beside its record; false: no memory. */
+static inline bool find_info(struct po_reader *reader, struct record *record, u32 nr)
 {
 	const struct po_table *table = reader->table;
 	const struct page_owner *owner = &record->owner;
-	struct text_miss *miss = &reader->miss;
-	u64 flags, memcg = 0;
-	u8 block_mt;
+	const struct record_list *list = table->list;
 
-	record->block = record->pfn >> table->pageblock_order;
-	if (unlikely(table->scan)) {
+	record->pfn = record->at;
+	record->fields = reader->fields ? reader->fields : TEXT_FIELDS_6_12;
+	record->page_mt_number = (u8)((owner->gfp_mask & 0x18) >> 3);
+	record->block_mt_number = owner->pageblock_migratetype;
+	record->memcg_number = 0;
+	if (unlikely(list)) {
+		const struct record_info *info = &list->infos[owner->info];
+
+		record->pfn = record_pfn(owner);
+		record->flags_word = info->flags;
+		record->memcg_number = info->memcg;
+		record->page_mt_number = info->page_mt;
+		record->nid = info->nid;
+		if (info->fields && !reader->fields)
+			record->fields = info->fields;
+	} else if (unlikely(table->scan)) {
 		const struct page_info *info = page_info(reader, record->pfn, nr);
 
 		if (!info)
-			return RENDER_NOMEM;
-		flags = info->flags;
-		memcg = info->memcg;
-		block_mt = info->pageblock_migratetype;
+			return false;
+		record->flags_word = info->flags;
+		record->memcg_number = info->memcg;
+		record->block_mt_number = info->pageblock_migratetype;
 	} else {
-		flags = *(const volatile u64 *)(table->flags + (record->pfn - table->start_pfn) * table->flags_stride);
-		block_mt = table->pageblock_flags ? table->pageblock_flags[record->block] :
-						    owner->pageblock_migratetype;
+		record->flags_word = *(const volatile u64 *)(table->flags + (record->pfn - table->start_pfn) *
+									      table->flags_stride);
+		if (table->pageblock_flags)
+			record->block_mt_number = table->pageblock_flags[record->pfn >> table->pageblock_order];
+	}
+	if (unlikely(table->nid_bits))
+		record->nid = (u16)(record->flags_word >> table->nid_shift & ((1ULL << table->nid_bits) - 1));
+	record->block = record->pfn >> table->pageblock_order;
+	return true;
+}
+
+bool page_info_at(const struct po_table *table, u64 at, struct page_info *info)
+{
+	struct record record = {.at = at};
+	struct po_reader reader;
+	bool done;
+
+	reader_init(&reader, table);
+	memcpy(&record.owner, (const void *)record_at(table, at), sizeof(record.owner));
+	done = find_info(&reader, &record, 1);
+	*info = (struct page_info){.flags = record.flags_word,
+				   .memcg = record.memcg_number,
+				   .pageblock_migratetype = record.block_mt_number};
+	reader_free(&reader);
+	return done;
+}
+
+static bool has_pid(const s32 *pids, u32 nr, s32 pid)
+{
+	for (u32 i = 0; i < nr; i++)
+		if (pids[i] == pid)
+			return true;
+	return false;
+}
+
+static bool wants_process(const struct record_filter *filter, const struct page_owner *owner)
+{
+	return has_pid(filter->pids, filter->nr_pids, owner->pid) ||
+	       has_pid(filter->tgids, filter->nr_tgids, owner->tgid);
+}
+
+int next_record_info(struct po_reader *reader, struct record *record, u32 nr)
+{
+	const struct record_filter *filter = &reader->filter;
+
+	for (; find_record(reader->table, &reader->pos_pfn, record);
+	     reader->pos_pfn = next_pfn(reader->table, record)) {
+		if (unlikely(filter->by_process && !wants_process(filter, &record->owner)))
+			continue;
+		if (!find_info(reader, record, nr))
+			return RENDER_NOMEM;
+		if (likely(!filter->by_nid || filter->nids[record->nid / 64] >> record->nid % 64 & 1))
+			return 1;
+	}
+	return 0;
+}
+
+/* The texts of what next_record_info() has found: 0, RENDER_MISS. */
+static inline int find_texts(struct po_reader *reader, const struct text_cache *cache, struct record *record)
+{
+	const struct page_owner *owner = &record->owner;
+	struct text_miss *miss = &reader->miss;
+
+	record->verbatim = NULL;
+	record->shows_handle = reader->filter.mode != PRINT_STACK;
+	if (unlikely(owner->state & PAGE_EXT_OWNER_VERBATIM) && reader->table->list && !reader->fields &&
+	    !record->shows_handle) {
+		record->verbatim = record_list_text(reader->table->list, record->at);
+		if (record->verbatim)
+			return 0;
 	}
 	record->comm_size = (unsigned int)strnlen(owner->comm, TASK_COMM_LEN);
 	if (!want(&record->gfp, cache, TEXT_GFP, owner->gfp_mask, miss) ||
-	    !want(&record->flags, cache, TEXT_FLAGS, flags, miss) ||
-	    !want(&record->stack, cache, TEXT_STACK, owner->handle, miss) ||
-	    !want(&record->page_mt, cache, TEXT_MIGRATETYPE, (owner->gfp_mask & 0x18) >> 3, miss) ||
-	    !want(&record->block_mt, cache, TEXT_MIGRATETYPE, block_mt, miss))
+	    !want(&record->flags, cache, TEXT_FLAGS, record->flags_word, miss) ||
+	    !want(&record->page_mt, cache, TEXT_MIGRATETYPE, record->page_mt_number, miss) ||
+	    !want(&record->block_mt, cache, TEXT_MIGRATETYPE, record->block_mt_number, miss))
+		return RENDER_MISS;
+	if (unlikely(reader->filter.mode == PRINT_HANDLE))
+		record->stack = NULL;
+	else if (!want(&record->stack, cache, TEXT_STACK, owner->handle, miss))
 		return RENDER_MISS;
 	if (likely(owner->last_migrate_reason < 0))
 		record->reason = NULL;
 	else if (!want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss))
 		return RENDER_MISS;
-	if (memcg == 0)
+	if (record->memcg_number == 0)
 		record->memcg = NULL;
-	else if (!want(&record->memcg, cache, TEXT_MEMCG, memcg, miss))
+	else if (!want(&record->memcg, cache, TEXT_MEMCG, record->memcg_number, miss))
 		return RENDER_MISS;
 	return 0;
 }
 
-static const char migrated[] = "Page has been migrated, last migrate reason: ";
-
-static inline size_t record_size(const struct record *record)
+/* The next record from pos_pfn on: 1, 0 at the end, RENDER_MISS, RENDER_NOMEM. nr: of pages to ask for, if need be. */
+static inline int next_record(struct po_reader *reader, const struct text_cache *cache, struct record *record, u32 nr)
 {
-	const struct page_owner *owner = &record->owner;
+	int found = next_record_info(reader, record, nr);
 
-	return sizeof("Page allocated via order , mask , pid , tgid  (), ts  ns\n") - 1 + dec_size(owner->order) +
-	       record->gfp->size + int_size(owner->pid) + int_size(owner->tgid) + record->comm_size +
-	       dec_size(owner->ts_nsec) + sizeof("PFN 0x type  Block  type  Flags \n") - 1 + hex_size(record->pfn) +
-	       record->page_mt->size + dec_size(record->block) + record->block_mt->size + record->flags->size +
-	       record->stack->size + (record->reason ? sizeof(migrated) + record->reason->size : 0) +
-	       (record->memcg ? record->memcg->size : 0) + 1;
-}
-
-/* No record with these texts is longer. */
-static inline size_t record_size_max(const struct record *record)
-{
-	return 256 + record->gfp->size + record->page_mt->size + record->block_mt->size + record->flags->size +
-	       record->stack->size + (record->reason ? record->reason->size : 0) +
-	       (record->memcg ? record->memcg->size : 0);
-}
-
-/* "Page allocated via ..." up to the time. */
-static char *put_head(char *out, const struct record *record)
-{
-	const struct page_owner *owner = &record->owner;
-
-	out = put_literal(out, "Page allocated via order ");
-	out = put_dec(out, owner->order);
-	out = put_literal(out, ", mask ");
-	out = put_text(out, record->gfp);
-	out = put_literal(out, ", pid ");
-	out = put_int(out, owner->pid);
-	out = put_literal(out, ", tgid ");
-	out = put_int(out, owner->tgid);
-	out = put_literal(out, " (");
-	out = (char *)memcpy(out, owner->comm, record->comm_size) + record->comm_size;
-	return put_literal(out, "), ts ");
-}
-
-/* What follows the PFN. */
-static char *put_tail(char *out, const struct record *record)
-{
-	out = put_literal(out, " type ");
-	out = put_text(out, record->page_mt);
-	out = put_literal(out, " Block ");
-	out = put_dec(out, record->block);
-	out = put_literal(out, " type ");
-	out = put_text(out, record->block_mt);
-	out = put_literal(out, " Flags ");
-	out = put_text(out, record->flags);
-	*out++ = '\n';
-	out = put_text(out, record->stack);
-	if (record->reason) {
-		out = put_literal(out, migrated);
-		out = put_text(out, record->reason);
-		*out++ = '\n';
-	}
-	if (record->memcg)
-		out = put_text(out, record->memcg);
-	*out++ = '\n';
-	return out;
-}
-
-/* The record that was printed before, and where: neighbours have much in common. */
-struct previous {
-	struct record record;
-	const char *head, *tail; /* NULL: none yet */
-	size_t head_size, tail_size;
-};
-
-static inline bool same_head(const struct record *a, const struct record *b)
-{
-	return a->owner.gfp_mask == b->owner.gfp_mask && a->owner.pid == b->owner.pid &&
-	       a->owner.tgid == b->owner.tgid && a->owner.order == b->owner.order &&
-	       memcmp(a->owner.comm, b->owner.comm, TASK_COMM_LEN) == 0;
-}
-
-static inline bool same_tail(const struct record *a, const struct record *b)
-{
-	return a->page_mt == b->page_mt && a->block == b->block && a->block_mt == b->block_mt &&
-	       a->flags == b->flags && a->stack == b->stack && a->reason == b->reason &&
-	       a->memcg == b->memcg;
-}
-
-static char *put_record(char *out, const struct record *record, struct previous *previous)
-{
-	char *start = out;
-
-	if (likely(previous->head && same_head(record, &previous->record))) {
-		out = (char *)memcpy(out, previous->head, previous->head_size) + previous->head_size;
-	} else {
-		out = put_head(out, record);
-		previous->head_size = (size_t)(out - start);
-	}
-	previous->head = start;
-	out = put_dec(out, record->owner.ts_nsec);
-	out = put_literal(out, " ns\nPFN 0x");
-	out = put_hex(out, record->pfn);
-	start = out;
-	if (likely(previous->tail && same_tail(record, &previous->record))) {
-		out = (char *)memcpy(out, previous->tail, previous->tail_size) + previous->tail_size;
-	} else {
-		out = put_tail(out, record);
-		previous->tail_size = (size_t)(out - start);
-	}
-	previous->tail = start;
-	previous->record = *record;
-	return out;
+	if (found > 0 && unlikely(find_texts(reader, cache, record)))
+		return RENDER_MISS;
+	return found;
 }
 
 void unmap_behind(const struct po_table *table, u64 *dropped_pfn, u64 pfn)
@@ -417,22 +396,36 @@ static long keep_record(struct po_reader *reader, const struct record *record, s
 	return (long)size;
 }
 
+void reader_set_filter(struct po_reader *reader, const struct record_filter *filter)
+{
+	reader->filter = *filter;
+	reader->record_size = 0;
+	/* Offsets are those of the text from now on, as if it had always been what it is from here. */
+	reader->nr_checkpoints = 0;
+	if (reader->pos_offset)
+		note_checkpoint(reader);
+}
+
 long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn)
 {
+	const struct po_table *table = reader->table;
 	struct record record = {0};
 	long size;
-	int error;
+	int found;
 
-	if (*pfn < reader->table->start_pfn)
-		*pfn = reader->table->start_pfn;
-	if (table_is_empty(reader->table) || !find_record(reader->table, pfn, &record))
+	reader->pos_pfn = table->list ? record_list_at(table->list, *pfn) : *pfn;
+	if (reader->pos_pfn < table->start_pfn)
+		reader->pos_pfn = table->start_pfn;
+	if (table_is_empty(table))
 		return 0;
-	error = find_texts(reader, cache, &record, 1);
-	if (error)
-		return error;
+	found = next_record(reader, cache, &record, 1);
+	if (found <= 0)
+		return found;
 	size = keep_record(reader, &record, record_size(&record));
-	if (size > 0)
-		*pfn = next_pfn(&record);
+	if (size <= 0)
+		return size;
+	*pfn = table->list && !table->list->ascending ? record.at : record.pfn;
+	*pfn += record.owner.order <= MAX_PAGE_ORDER ? 1ULL << record.owner.order : 1;
 	return size;
 }
 
@@ -440,7 +433,7 @@ static void advance(struct po_reader *reader, const struct record *record, size_
 {
 	note_checkpoint(reader);
 	reader->pos_offset += size;
-	reader->pos_pfn = next_pfn(record);
+	reader->pos_pfn = next_pfn(reader->table, record);
 	drop_behind(reader->table, &reader->dropped_pfn, reader->pos_pfn);
 }
 
@@ -467,12 +460,12 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 	char *start = out;
 	long part;
 
-	while (size > (size_t)(out - start) && find_record(reader->table, &reader->pos_pfn, &record)) {
+	while (size > (size_t)(out - start)) {
 		size_t room = size - (size_t)(out - start);
-		int error = find_texts(reader, cache, &record, nr_ahead(room));
+		int found = next_record(reader, cache, &record, nr_ahead(room));
 
-		if (unlikely(error))
-			return out > start ? out - start : error;
+		if (unlikely(found <= 0))
+			return out > start ? out - start : found;
 		if (likely(record_size_max(&record) <= room && !one)) {
 			char *end = put_record(out, &record, &previous);
 
@@ -515,12 +508,12 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 		reader->dropped_pfn = from.pfn;
 	}
 	reader->record_size = 0;
-	while (reader->pos_offset < offset && find_record(reader->table, &reader->pos_pfn, &record)) {
-		int error = find_texts(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
+	while (reader->pos_offset < offset) {
+		int found = next_record(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
 		size_t size;
 
-		if (error)
-			return error;
+		if (found <= 0)
+			return found;
 		size = record_size(&record);
 		if (reader->pos_offset + size > offset) {
 			if (keep_record(reader, &record, size) < 0)
@@ -579,17 +572,16 @@ int render_size(struct po_reader *reader, const struct text_cache *cache, u64 *t
 {
 	const struct po_table *table = reader->table;
 	struct record record = {0};
+	int found;
 
 	if (table_is_empty(table))
 		return 0;
 	forget_old(reader->ahead);
-	while (find_record(table, &reader->pos_pfn, &record)) {
-		int error = find_texts(reader, cache, &record, PAGE_SCAN_BATCH);
-
-		if (unlikely(error))
-			return error;
+	while ((found = next_record(reader, cache, &record, PAGE_SCAN_BATCH)) != 0) {
+		if (unlikely(found < 0))
+			return found;
 		*total += record_size(&record);
-		reader->pos_pfn = next_pfn(&record);
+		reader->pos_pfn = next_pfn(reader->table, &record);
 		drop_behind(table, &reader->dropped_pfn, reader->pos_pfn);
 	}
 	drop_behind(table, &reader->dropped_pfn, reader->pos_pfn);

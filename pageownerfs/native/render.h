@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "page_scan.h"
+#include "record_list.h"
 
 struct page_scanner; /* kernel_table.h */
 
@@ -18,8 +19,12 @@ struct lookahead {
 	struct page_info info[PAGE_SCAN_BATCH];
 };
 
-/* What is rendered: the records of one source, and what else is known per PFN. */
+/*
+ * What is rendered: the records of one source, and what else is known per PFN. Or a record_list: then what is a PFN
+ * here and for a reader's position is the number of a record, from 0 on.
+ */
 struct po_table {
+	const struct record_list *list; /* NULL: a table by PFN */
 	const struct page_owner *page_ext; /* of start_pfn */
 	const char *flags;		   /* page->flags of start_pfn, each a u64 ... */
 	size_t flags_stride;		   /* ... this far apart */
@@ -29,10 +34,12 @@ struct po_table {
 	const _Atomic u32 *gate; /* of the source: no record is there unless (*gate & gate_bit) */
 	u32 gate_bit;
 	const struct page_owner *early; /* stands for each early record; NULL: each speaks for itself */
+	bool early_unknown;		/* what their masks were, so 0 does not mean Unmovable */
 	/* Fills info of pages whose flags are nowhere in memory, if it can; NULL: they are, and no memcg is known. */
 	void (*scan)(struct page_scanner *scanner, struct lookahead *ahead);
 	struct page_scanner *scanner;
 	bool no_drop; /* see drop_behind(): a BPF map's page would not come back */
+	u8 nid_shift, nid_bits; /* of the node in the flags */
 };
 
 static inline bool table_is_empty(const struct po_table *table)
@@ -65,8 +72,24 @@ struct text_miss {
 	u64 value;
 };
 
+/* What a reader wants to see: page_owner's filters and print modes of one open file. */
+enum print_mode { PRINT_STACK, PRINT_HANDLE, PRINT_STACK_HANDLE };
+#define FILTER_PIDS 16
+#define FILTER_NODES 1024
+struct record_filter {
+	enum print_mode mode;
+	bool by_nid, by_process;
+	u32 nr_pids, nr_tgids;
+	s32 pids[FILTER_PIDS], tgids[FILTER_PIDS];
+	u64 nids[FILTER_NODES / 64];
+};
+
+#define TEXT_FIELDS_6_12 (1 | 2 | 4 | 16 | 32) /* pid, tgid, ts, PFN in hex; see page_owner_text.h */
+
 struct po_reader {
 	const struct po_table *table;
+	struct record_filter filter;
+	u8 fields; /* TEXT_*: what to print; 0: as the record was printed, or 6.12 */
 	u64 pos_offset, pos_pfn; /* where the next record goes, and from which PFN on it is looked for */
 	u64 record_offset;	 /* of the record in record[], */
 	size_t record_size;	 /* of which a reader may have seen a part; 0: none */
@@ -93,8 +116,22 @@ long reader_read(struct po_reader *reader, const struct text_cache *cache, char 
 		 bool fill);
 /* Length of all records, from where the reader is: added to *total; 0, RENDER_MISS, RENDER_NOMEM. */
 int render_size(struct po_reader *reader, const struct text_cache *cache, u64 *total);
+/* Other filters from here on; what was read stays read. */
+void reader_set_filter(struct po_reader *reader, const struct record_filter *filter);
 /* The first record at or after *pfn into the reader's record[]; its size, 0 at the end; *pfn moves behind it. */
 long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn);
+
+/* The record at a place, whole; false: it is not allocated, and the record says what was before. */
+bool read_page_owner(const struct po_table *table, u64 at, struct page_owner *copy);
+/* What else is known of the page there; false: no memory. */
+bool page_info_at(const struct po_table *table, u64 at, struct page_info *info);
+/* The first PFN from pfn on that may have a record to print: neither free nor a tail; end or beyond: none. */
+u64 next_head(const struct po_table *table, u64 pfn, u64 end);
+
+struct record; /* record_text.h */
+/* The next record from the reader's pos_pfn on, with all but its texts: false: there is none. nr: of pages to ask for. */
+int next_record_info(struct po_reader *reader, struct record *record, u32 nr);
+u64 next_pfn(const struct po_table *table, const struct record *record);
 
 #define DROP_PFNS (1UL << 16) /* 4 MiB of page_ext */
 

@@ -21,6 +21,13 @@ struct depot_object {
 	char data[];
 };
 
+/* Behind the data of a stack: struct stack_record.count of the kernel. */
+struct depot_count {
+	_Atomic long long nr_base_pages;
+	_Atomic u32 listed; /* it has allocated: free stacks have not */
+	u32 padding;
+};
+
 static u32 depot_hash(enum depot_kind kind, const void *data, u32 bytes)
 {
 	const unsigned char *p = data;
@@ -55,6 +62,63 @@ static struct depot_object *depot_object(const struct pool *pool, u32 handle)
 	    object->bytes > used - handle_offset(handle) - sizeof(*object))
 		return NULL;
 	return object;
+}
+
+static u64 data_bytes(enum depot_kind kind, u32 bytes)
+{
+	return kind == DEPOT_STACK ? ((bytes + 7ULL) & ~7ULL) + sizeof(struct depot_count) : bytes;
+}
+
+static u64 object_bytes(enum depot_kind kind, u32 bytes)
+{
+	return (sizeof(struct depot_object) + data_bytes(kind, bytes) + DEPOT_ALIGN - 1) / DEPOT_ALIGN * DEPOT_ALIGN;
+}
+
+/* The count of a stack; NULL: the handle is none of a stack. */
+static struct depot_count *depot_count(const struct pool *pool, u32 handle)
+{
+	struct depot_object *object = depot_object(pool, handle);
+
+	if (!object || object->kind != DEPOT_STACK ||
+	    handle_offset(handle) + object_bytes(DEPOT_STACK, object->bytes) > pool->depot_bytes)
+		return NULL;
+	return (struct depot_count *)(object->data + ((object->bytes + 7ULL) & ~7ULL));
+}
+
+/* inc_stack_record_count(), dec_stack_record_count() */
+void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_pages)
+{
+	struct depot_count *count = depot_count(pool, handle);
+
+	if (!count)
+		return;
+	atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages, memory_order_relaxed);
+	if (unlikely(!atomic_load_explicit(&count->listed, memory_order_relaxed)))
+		atomic_store(&count->listed, 1);
+}
+
+/* The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other, as they came. */
+u32 depot_next_stack(const struct pool *pool, u32 handle, long long *nr_base_pages)
+{
+	const struct depot_object *object;
+
+	for (handle = handle ? handle : 1; (object = depot_object(pool, handle));
+	     handle += (u32)(object_bytes(object->kind, object->bytes) / DEPOT_ALIGN)) {
+		struct depot_count *count = object->kind == DEPOT_STACK ? depot_count(pool, handle) : NULL;
+
+		if (count && atomic_load(&count->listed)) {
+			*nr_base_pages = atomic_load(&count->nr_base_pages);
+			return handle;
+		}
+	}
+	return 0;
+}
+
+u32 depot_after(const struct pool *pool, u32 handle)
+{
+	const struct depot_object *object = depot_object(pool, handle);
+
+	return object ? handle + (u32)(object_bytes(object->kind, object->bytes) / DEPOT_ALIGN) : handle + 1;
 }
 
 static u32 depot_find(const struct pool *pool, u32 hash, enum depot_kind kind, const void *data, u32 bytes)
@@ -98,7 +162,7 @@ static u64 depot_room(struct pool *pool, u64 bytes)
 static u32 depot_add(struct pool *pool, u32 hash, enum depot_kind kind, const void *data, u32 bytes)
 {
 	_Atomic u32 *bucket = (_Atomic u32 *)&pool->depot_hash[hash & ((1U << DEPOT_HASH_ORDER) - 1)];
-	u64 size = (sizeof(struct depot_object) + bytes + DEPOT_ALIGN - 1) / DEPOT_ALIGN * DEPOT_ALIGN;
+	u64 size = object_bytes(kind, bytes);
 	u64 offset = depot_room(pool, size);
 	struct depot_object *object = (struct depot_object *)(pool->depot + offset);
 
@@ -106,6 +170,7 @@ static u32 depot_add(struct pool *pool, u32 hash, enum depot_kind kind, const vo
 		return 0;
 	*object = (struct depot_object){.hash = hash, .next = atomic_load(bucket), .bytes = bytes, .kind = kind};
 	memcpy(object->data, data, bytes);
+	memset(object->data + bytes, 0, data_bytes(kind, bytes) - bytes);
 	atomic_store(&pool->header->depot_used, offset + size);
 	atomic_store_explicit(bucket, (u32)(offset / DEPOT_ALIGN), memory_order_release);
 	if (kind == DEPOT_STACK)

@@ -18,7 +18,7 @@ is None. format_groups() makes the text that the command writes.
 
 from pageownerfs._native import Group, Groups
 
-from .groups import damage, group_file, group_records, new_groups
+from .groups import damage, group_file, group_records, group_text, new_groups
 from .keys import (
     ALLOC_TS,
     ALLOCATOR,
@@ -65,6 +65,7 @@ __all__ = [
     "format_groups",
     "group_file",
     "group_records",
+    "group_text",
     "new_groups",
     "parse_records",
     "read_records",

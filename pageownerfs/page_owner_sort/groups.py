@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-__all__ = ["Group", "Groups", "group_file", "group_records", "group_source"]
+__all__ = ["Group", "Groups", "group_file", "group_records", "group_source", "group_text"]
 
 PARALLEL_BYTES: Final = 8 << 20
 """A file of so much text is read by two threads."""
@@ -65,6 +65,24 @@ def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups: 
     for record in records:
         groups.feed(record.text, final=True)
     return _finished(groups, rules, "the records")
+
+
+def group_text(parts: Iterable[bytes], rules: Rules, name: str) -> Groups:
+    """
+    Group the records of a text that comes in parts, as group_file() does.
+
+    :param parts: one after the other; records may go on from one into the next
+    :param rules: which records, what makes a group, which order
+    :param name: of the text, for people
+    :return: the groups in order
+    :raises PageOwnerError: it holds no record at all, or lacks what the rules need
+    """
+    groups, rest = new_groups(rules), b""
+    for part in parts:
+        text = rest + part if rest else part
+        rest = text[groups.feed(text) :]
+    groups.feed(rest, final=True)
+    return _finished(groups, rules, name)
 
 
 def group_source(source: Source, rules: Rules, progress: Progress = _no_progress) -> Groups:

@@ -13,22 +13,26 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
 from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
 from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.mm.stack_depot import format_source_lines, format_stack
+from pageownerfs.mm.vmstat import ZoneFree, format_pagetypeinfo
 from pageownerfs.mm.vocabulary import VOCABULARY
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
 
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
+from .source import PAGE_OWNER_OFF, Need, boot_nsec
 from .ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from pageownerfs.mm.stack_depot import Frame
     from pageownerfs.mm.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
@@ -188,9 +192,49 @@ class PoolSource:
         """Give the owners of the pool's pages."""
         return self._pool.table()
 
-    def stack(self, handle: int) -> list[Frame]:
-        """Frames of a stack of the depot, innermost first."""
-        return self._pool.stack(handle)
+    def lacks(self, need: Need, /) -> str | None:
+        """Tell that owners are not tracked; there is nothing else that a pool lacks."""
+        off = need in ("owners", "pagetypeinfo") and not self.page_owner_on
+        return PAGE_OWNER_OFF if off else None
+
+    def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
+        """Copy the table; the clients stand still meanwhile."""
+        return self.table().snapshot(max_bytes)
+
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a stack of the depot, innermost first."""
+        frames = self._pool.stack(handle)
+        return format_source_lines(frames) if source_lines else format_stack(frames)
+
+    def stack_counts(self) -> list[tuple[int, int]]:
+        """Counts that the clients keep; the newest stack first."""
+        return self._pool.stack_counts()[::-1]
+
+    def page_state(self, pfn: int, /) -> dict[str, Any]:
+        """Tell what struct page says."""
+        info = self._pool.page_info(pfn)
+        return {"state": info["state"], "refcount": info["refcount"]}
+
+    @property
+    def boot_nsec(self) -> int:
+        """Records have CLOCK_MONOTONIC of this machine."""
+        return boot_nsec()
+
+    def zone_ranges(self) -> list[ZoneRange]:
+        """The populated zones."""
+        return [ZoneRange(0, zone.name, zone.start_pfn, zone.end_pfn) for zone in self._pool.zones]
+
+    def buddyinfo(self) -> list[tuple[int, str, tuple[int, ...]]]:
+        """Count the free blocks of each zone, those of clients' order-0 lists not included."""
+        return [(0, zone.name, tuple(zone.free_blocks)) for zone in self._pool.zones]
+
+    def pagetypeinfo(self) -> str:
+        """Format what /proc/pagetypeinfo would say, up to the mixed blocks."""
+        zones = [
+            ZoneFree(0, zone.name, zone.nr_free_by_type, zone.nr_blocks_by_type)
+            for zone in self._pool.zones
+        ]
+        return format_pagetypeinfo(zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -201,15 +245,6 @@ class PoolSource:
         """Nothing: a pool has no cgroups."""
         del memcg
         return b""
-
-    @property
-    def has_pagetypeinfo(self) -> bool:
-        """No: a pool's free lists are in status."""
-        return False
-
-    def pagetypeinfo(self) -> NoReturn:
-        """Raise: see has_pagetypeinfo."""
-        raise NotImplementedError
 
     def update(self) -> None:
         """Nothing to do: clients write all of it."""

@@ -2,29 +2,65 @@
 The files of the mount: what each one says.
 
 A view only reads tables, and asks its source through the Source protocol; fs.py knows views and
-nothing else. A new file of the mount is one module with a class that follows View, and one line
-in make_views().
+directories, and nothing of what they say. A new file of the mount is one module, and one line in
+make_nodes().
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageownerfs.mm.formats import DEFAULT_FORMAT, FORMATS
+
+from . import fragmentation, pagetypeinfo, sort, stats
 from .page_owner import PageOwnerView
 from .page_owner_on import PageOwnerOnView
-from .pagetypeinfo import PagetypeinfoView
-from .stats import StatsView
-from .view import OpenFile, Source, View, ViewError
+from .page_owner_stacks import PageOwnerStacks
+from .pages import PagesDirectory
+from .record_text import RecordText
+from .snapshots import SnapshotsDirectory
+from .tree import Tree
+from .view import Directory, Node, OpenFile, Source, View, ViewError
 
-__all__ = ["OpenFile", "Source", "View", "ViewError", "make_views"]
+if TYPE_CHECKING:
+    from pageownerfs.mm.formats import Format
+
+__all__ = ["Directory", "Node", "OpenFile", "Source", "Tree", "View", "ViewError", "make_tree"]
 
 
-def make_views(source: Source, *, kernel_abi: bool = False) -> dict[str, View]:
+def make_tree(
+    source: Source,
+    *,
+    kernel_abi: bool = False,
+    output_format: Format | None = None,
+    snapshot_bytes: int = 0,
+) -> Tree:
     """
-    Make every file of the mount, by path.
+    Make the root of a mount.
 
     :param kernel_abi: page_owner as the kernel has it, to the letter, instead of an ordinary file
+    :param output_format: of records; None: as they were printed, or as Linux 6.12 prints
+    :param snapshot_bytes: memory that copies may take
     """
-    views: list[View] = [
-        PageOwnerView(source, kernel_abi=kernel_abi),
-        PageOwnerOnView(source),
-        PagetypeinfoView(source),
-        StatsView(source),
-    ]
-    return {view.path: view for view in views}
+
+    def make_nodes(of: Source) -> dict[str, Node]:
+        shown_format = output_format or FORMATS[DEFAULT_FORMAT]
+        text = RecordText(of, output_format)
+        page_owner = PageOwnerView(of, text, kernel_abi=kernel_abi, output_format=shown_format)
+        return {
+            "page_owner": page_owner,
+            **PageOwnerStacks(of, shown_format).nodes(),
+            "pages": PagesDirectory(of),
+            **pagetypeinfo.nodes(of),
+            **fragmentation.nodes(of),
+            **sort.nodes(of, text),
+            **stats.nodes(of),
+        }
+
+    return Tree(
+        {
+            **make_nodes(source),
+            "page_owner_on": PageOwnerOnView(source),
+            "snapshots": SnapshotsDirectory(source, make_nodes, snapshot_bytes),
+        }
+    )

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Final
 
 from pageownerfs._native import MAX_PAGE_ORDER, PAGE_SIZE
 
+from .filters import Filter, parse_filter
 from .view import ViewError
 
 if TYPE_CHECKING:
-    from pageownerfs._native import Renderer
+    from collections.abc import Callable, Collection
+
+    from pageownerfs._native import Reader
 
 _MAX_ENDS: Final = 8
 _ORDER_AT: Final = len("Page allocated via order ")
@@ -38,9 +41,16 @@ def _pfn_after(record: bytes, next_pfn: int) -> int:
 class KernelAbiFile:
     """One open page_owner with the kernel's semantics."""
 
-    def __init__(self, renderer: Renderer) -> None:
-        """Read the records of ``renderer`` from the first PFN on."""
-        self._renderer = renderer
+    def __init__(self, reader: Reader, nodes: Callable[[], Collection[int]] | None) -> None:
+        """
+        Read records from the first PFN on.
+
+        :param reader: belongs to this file alone
+        :param nodes: gives those that have memory; None: a kernel without filters
+        """
+        self._reader = reader
+        self._nodes = nodes
+        self._filter = Filter()
         self._lock = threading.Lock()
         # Where reads ended, and the PFN to go on with there. A read anywhere else is a seek or a
         # pread(), and only what comes next tells which: so the places before it are kept, too.
@@ -51,7 +61,7 @@ class KernelAbiFile:
     def read(self, size: int, offset: int) -> bytes:
         """Give one record, or nothing at the end. ViewError ENOMEM: see above."""
         with self._lock:
-            found = self._renderer.record(self._ends.get(offset, offset))
+            found = self._reader.record(self._ends.get(offset, offset))
             if found is None:
                 return b""
             record, next_pfn = found
@@ -73,9 +83,15 @@ class KernelAbiFile:
         return len(record)
 
     def write(self, data: bytes, offset: int) -> int:
-        """Refuse: EINVAL, as the kernel's file without filters."""
-        del data, offset
-        raise ViewError(errno.EINVAL)
+        """Set filters; the position stays. EINVAL from a kernel without."""
+        if self._nodes is None:
+            raise ViewError(errno.EINVAL)
+        with self._lock:
+            self._filter = parse_filter(data, self._filter, self._nodes())
+            self._reader.set_filter(*self._filter)
+            self._ends[offset + len(data)] = self._ends.pop(offset, offset)
+            self._last_end = offset + len(data)
+        return len(data)
 
     def close(self) -> None:
         """Nothing to drop."""

@@ -32,16 +32,15 @@ class PageOwnerOnView:
     False while tracking is on: EPERM, with a line in the log. Anything else: EINVAL.
     """
 
-    path = "/page_owner_on"
     mode = 0o600
 
     def __init__(self, source: Source) -> None:
         """Show and switch the tracking of ``source``."""
         self._source = source
 
-    def present(self) -> bool:
-        """Tell that it is always there."""
-        return True
+    def absent(self) -> str | None:
+        """Tell whether the source can be switched at all."""
+        return self._source.lacks("switch")
 
     def size(self) -> int:
         """Length of the text, always 2."""

@@ -7,49 +7,52 @@ of mixed blocks``, pagetypeinfo_showmixedcount() of mm/vmstat.c), from the owner
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
-from .text import TextFile
+from pageownerfs.mm.vmstat import format_mixed_blocks
+
+from .text import TextView
 
 if TYPE_CHECKING:
-    from .view import Source
+    from .view import Node, Source
+
+# The kernel prints all of it for one node after the other.
+_NODE_START: Final = re.compile(r"^(?=Page block order:)", re.MULTILINE)
+_NODE: Final = re.compile(r"^Node +(\d+),", re.MULTILINE)
 
 
-class PagetypeinfoView:
-    """The file ``pagetypeinfo``; mode 0400."""
-
-    path = "/pagetypeinfo"
-    mode = 0o400
-
-    def __init__(self, source: Source) -> None:
-        """Show the blocks of ``source``."""
-        self._source = source
-
-    def present(self) -> bool:
-        """Tell whether tracking is on, and the source knows its free lists by type."""
-        return self._source.page_owner_on and self._source.has_pagetypeinfo
-
-    def size(self) -> int:
-        """Length of the text now."""
-        return len(self._text())
-
-    def open(self) -> TextFile:
-        """Open it."""
-        return TextFile(self._text)
-
-    def _text(self) -> bytes:
-        text, zones = self._source.pagetypeinfo()
-        table, names = self._source.table(), self._source.vocabulary.migratetype_names
-        cma = names.index("CMA") if "CMA" in names else -1
+def pagetypeinfo(source: Source) -> bytes:
+    """Make the text; the mixed blocks of each node stand behind what else is said of it."""
+    parts = [part for part in _NODE_START.split(source.pagetypeinfo()) if part]
+    shown: set[int] = set()
+    text = ""
+    for number, part in enumerate(parts):
+        nids = {int(nid) for nid in _NODE.findall(part)} - shown
+        if number == len(parts) - 1:  # and whatever no part has named
+            nids |= {zone.nid for zone in source.zone_ranges()} - shown
+        shown |= nids
         # Its own such section, where the kernel has page_owner too, would be the second one.
-        kept = text.partition("\nNumber of mixed blocks")[0].rstrip("\n")
-        lines = [
-            kept,
-            "",
-            "Number of mixed blocks ".ljust(23) + "".join(f"{n:>12} " for n in names),
-        ]
-        for zone in zones:
-            counts = table.mixed_blocks(zone.start_pfn, zone.end_pfn, cma)[: len(names)]
-            numbers = "".join(f"{count:12} " for count in counts)
-            lines.append(f"Node {zone.nid}, zone {zone.name:>8} {numbers}")
-        return "".join(f"{line}\n" for line in lines).encode()
+        kept = part.partition("\nNumber of mixed blocks")[0].rstrip("\n")
+        text += f"{kept}\n{_mixed_blocks(source, nids)}"
+    return text.encode()
+
+
+def _mixed_blocks(source: Source, nids: set[int]) -> str:
+    table, names = source.table(), source.vocabulary.migratetype_names
+    cma = names.index("CMA") if "CMA" in names else -1
+    rows = []
+    for zone in source.zone_ranges():
+        if zone.nid in nids:
+            # A zone that no PFN range tells is told by the node and zone of each page's flags.
+            by_flags = (zone.nid, zone.flags_zone) if zone.flags_zone >= 0 else ()
+            counts = table.mixed_blocks(zone.start_pfn, zone.end_pfn, cma, *by_flags)
+            rows.append((zone.nid, zone.name, counts[: len(names)]))
+    return format_mixed_blocks(rows, names)
+
+
+def nodes(source: Source) -> dict[str, Node]:
+    """Give the file."""
+    return {
+        "pagetypeinfo": TextView(source, lambda: pagetypeinfo(source), "owners", "pagetypeinfo")
+    }

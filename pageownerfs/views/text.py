@@ -5,12 +5,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from .view import ViewError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .view import Need, Source
+
+_SIZE_NSEC: Final = 1_000_000_000
+"""That a size is taken for what it was: stat() should not cost as much as reading."""
 
 
 class TextFile:
@@ -59,3 +65,54 @@ class TextFile:
 
     def close(self) -> None:
         """Nothing to drop."""
+
+
+class TextView:
+    """A file of which a function makes the text."""
+
+    def __init__(
+        self,
+        source: Source,
+        make: Callable[[], bytes],
+        *needs: Need,
+        mode: int = 0o400,
+        sized: bool = True,
+        store: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """
+        Make it.
+
+        :param source: that may lack what it needs
+        :param make: gives the text
+        :param needs: without one of these it is absent
+        :param mode: permission bits
+        :param sized: st_size is the length of the text, a second old at most; else it is 0, for
+            what takes long to make
+        :param store: takes what is written
+        """
+        self.mode = mode
+        self._source = source
+        self._make = make
+        self._needs = needs
+        self._sized = sized
+        self._store = store
+        self._size = 0
+        self._size_until_nsec = 0
+
+    def absent(self) -> str | None:
+        """Tell what the source lacks."""
+        reasons = (self._source.lacks(need) for need in self._needs)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def size(self) -> int:
+        """Length of the text, or 0."""
+        if self._sized and time.monotonic_ns() >= self._size_until_nsec:
+            self._size = len(self._make())
+            # What can be written to is small, and seen at once.
+            keep_nsec = 0 if self._store is not None else _SIZE_NSEC
+            self._size_until_nsec = time.monotonic_ns() + keep_nsec
+        return self._size
+
+    def open(self) -> TextFile:
+        """Open it."""
+        return TextFile(self._make, self._store)

@@ -1,16 +1,23 @@
-"""What a file of the mount is (View), and what it may ask its source (Source)."""
+"""What a file of the mount is (View), what a directory (Directory), and what they ask (Source)."""
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from pageownerfs._native import Table
-    from pageownerfs.mm.stack_depot import Frame
+    from pageownerfs._native import RecordTable, Table
     from pageownerfs.mm.vocabulary import Vocabulary
+    from pageownerfs.mm.zone import ZoneRange
+
+Need = Literal["owners", "free_areas", "pagetypeinfo", "switch"]
+"""
+What a file may need of its source: owners that are tracked now; free blocks by zone; pageblocks
+by migratetype; that tracking can be switched on.
+"""
 
 
 class ViewError(OSError):
@@ -25,36 +32,16 @@ class ViewError(OSError):
         super().__init__(number, text or os.strerror(number))
 
 
-class ZoneSpan(Protocol):
-    """Where a zone lies."""
-
-    @property
-    def nid(self) -> int:
-        """Node."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """DMA, Normal ..."""
-        ...
-
-    @property
-    def start_pfn(self) -> int:
-        """First PFN."""
-        ...
-
-    @property
-    def end_pfn(self) -> int:
-        """First PFN after the zone."""
-        ...
-
-
 class Source(Protocol):
-    """What a view may ask its source: tables, names of frames, counters, one switch."""
+    """What a view may ask its source: tables, names, counters, one switch."""
 
     @property
     def page_owner_on(self) -> bool:
         """Whether owners are tracked."""
+        ...
+
+    def lacks(self, need: Need, /) -> str | None:
+        """Tell why it can't give what is needed now; None: it can."""
         ...
 
     def enable_page_owner(self) -> None:
@@ -65,8 +52,12 @@ class Source(Protocol):
         """Give the owners of the pages, for a Renderer; only while tracking is on."""
         ...
 
-    def stack(self, handle: int) -> Sequence[Frame]:
-        """Frames of a stack of the depot, innermost first. ValueError: no such stack."""
+    def update(self) -> None:
+        """Bring the table up to date before it is read, where events don't."""
+        ...
+
+    def snapshot(self, max_bytes: int, /) -> RecordTable:
+        """Copy the table, of one moment where that is possible. OSError ENOSPC: too large."""
         ...
 
     @property
@@ -74,21 +65,37 @@ class Source(Protocol):
         """Names of the numbers in records; only while tracking is on."""
         ...
 
-    def memcg_lines(self, memcg: int) -> bytes:
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a stack; with file and line, where they are known. ValueError: no such."""
+        ...
+
+    def memcg_lines(self, memcg: int, /) -> bytes:
         """What is said of the cgroup that a page is charged to; the table has the number."""
         ...
 
+    def stack_counts(self) -> Sequence[tuple[int, int]]:
+        """Handle and nr_base_pages of each stack that has allocated, the newest first."""
+        ...
+
+    def page_state(self, pfn: int, /) -> Mapping[str, Any]:
+        """Tell what is known of a page beside its record: state, refcount ... ValueError: none."""
+        ...
+
     @property
-    def has_pagetypeinfo(self) -> bool:
-        """Whether pagetypeinfo() can be asked."""
+    def boot_nsec(self) -> int | None:
+        """What to add to a record's times for CLOCK_BOOTTIME here; None: those of elsewhere."""
         ...
 
-    def pagetypeinfo(self) -> tuple[str, Sequence[ZoneSpan]]:
-        """Give the text of /proc/pagetypeinfo, and the zones in its order."""
+    def zone_ranges(self) -> Sequence[ZoneRange]:
+        """Zones that have pages, in the order of /proc/zoneinfo."""
         ...
 
-    def update(self) -> None:
-        """Bring the table up to date before it is read, where events don't."""
+    def buddyinfo(self) -> Sequence[tuple[int, str, Sequence[int]]]:
+        """Node, zone and free blocks by order; only if it does not lack free_areas."""
+        ...
+
+    def pagetypeinfo(self) -> str:
+        """Text of /proc/pagetypeinfo before the mixed blocks; if it does not lack that."""
         ...
 
     def stats(self) -> Mapping[str, int]:
@@ -124,23 +131,49 @@ class View(Protocol):
     """One file of the mount."""
 
     @property
-    def path(self) -> str:
-        """Where it is, from the root of the mount: ``/page_owner``."""
-        ...
-
-    @property
     def mode(self) -> int:
         """Permission bits, as the kernel's file has them."""
         ...
 
-    def present(self) -> bool:
-        """Whether the file is there now; if not, it is not listed and open says ENOENT."""
+    def absent(self) -> str | None:
+        """Tell why the file is not there now: it is not listed, open says ENOENT. None: it is."""
         ...
 
     def size(self) -> int:
-        """Length in bytes of the text now: st_size."""
+        """Length in bytes of the text now: st_size. 0: made when it is opened, as in debugfs."""
         ...
 
     def open(self) -> OpenFile:
         """Open it."""
         ...
+
+
+class Directory:
+    """One directory of the mount. By itself nothing can be made in it or taken away."""
+
+    mode = 0o555
+
+    def absent(self) -> str | None:
+        """Tell why it is not there now; None: it is."""
+        return None
+
+    def names(self) -> Iterable[str]:
+        """Name what is listed now; lookup() may find more."""
+        raise NotImplementedError
+
+    def lookup(self, name: str) -> Node | None:
+        """Find what has a name; None: nothing has."""
+        raise NotImplementedError
+
+    def mkdir(self, name: str) -> None:
+        """Make a directory; EPERM."""
+        del name
+        raise ViewError(errno.EPERM)
+
+    def rmdir(self, name: str) -> None:
+        """Take a directory away; EPERM."""
+        del name
+        raise ViewError(errno.EPERM)
+
+
+Node = View | Directory

@@ -18,12 +18,15 @@ LAYERS = {
     "errors": set(),
     "_native": set(),
     "mm": {"errors", "_native"},
-    "sources": {"errors", "_native", "mm"},
-    "views": {"errors", "_native", "mm"},
     "page_owner_sort": {"errors", "_native"},
+    "sources": {"errors", "_native", "mm", "page_owner_sort"},
+    "views": {"errors", "_native", "mm", "page_owner_sort"},
     "fs": {"errors", "views"},
     "daemon": {"errors", "_native", "mm", "sources", "views", "fs"},
-    "cli": {"errors", "_native", "mm", "sources", "views", "fs", "daemon", "__init__"},
+    "cli": {
+        *("errors", "_native", "mm", "page_owner_sort", "sources", "views", "fs", "daemon"),
+        "__init__",
+    },
     "__init__": {"errors", "_native", "mm"},
     "__main__": {"cli"},
 }

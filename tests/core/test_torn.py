@@ -5,20 +5,21 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from minimal_source import MinimalSource
 
 from pageownerfs.mm import gfp
 from pageownerfs.mm.gfp import format_gfp
 from pageownerfs.mm.page_alloc import Pool
-from pageownerfs.mm.stack_depot import Frame, format_stack
-from pageownerfs.mm.vocabulary import VOCABULARY
+from pageownerfs.mm.stack_depot import format_stack
 from pageownerfs.sources import pool as pool_source
+from pageownerfs.views import make_tree
 from pageownerfs.views.page_owner import PageOwnerView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pageownerfs import _native
 
@@ -38,43 +39,21 @@ WORKERS = (
 NR_BLOCKS = 200  # that a worker holds at most
 
 
-class TextSource:
+class TextSource(MinimalSource):
     """What PageOwnerView needs of a source."""
 
     def __init__(self, pool: Pool) -> None:
         """Look at a pool."""
         self._pool = pool
-        self.page_owner_on = True
 
     def table(self) -> _native.Table:
         """Give the owners."""
         return self._pool.table()
 
-    def stack(self, handle: int) -> list[Frame]:
-        """Give the frames of a stack."""
-        return [Frame(*frame) for frame in self._pool.depot_stack(handle)]
-
-    vocabulary = VOCABULARY
-    has_pagetypeinfo = False
-
-    def enable_page_owner(self) -> None:
-        """Do nothing: tracking is on."""
-
-    def memcg_lines(self, memcg: int) -> bytes:
-        """Give none: a pool has no cgroups."""
-        del memcg
-        return b""
-
-    def pagetypeinfo(self) -> NoReturn:
-        """Raise: see has_pagetypeinfo."""
-        raise NotImplementedError
-
-    def update(self) -> None:
-        """Do nothing: all is up to date."""
-
-    def stats(self) -> Mapping[str, int]:
-        """Give the counters."""
-        return self._pool.stats()
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Give the lines of a stack."""
+        del source_lines
+        return format_stack(self._pool.stack(handle))
 
 
 def hammer(path: str, number: int) -> None:
@@ -119,7 +98,7 @@ def early_record(pool: Pool) -> bytes:
         pfn -= 1
     owner = pool.page_info(pfn)["page_owner"]
     comm: bytes = owner["comm"]
-    stack = format_stack([Frame(*frame) for frame in pool.depot_stack(owner["handle"])])
+    stack = format_stack(pool.stack(owner["handle"]))
     head = f"order 0, mask 0x0(), pid {owner['pid']}, tgid {owner['tgid']} ("
     return (
         b"Page allocated via "
@@ -140,7 +119,8 @@ def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]
     children = [fork(hammer, pool.path, number) for number in range(len(WORKERS))]
     records = [record_of(number, child.pid) for number, child in enumerate(children)]
     whole = re.compile(b"|".join((*records, early)))
-    view = PageOwnerView(TextSource(pool))
+    view = make_tree(TextSource(pool)).lookup("page_owner")
+    assert isinstance(view, PageOwnerView)
     nr_records = nr_passes = 0
     seen = [0] * len(children)
     while nr_records < NR_RECORDS:

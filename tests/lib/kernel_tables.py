@@ -178,6 +178,6 @@ def random_records(seed: int, nr: int) -> bytes:
 def one_by_one(renderer: _native.Renderer) -> Iterator[bytes]:
     """Yield the records that record() finds."""
     pfn = 0
-    while found := renderer.record(pfn):
+    while found := renderer.reader().record(pfn):
         record, pfn = found
         yield record

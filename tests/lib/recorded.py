@@ -7,17 +7,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+
+from minimal_source import MinimalSource
 
 from pageownerfs import Pool, _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PageOwner
-from pageownerfs.mm.stack_depot import Frame
-from pageownerfs.mm.vocabulary import VOCABULARY
+from pageownerfs.mm.stack_depot import Frame, format_stack
 from pageownerfs.page_owner_sort import Record
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Records = Sequence[Record]
 
@@ -34,10 +31,8 @@ MIGRATED = b"Page has been migrated, last migrate reason: "
 KERNEL_ONLY = re.compile(rb"^(?:Charged |Slab cache page$).*\n", re.MULTILINE)
 
 
-class RecordedSource:
+class RecordedSource(MinimalSource):
     """A pool whose tables hold the records of a real kernel instead of its own."""
-
-    page_owner_on = True
 
     def __init__(self, records: Records) -> None:
         """Write the records where a pool keeps them."""
@@ -96,39 +91,18 @@ class RecordedSource:
         self._put(self._field("mem_map_offset", 8) + pfn * PAGE_BYTES, flags.to_bytes(8, "little"))
         self._put(self._field("pageblock_offset", 8) + (pfn >> 9), bytes([block_mt]))
 
-    def enable_page_owner(self) -> None:
-        """Nothing to do: it is on."""
-
     def table(self) -> _native.Table:
         """The table of the pool, with the kernel's records in it."""
         return self.pool.table()
 
-    def stack(self, handle: int) -> list[Frame]:
-        """Frames of a recorded stack."""
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a recorded stack."""
+        del source_lines
         frames = []
         for name, offset, size, module in FRAME.findall(self._stacks[handle]):
             numbers = int(offset, 16), int(size, 16)
             frames.append(Frame(name.decode(), module.decode(), *numbers, "", 0))
-        return frames
-
-    vocabulary = VOCABULARY
-    has_pagetypeinfo = False
-
-    def memcg_lines(self, memcg: int) -> bytes:
-        """No cgroups are in the tables."""
-        del memcg
-        return b""
-
-    def pagetypeinfo(self) -> NoReturn:
-        """Free lists were not recorded here."""
-        raise NotImplementedError
-
-    def update(self) -> None:
-        """Nothing changes."""
-
-    def stats(self) -> Mapping[str, int]:
-        """No counters were recorded."""
-        return {}
+        return format_stack(frames)
 
     def close(self) -> None:
         """Unmap it."""

@@ -14,7 +14,7 @@ from recorded import RecordedSource
 
 from pageownerfs.fs import FileSystem, Session, load_binding
 from pageownerfs.page_owner_sort import read_records
-from pageownerfs.views import make_views
+from pageownerfs.views import make_tree
 
 
 def main(dump: str, mountpoint: str) -> None:
@@ -22,7 +22,7 @@ def main(dump: str, mountpoint: str) -> None:
     source = RecordedSource(list(read_records(dump)))
     try:
         filesystem = FileSystem(
-            make_views(source, kernel_abi=True),
+            make_tree(source, kernel_abi=True),
             {},
             kernel_abi=True,
             on_init=lambda: print("ready", flush=True),

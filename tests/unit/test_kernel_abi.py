@@ -9,7 +9,8 @@ import pytest
 
 from pageownerfs import Pool
 from pageownerfs.sources import PoolOptions, PoolSource
-from pageownerfs.views import ViewError, make_views
+from pageownerfs.views import OpenFile, ViewError, make_tree
+from pageownerfs.views.page_owner import PageOwnerView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +63,18 @@ def pfns(source: PoolSource) -> Iterator[list[int]]:
         yield sorted(pool.alloc_pages().pfn for _ in range(5))
 
 
+def open_page_owner(source: PoolSource) -> OpenFile:
+    """Open page_owner with kernel_abi."""
+    view = make_tree(source, kernel_abi=True).lookup("page_owner")
+    assert isinstance(view, PageOwnerView)
+    return view.open()
+
+
 @pytest.fixture
 def opened(source: PoolSource, pfns: list[int]) -> Opened:
     """Open page_owner with kernel_abi, after the five allocations."""
     assert pfns
-    return Opened(make_views(source, kernel_abi=True)["/page_owner"].open())
+    return Opened(open_page_owner(source))
 
 
 def test_one_record_per_read(opened: Opened, pfns: list[int]) -> None:
@@ -142,7 +150,7 @@ def test_split_behind_the_position(source: PoolSource) -> None:
     """Reading goes on at PFN + 1: a block that is split meanwhile shows its other pages."""
     with Pool.open(source.describe()["shm_path"]) as pool:
         page = pool.alloc_pages(2)
-        opened = Opened(make_views(source, kernel_abi=True)["/page_owner"].open())
+        opened = Opened(open_page_owner(source))
         opened.position = page.pfn
         assert opened.read_pfn() == page.pfn
         pool.split_page(page)

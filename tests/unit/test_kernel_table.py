@@ -85,7 +85,7 @@ def test_early() -> None:
     expected += b"".join(record_text(pfn, PLAIN, Info(0, 0, 1)) for pfn in range(65, 128))
     renderer = _native.Renderer(kernel_table(memory), text)
     assert read_all(renderer) == expected
-    found = renderer.record(1)
+    found = renderer.reader().record(1)
     assert found == (record_text(1, EARLY, Info(0, 0, 1)), 2)
 
 
@@ -147,7 +147,7 @@ def test_on() -> None:
     assert table.on is False
     assert renderer.size() == 0
     assert reader.read(4096, 0) == b""
-    assert renderer.record(0) is None
+    assert renderer.reader().record(0) is None
     assert set(table.states().values()) == {0}
     table.on = True
     assert read_all(renderer) == expected

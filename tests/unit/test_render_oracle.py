@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from recorded import KERNEL_ONLY, RecordedSource, Records
 
-from pageownerfs.views import make_views
+from pageownerfs.views import make_tree
+from pageownerfs.views.page_owner import PageOwnerView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,8 @@ def rendered(records: Records) -> Iterator[bytes]:
     """Yield what page_owner reads for these records, in steps of 128 KiB, and its st_size."""
     source = RecordedSource(records)
     try:
-        view = make_views(source)["/page_owner"]
+        view = make_tree(source).lookup("page_owner")
+        assert isinstance(view, PageOwnerView)
         file = view.open()
         offset = 0
         while data := file.read(128 << 10, offset):

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
-from pageownerfs.mm.stack_depot import Frame
+from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
+from pageownerfs.mm.vmstat import parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
-from pageownerfs.mm.zone import PAGEBLOCK_ORDER
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
+from pageownerfs.sources.source import PAGE_OWNER_OFF, Need, boot_nsec
+from pageownerfs.sources.stack_counts import StackCounts
 from pageownerfs.sources.ticker import Ticker
 
 from . import maps
@@ -32,7 +35,7 @@ from .vocabulary import KernelVocabulary
 from .zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from types import FrameType, TracebackType
 
     from .options import KernelOptions
@@ -101,6 +104,8 @@ class KernelSource:
         self._stats: dict[str, int] = {}
         self._stats_nsec = 0
         self._logged: dict[str, int] = {}
+        self._stack_counts = StackCounts()
+        self._zones: list[ZoneSpan] = []
         self._ticker = Ticker("kernel", self.tick)
         if options.page_owner:
             self.enable_page_owner()
@@ -163,6 +168,7 @@ class KernelSource:
                 kernel.migratetype_name,
                 kernel.migratetype_names,
                 kernel.migrate_reason_name,
+                kernel.gfp_names,
             )
             self._special = {
                 maps.HANDLE_EARLY: register_early_stack(),
@@ -176,6 +182,7 @@ class KernelSource:
                 _early_record().pack(),
                 tracker.page_scan,
                 tracker.scan_pages_fd,
+                _node_field(kernel),
             )
             _log.info("allocated %d bytes of page_ext", len(tracker.page_ext))
             if not tracker.options.has_filter:
@@ -201,14 +208,48 @@ class KernelSource:
                 nr_pages,
             )
 
-    @property
-    def has_pagetypeinfo(self) -> bool:
-        """Yes, but with a filter: the other pages' types are not known then."""
-        return self._tracker is not None and not self._tracker.options.has_filter
+    def lacks(self, need: Need, /) -> str | None:
+        """Tell that owners are not tracked, or, with a filter, not those of all pages."""
+        if need == "owners" and self._table is None:
+            return PAGE_OWNER_OFF
+        if need == "pagetypeinfo":
+            if self._tracker is None:
+                return PAGE_OWNER_OFF
+            if self._tracker.options.has_filter:
+                return "the filter leaves out the owners that would tell which blocks are mixed"
+        return None
 
-    def pagetypeinfo(self) -> tuple[str, Sequence[ZoneSpan]]:
-        """Read /proc/pagetypeinfo; the zones are those of this machine that have pages."""
-        return Path("/proc/pagetypeinfo").read_text(encoding="ascii"), self._zones
+    def zone_ranges(self) -> list[ZoneRange]:
+        """Zones of this machine that have pages."""
+        return [
+            ZoneRange(zone.nid, zone.name, zone.start_pfn, zone.end_pfn) for zone in self._zones
+        ]
+
+    def buddyinfo(self) -> list[tuple[int, str, tuple[int, ...]]]:
+        """Read /proc/buddyinfo."""
+        return parse_buddyinfo(Path("/proc/buddyinfo").read_text(encoding="ascii"))
+
+    def pagetypeinfo(self) -> str:
+        """Read /proc/pagetypeinfo."""
+        return Path("/proc/pagetypeinfo").read_text(encoding="ascii")
+
+    def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
+        """Copy the table: each record whole, but the kernel goes on meanwhile."""
+        return self.table().snapshot(max_bytes)
+
+    def stack_counts(self) -> list[tuple[int, int]]:
+        """Count, by a pass over the table."""
+        return self._stack_counts.count(self.table())
+
+    def page_state(self, pfn: int, /) -> Mapping[str, Any]:
+        """Nothing: what is known of a page are its record and its flags."""
+        del pfn
+        return {}
+
+    @property
+    def boot_nsec(self) -> int:
+        """Records have CLOCK_MONOTONIC of this machine."""
+        return boot_nsec()
 
     def update(self) -> None:
         """
@@ -233,8 +274,12 @@ class KernelSource:
             raise AssertionError(msg)
         return self._table
 
-    def stack(self, handle: int) -> list[Frame]:
-        """Frames of a stack of the depot, innermost first. ValueError: no such stack."""
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a stack of the depot, innermost first. ValueError: no such stack."""
+        frames = self._stack(handle)
+        return format_source_lines(frames) if source_lines else format_stack(frames)
+
+    def _stack(self, handle: int) -> list[Frame]:
         if handle in self._special_handles():
             return self._special[handle]
         tracker = self._tracker
@@ -326,6 +371,11 @@ class KernelSource:
                 self._logged[name] = value
         if self._user_stacks is not None:
             self._user_stacks.remember(tracker.user_tasks())
+
+
+def _node_field(kernel: KernelVocabulary) -> tuple[int, int]:
+    fields = (field for field in kernel.page_flags_fields if field.name == "node")
+    return next(((field.shift, field.width) for field in fields), (0, 0))
 
 
 def _early_record() -> PageOwner:

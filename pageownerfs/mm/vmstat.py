@@ -1,0 +1,236 @@
+"""
+Files about fragmentation: how many blocks are free, of which size and which migratetype.
+
+Mirrors the printing functions of mm/vmstat.c of Linux 6.12: /proc/buddyinfo, /proc/pagetypeinfo
+and, in debugfs, extfrag/extfrag_index and extfrag/unusable_index. A free block of an order has
+``1 << order`` base pages. The kernel prints only zones that have pages (populated_zone()): the
+caller leaves the others out. Every number is followed by a blank, also the last of a line.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+_BUDDYINFO_LINE: Final = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +[0-9]+)+) *")
+
+
+class ZoneFree(NamedTuple):
+    """The free lists and pageblocks of a ``struct zone`` at one moment."""
+
+    nid: int
+    """Node."""
+    name: str
+    """DMA, DMA32, Normal, HighMem, Movable or Device."""
+    nr_free: tuple[tuple[int, ...], ...]
+    """Number of free blocks, ``[order][migratetype]``."""
+    nr_blocks: tuple[int, ...]
+    """Number of pageblocks, ``[migratetype]``."""
+
+    @property
+    def free_blocks(self) -> tuple[int, ...]:
+        """Number of free blocks of each order, of all migratetypes: ``free_area.nr_free``."""
+        return tuple(sum(by_type) for by_type in self.nr_free)
+
+
+def parse_buddyinfo(text: str) -> list[tuple[int, str, tuple[int, ...]]]:
+    r"""
+    Read the text of /proc/buddyinfo; the inverse of format_buddyinfo().
+
+    >>> parse_buddyinfo("Node 0, zone   Normal      5      0      2 \n")
+    [(0, 'Normal', (5, 0, 2))]
+
+    :param text: a line for each zone
+    :return: node, name of the zone, and its free blocks by order; in the order of the text
+    :raises ValueError: a line is not of buddyinfo, or has not as many orders as those before it
+    """
+    zones: list[tuple[int, str, tuple[int, ...]]] = []
+    for line in text.splitlines():
+        found = _BUDDYINFO_LINE.fullmatch(line)
+        if not found:
+            raise ValueError(f"not a line of buddyinfo: {line!r}")
+        free_blocks = tuple(int(number) for number in found[3].split())
+        if zones and len(free_blocks) != len(zones[0][2]):
+            orders = len(zones[0][2])
+            raise ValueError(f"buddyinfo: not {orders} orders, as in the first line: {line!r}")
+        zones.append((int(found[1]), found[2], free_blocks))
+    return zones
+
+
+def format_buddyinfo(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+    """
+    Format free blocks as /proc/buddyinfo does (frag_show_print()).
+
+    :param zones: node, name of the zone, and its free blocks by order
+    :return: a line for each zone
+    """
+    return "".join(_zone_line(nid, name, 6, nr_free) for nid, name, nr_free in zones)
+
+
+def format_pagetypeinfo(
+    zones: Sequence[ZoneFree], migratetype_names: Sequence[str], pageblock_order: int
+) -> str:
+    """
+    Format free blocks and pageblocks by migratetype, as /proc/pagetypeinfo does.
+
+    Mirrors pagetypeinfo_show() as far as pagetypeinfo_showblockcount(). As there, the whole text
+    comes once for each node; so for nodes with mixed blocks, whose section belongs at the end of
+    each node's text, call this and format_mixed_blocks() for one node after the other.
+    The kernel stops to count at 100000 blocks and prints ``>100000``, because it walks the list
+    under the zone's lock; here the number is known, and printed.
+
+    :param zones: in the order of printing, those of a node together
+    :param migratetype_names: name of each migratetype; there are as many numbers in each zone
+    :param pageblock_order: log2 of the pages of a pageblock
+    :return: text up to the section ``Number of blocks type``; empty without zones
+    :raises ValueError: a zone has more or fewer migratetypes than there are names
+    """
+    nodes = (list(node) for _, node in groupby(zones, key=lambda zone: zone.nid))
+    return "".join(
+        f"Page block order: {pageblock_order}\n"
+        f"Pages per block:  {1 << pageblock_order}\n"
+        f"\n{_free_section(node, migratetype_names)}\n"
+        + _blocks_section(
+            "Number of blocks type ",
+            ((zone.nid, zone.name, zone.nr_blocks) for zone in node),
+            migratetype_names,
+        )
+        for node in nodes
+    )
+
+
+def format_mixed_blocks(
+    rows: Iterable[tuple[int, str, Sequence[int]]], migratetype_names: Sequence[str]
+) -> str:
+    """
+    Format the last section of /proc/pagetypeinfo on kernels with page_owner.
+
+    Mirrors pagetypeinfo_showmixedcount(): pageblocks with pages of another migratetype.
+
+    :param rows: node, name of the zone, and its mixed pageblocks by migratetype of the block
+    :param migratetype_names: name of each migratetype; there are as many numbers in each row
+    :return: an empty line, the headings, and a line for each zone
+    :raises ValueError: a row has more or fewer migratetypes than there are names
+    """
+    return "\n" + _blocks_section("Number of mixed blocks ", rows, migratetype_names)
+
+
+def fragmentation_index(order: int, nr_free: Sequence[int]) -> int:
+    """
+    Tell why an allocation would fail: too little memory (towards 0), or too fragmented (1000).
+
+    Mirrors __fragmentation_index(). It is below 0 also where the one free block of a zone is too
+    small: one page, and order 1 asked for, gives -500.
+
+    >>> fragmentation_index(1, [1000, 0])
+    499
+    >>> fragmentation_index(1, [1000, 1])
+    -1000
+
+    :param order: of the allocation, ``[0, len(nr_free))``
+    :param nr_free: free blocks of the zone by order
+    :return: thousandths; 0 if nothing is free, -1000 if the allocation would not fail
+    """
+    free_pages, free_blocks_total, suitable_pages = _contig_page_info(order, nr_free)
+    if not free_blocks_total:
+        return 0
+    if suitable_pages:
+        return -1000
+    return 1000 - (1000 + free_pages * 1000 // (1 << order)) // free_blocks_total
+
+
+def unusable_free_index(order: int, nr_free: Sequence[int]) -> int:
+    """
+    Tell which part of the free memory lies in blocks too small for an allocation.
+
+    Mirrors unusable_free_index(). Where nothing is free, everything that is free is unusable.
+
+    >>> unusable_free_index(1, [2, 3])
+    250
+
+    :param order: of the allocation, ``[0, len(nr_free))``
+    :param nr_free: free blocks of the zone by order
+    :return: thousandths, ``[0, 1000]``
+    """
+    free_pages, _, suitable_pages = _contig_page_info(order, nr_free)
+    if not free_pages:
+        return 1000
+    return (free_pages - suitable_pages) * 1000 // free_pages
+
+
+def format_extfrag_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+    """
+    Format fragmentation indexes as extfrag/extfrag_index does (extfrag_show_print()).
+
+    :param zones: node, name of the zone, and its free blocks by order
+    :return: a line for each zone, with fragmentation_index() of each order
+    """
+    return "".join(
+        f"Node {nid}, zone {name:>8} "
+        + "".join(
+            _thousandths(fragmentation_index(order, nr_free), 2) for order in range(len(nr_free))
+        )
+        + "\n"
+        for nid, name, nr_free in zones
+    )
+
+
+def format_unusable_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+    """
+    Format unusable free memory as extfrag/unusable_index does (unusable_show_print()).
+
+    :param zones: node, name of the zone, and its free blocks by order
+    :return: a line for each zone, with unusable_free_index() of each order
+    """
+    return "".join(
+        f"Node {nid}, zone {name:>8} "
+        + "".join(
+            _thousandths(unusable_free_index(order, nr_free), 1) for order in range(len(nr_free))
+        )
+        + "\n"
+        for nid, name, nr_free in zones
+    )
+
+
+def _contig_page_info(order: int, nr_free: Sequence[int]) -> tuple[int, int, int]:
+    """fill_contig_page_info(): free pages, free blocks, and free pages in blocks large enough."""
+    pages = [blocks << index for index, blocks in enumerate(nr_free)]
+    return sum(pages), sum(nr_free), sum(pages[order:])
+
+
+def _thousandths(index: int, width: int) -> str:
+    # C's division truncates and gives both parts the sign; Python's rounds down.
+    sign = -1 if index < 0 else 1
+    whole, rest = divmod(abs(index), 1000)
+    return f"{sign * whole:{width}}.{sign * rest:03} "
+
+
+def _zone_line(nid: int, name: str, width: int, numbers: Sequence[int]) -> str:
+    return f"Node {nid}, zone {name:>8} " + "".join(f"{n:{width}} " for n in numbers) + "\n"
+
+
+def _free_section(node: Sequence[ZoneFree], migratetype_names: Sequence[str]) -> str:
+    """pagetypeinfo_showfree(): free blocks by migratetype, a line for each."""
+    title = "Free pages count per migrate type at order".ljust(43)
+    lines = [title + " " + "".join(f"{order:6} " for order in range(len(node[0].nr_free)))]
+    for zone in node:
+        by_type = zip(*zone.nr_free, strict=True)
+        lines += (
+            f"Node {zone.nid:4}, zone {zone.name:>8}, type {migratetype:>12} "
+            + "".join(f"{blocks:6} " for blocks in by_order)
+            for migratetype, by_order in zip(migratetype_names, by_type, strict=True)
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _blocks_section(
+    title: str, rows: Iterable[tuple[int, str, Sequence[int]]], migratetype_names: Sequence[str]
+) -> str:
+    """pagetypeinfo_showblockcount() and _showmixedcount(): a title, then a line for each zone."""
+    lines = [title.ljust(23) + "".join(f"{name:>12} " for name in migratetype_names) + "\n"]
+    for nid, name, blocks in rows:
+        if len(blocks) != len(migratetype_names):
+            types = len(migratetype_names)
+            raise ValueError(f"zone {name}: {len(blocks)} migratetypes, names of {types}")
+        lines.append(_zone_line(nid, name, 12, blocks))
+    return "".join(lines)

@@ -1,0 +1,174 @@
+"""A table that was recorded elsewhere and does not change: what dump and trace have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pageownerfs import _native
+from pageownerfs.mm import gfp, page_flags
+from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES, migrate_reason_name
+from pageownerfs.mm.vocabulary import Vocabulary
+from pageownerfs.mm.zone import ZoneRange
+
+from .stack_counts import StackCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from .source import Need
+
+ZONE_NAMES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
+"""Zones by their number in the page flags, as x86-64 has them."""
+
+_END_PFN: Final = 1 << 63
+
+
+class RecordedSource:
+    """The owners of pages as they were; a context manager, as all sources."""
+
+    def __init__(
+        self,
+        table: _native.RecordTable,
+        stats: Mapping[str, int],
+        lacks: Mapping[Need, str],
+        *,
+        path: str,
+        zone_names: Sequence[str] = ZONE_NAMES,
+    ) -> None:
+        """
+        Serve ``table``.
+
+        :param stats: counters of what was read
+        :param lacks: why it can't give what a file may need
+        :param path: of the file
+        :param zone_names: names of zones by their number
+        """
+        self._table = table
+        self._stats = dict(stats)
+        self._lacks: dict[Need, str] = {"switch": "what is recorded can't be switched", **lacks}
+        self._path = path
+        self._zone_names = zone_names
+        self._stack_counts = StackCounts()
+        self.vocabulary = Vocabulary(
+            format_gfp=self._format_gfp,
+            format_page_flags=self._format_page_flags,
+            migratetype_name=self._migratetype_name,
+            migratetype_names=MIGRATETYPE_NAMES,
+            migrate_reason_name=migrate_reason_name,
+            gfp_names=None,
+        )
+
+    def __enter__(self) -> Self:
+        """Nothing has to be started."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing is left behind."""
+
+    # views.Source
+
+    page_owner_on = True
+
+    def lacks(self, need: Need, /) -> str | None:
+        """Tell what the recording does not say."""
+        return self._lacks.get(need)
+
+    def enable_page_owner(self) -> None:
+        """Nothing to do: it is on."""
+
+    def table(self) -> _native.RecordTable:
+        """Give the records."""
+        return self._table
+
+    def update(self) -> None:
+        """Nothing changes."""
+
+    def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
+        """Give the table itself: a copy would be the same for ever."""
+        del max_bytes
+        return self._table
+
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a stack, as they were printed."""
+        del source_lines
+        text = self._table.text(_native.TEXT_STACK, handle)
+        if text is None:
+            msg = f"handle {handle}: no such stack"
+            raise ValueError(msg)
+        return text
+
+    def memcg_lines(self, memcg: int, /) -> bytes:
+        """Lines behind a stack, as they were printed."""
+        return self._table.text(_native.TEXT_MEMCG, memcg) or b""
+
+    def stack_counts(self) -> list[tuple[int, int]]:
+        """Count, by a pass over the table."""
+        return self._stack_counts.count(self._table)
+
+    def page_state(self, pfn: int, /) -> Mapping[str, Any]:
+        """Nothing: only what was recorded is known."""
+        del pfn
+        return {}
+
+    boot_nsec = None
+
+    def zone_ranges(self) -> list[ZoneRange]:
+        """
+        Zones as the flags of the pages tell them.
+
+        The first node has all zones up to the highest that a page of it is in: lower ones
+        without a record have pages, too, that nobody had allocated.
+        """
+        zones = {(nid, zone) for _, _, nid, zone in self._table.infos()}
+        zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
+        return [
+            ZoneRange(nid, self._zone_name(zone), 0, _END_PFN, zone) for nid, zone in sorted(zones)
+        ]
+
+    def _zone_name(self, zone: int) -> str:
+        return self._zone_names[zone] if zone < len(self._zone_names) else f"zone{zone}"
+
+    def buddyinfo(self) -> list[tuple[int, str, Sequence[int]]]:
+        """Raise: what is free was not recorded."""
+        raise NotImplementedError
+
+    def pagetypeinfo(self) -> str:
+        """Say how large pageblocks are; what is free was not recorded."""
+        order = self._table.pageblock_order
+        return f"Page block order: {order}\nPages per block:  {1 << order}\n"
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters of what was read."""
+        return self._stats
+
+    def describe(self) -> dict[str, Any]:
+        """Tell the state, for status."""
+        return {
+            "page_owner_on": True,
+            "path": self._path,
+            "stats": self._stats,
+            "size_bytes": self._table.nr_bytes,
+            "nr_records": self._table.nr_records,
+        }
+
+    # Names, as they were printed
+
+    def _text(self, kind: int, value: int) -> str | None:
+        text = self._table.text(kind, value)
+        return None if text is None else text.decode(errors="surrogateescape")
+
+    def _format_gfp(self, gfp_mask: int) -> str:
+        return self._text(_native.TEXT_GFP, gfp_mask) or gfp.format_gfp(gfp_mask)
+
+    def _format_page_flags(self, flags: int) -> str:
+        text = self._text(_native.TEXT_FLAGS, flags)
+        return text or page_flags.format_page_flags(flags, fields=())
+
+    def _migratetype_name(self, migratetype: int) -> str:
+        return self._text(_native.TEXT_MIGRATETYPE, migratetype) or str(migratetype)

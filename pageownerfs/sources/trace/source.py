@@ -1,0 +1,89 @@
+"""A recording of the page allocator's events as a source: the pages at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pageownerfs import _native
+from pageownerfs.mm.page_ext import (
+    PAGE_EXT_OWNER_ALLOCATED,
+    PAGE_EXT_OWNER_FREED,
+    PageOwner,
+)
+from pageownerfs.sources.progress import Progress, no_progress
+from pageownerfs.sources.recorded import RecordedSource
+
+from .replay import TracedPage, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class TraceOptions(NamedTuple):
+    """What to replay."""
+
+    path: str = ""
+    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
+    until_nsec: int | None = None
+    """Events after this time of the recording's clock are left out."""
+    page_owner: bool = True
+    """Always: a trace has owners."""
+
+
+def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:
+    """Make a table of the pages that a replay has left, freed ones too."""
+    table = _native.RecordTable()
+    for page in pages:
+        record = PageOwner(
+            ts_nsec=page.ts_nsec,
+            free_ts_nsec=page.free_ts_nsec,
+            gfp_mask=page.gfp_mask,
+            pid=page.pid,
+            tgid=page.tgid,
+            handle=0,
+            free_handle=0,
+            free_pid=page.free_pid,
+            free_tgid=page.free_tgid,
+            order=page.order,
+            last_migrate_reason=-1,
+            state=PAGE_EXT_OWNER_FREED if page.freed else PAGE_EXT_OWNER_ALLOCATED,
+            # That of the pageblock is not recorded.
+            pageblock_migratetype=page.migratetype,
+            comm=page.comm,
+        )
+        table.add(page.pfn, record.pack(), page.stack, page.free_stack, page.migratetype)
+    return table
+
+
+class TraceSource(RecordedSource):
+    """A trace as a source."""
+
+    def __init__(self, options: TraceOptions, progress: Progress = no_progress) -> None:
+        """
+        Replay it.
+
+        :raises PageOwnerError: it can't be read, or is no recording of the events
+        """
+        path = options.path
+        total = Path(path).stat().st_size if Path(path).is_file() else None
+        result = replay(path, options.until_nsec, lambda nr_bytes: progress(nr_bytes, total))
+        table = make_table(result.pages)
+        live = [page for page in result.pages if not page.freed]
+        stats = {
+            "records": len(live),
+            "pages_allocated": sum(1 << page.order for page in live),
+            "freed_records": len(result.pages) - len(live),
+            **result.stats,
+            "last_ts_nsec": result.last_ts_nsec,
+            "record_bytes": table.nr_bytes,
+        }
+        super().__init__(
+            table,
+            stats,
+            {
+                "free_areas": "a trace does not say which pages are free",
+                "pagetypeinfo": "a trace does not tell the migratetypes of pageblocks",
+            },
+            path=path,
+        )

@@ -1,0 +1,103 @@
+"""
+``page_owner_stacks/``: how many pages each stack holds (stack_start() ... of mm/page_owner.c).
+
+``show_stacks`` and, since 6.19, ``show_handles`` and ``show_stacks_handles``: the stack that was
+seen first most recently comes first. Early pages don't count.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pageownerfs.mm.kstrtox import kstrtoull
+
+from .text import TextView
+from .view import ViewError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pageownerfs.mm.formats import Format
+
+    from .view import Node, Source
+
+
+class PageOwnerStacks:
+    """The four files, which share a threshold."""
+
+    def __init__(self, source: Source, output_format: Format) -> None:
+        """
+        Show the stacks of ``source``.
+
+        :param output_format: says whether count_threshold reads with a newline
+        """
+        self._source = source
+        self._newline = b"\n" if output_format.threshold_newline else b""
+        self._threshold = 0
+        self._texts: dict[int, bytes] = {}
+
+    def nodes(self) -> dict[str, Node]:
+        """Give the files; sizes are 0, as in debugfs."""
+        source = self._source
+        return {
+            "page_owner_stacks/show_stacks": TextView(
+                source, self.show_stacks, "owners", sized=False
+            ),
+            "page_owner_stacks/show_handles": TextView(
+                source, self.show_handles, "owners", sized=False
+            ),
+            "page_owner_stacks/show_stacks_handles": TextView(
+                source, self.show_stacks_handles, "owners", sized=False
+            ),
+            "page_owner_stacks/count_threshold": TextView(
+                source, self.count_threshold, "owners", mode=0o600, store=self.set_count_threshold
+            ),
+        }
+
+    def _counts(self) -> Iterator[tuple[int, int]]:
+        self._source.update()
+        threshold = max(self._threshold, 1)
+        return (pair for pair in self._source.stack_counts() if pair[1] >= threshold)
+
+    def _stack(self, handle: int) -> bytes:
+        text = self._texts.get(handle)
+        if text is None:
+            try:
+                text = self._source.stack_text(handle)
+            except ValueError as error:
+                return b" (%s)\n" % str(error).encode()
+            self._texts[handle] = text
+        return text
+
+    def show_stacks(self) -> bytes:
+        """Stack and ``nr_base_pages`` of each that holds as many as count_threshold says."""
+        return b"".join(
+            b"%bnr_base_pages: %d\n\n" % (self._stack(handle), nr_base_pages)
+            for handle, nr_base_pages in self._counts()
+        )
+
+    def show_handles(self) -> bytes:
+        """As show_stacks, with the handle instead of the stack."""
+        return b"".join(b"handle: %d\nnr_base_pages: %d\n\n" % pair for pair in self._counts())
+
+    def show_stacks_handles(self) -> bytes:
+        """Which handle stands for which stack, also of those that hold no page now."""
+        self._source.update()
+        return b"".join(
+            b"%bhandle: %d\n\n" % (self._stack(handle), handle)
+            for handle, _ in self._source.stack_counts()
+        )
+
+    def count_threshold(self) -> bytes:
+        """Fewest pages that a stack is shown for."""
+        return b"%d%b" % (self._threshold, self._newline)
+
+    def set_count_threshold(self, data: bytes) -> None:
+        """Take another: decimal, 0x hexadecimal, 0 octal. EINVAL; ERANGE: more than 64 bits."""
+        try:
+            self._threshold = kstrtoull(data.decode("ascii", "replace"))
+        except OverflowError as error:
+            raise ViewError(errno.ERANGE) from error
+        except ValueError as error:
+            raise ViewError(errno.EINVAL) from error

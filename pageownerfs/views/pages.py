@@ -1,0 +1,100 @@
+"""
+``pages/PFN``: all that is known of one page, as __dump_page() of mm/debug.c says it.
+
+Found by its number, decimal or with 0x. Listed are the first pages of allocated blocks; where
+there are very many only some, since who lists a directory looks at each name (``ls -l`` asks
+twice).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pageownerfs.mm.dump_page import dump_page_owner
+from pageownerfs.mm.page_ext import PageOwner
+
+from .owner_process import owner_process
+from .text import TextView
+from .view import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .view import Node, Source
+
+NR_ALL_LISTED: Final = 5000
+"""So many allocated blocks are listed, all of them."""
+NR_SOME_LISTED: Final = 1024
+"""Where there are more, so many: from the lowest PFN on, without early pages."""
+_PFN: Final = re.compile("0x[0-9a-fA-F]{1,13}|[0-9]{1,16}")
+
+
+class PagesDirectory(Directory):
+    """The directory ``pages``; mode 0500."""
+
+    mode = 0o500
+
+    def __init__(self, source: Source) -> None:
+        """Show the pages of ``source``."""
+        self._source = source
+
+    def absent(self) -> str | None:
+        """Tell whether tracking is off."""
+        return self._source.lacks("owners")
+
+    def names(self) -> Iterable[str]:
+        """Name allocated blocks by their first pages."""
+        table = self._source.table()
+        heads = table.heads(0, NR_ALL_LISTED + 1)
+        if len(heads) > NR_ALL_LISTED:
+            heads = table.heads(0, NR_SOME_LISTED, False)
+        return map(hex, heads)
+
+    def lookup(self, name: str) -> Node | None:
+        """Find any page of the table, be it allocated, free, or in the midst of a block."""
+        if not _PFN.fullmatch(name):
+            return None
+        pfn = int(name, 16) if name.startswith("0x") else int(name)
+        if not self._source.table().has_page(pfn):
+            return None
+        return TextView(self._source, lambda: page_text(self._source, pfn), "owners", sized=False)
+
+
+def page_text(source: Source, pfn: int) -> bytes:
+    """Make the text of one page."""
+    page = source.table().page(pfn)
+    if page is None:
+        return b"page: pfn:%#x has no record\n" % pfn
+    owner = PageOwner.unpack(page["record"])
+    text = _page_lines(source, pfn, page, owner)
+    text += dump_page_owner(
+        owner,
+        source.vocabulary,
+        lambda handle: source.stack_text(handle, source_lines=True),
+        page_mt=page["page_mt"],
+    )
+    if page["allocated"] and page["memcg"]:
+        text += source.memcg_lines(page["memcg"])
+    boot_nsec = source.boot_nsec
+    if page["allocated"] and not owner.is_early and boot_nsec is not None:
+        text += owner_process(owner.tgid, owner.ts_nsec + boot_nsec).encode() + b"\n"
+    return text
+
+
+def _page_lines(source: Source, pfn: int, page: dict[str, Any], owner: PageOwner) -> bytes:
+    state = dict(source.page_state(pfn))
+    what = state.pop("state", None) or ("allocated" if page["allocated"] else "free")
+    more = "".join(f" {name}:{value}" for name, value in state.items())
+    vocabulary = source.vocabulary
+    lines = [f"page: pfn:{pfn:#x} {what}{more}"]
+    if page["allocated"]:
+        lines.append(
+            f"block: pfn:{page['head']:#x} order:{owner.order} ({owner.nr_pages} pages)"
+            + (f", page {pfn - page['head']} of it" if pfn != page["head"] else "")
+        )
+    lines += [
+        f"pageblock migratetype: {vocabulary.migratetype_name(page['migratetype'])}",
+        f"flags: {vocabulary.format_page_flags(page['flags'])}",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")

@@ -1,0 +1,86 @@
+"""The text of page_owner as one source has it: what page_owner and sorted/ read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from pageownerfs import _native
+from pageownerfs.mm.formats import reorder_gfp_names
+from pageownerfs.mm.gfp import format_gfp
+
+if TYPE_CHECKING:
+    from pageownerfs.mm.formats import Format
+
+    from .view import Source
+
+_log = logging.getLogger(__name__)
+
+
+def _fields(output_format: Format | None) -> int:
+    if output_format is None:
+        return 0
+    fields = _native.HAS_PID | _native.HAS_TGID | _native.HAS_TS | _native.HAS_PFN
+    fields |= _native.PFN_HEX if output_format.pfn_hex else 0
+    return fields | (_native.HAS_FREE_TS if output_format.free_ts else 0)
+
+
+class RecordText:
+    """Renders the records of a source; the texts of their numbers are asked for once each."""
+
+    def __init__(self, source: Source, output_format: Format | None) -> None:
+        """
+        Prepare it.
+
+        :param output_format: None: as it was printed, or as Linux 6.12 prints
+        """
+        self._source = source
+        self._format = output_format
+        self._lock = threading.Lock()
+        self._made: _native.Renderer | None = None
+
+    def renderer(self) -> _native.Renderer:
+        """Give the renderer; made on first use, since before tracking is on there is no table."""
+        with self._lock:
+            if self._made is None:
+                self._made = _native.Renderer(
+                    self._source.table(), self._text, fields=_fields(self._format)
+                )
+            return self._made
+
+    def _text(self, kind: int, value: int) -> bytes:
+        # What the renderer asks once for each value that it meets, and caches.
+        try:
+            return self._name(kind, value)
+        except ValueError as error:
+            # A client has written over the tables: the record shows, and the file goes on.
+            _log.warning("page_owner: %s", error)
+            return b"" if kind == _native.TEXT_STACK else b"%d?" % value
+
+    def _name(self, kind: int, value: int) -> bytes:
+        vocabulary = self._source.vocabulary
+        match kind:
+            case _native.TEXT_GFP:
+                name = self._gfp(value)
+            case _native.TEXT_FLAGS:
+                name = vocabulary.format_page_flags(value)
+            case _native.TEXT_STACK:
+                return self._source.stack_text(value)
+            case _native.TEXT_MIGRATE_REASON:
+                name = vocabulary.migrate_reason_name(value)
+            case _native.TEXT_MIGRATETYPE:
+                name = vocabulary.migratetype_name(value)
+            case _native.TEXT_MEMCG:
+                return self._source.memcg_lines(value)
+            case _:
+                msg = f"the renderer asked for a text of unknown kind {kind}"
+                raise AssertionError(msg)
+        return name.encode(errors="surrogateescape")
+
+    def _gfp(self, gfp_mask: int) -> str:
+        vocabulary = self._source.vocabulary
+        if self._format is None or vocabulary.gfp_names is None:
+            return vocabulary.format_gfp(gfp_mask)
+        names = reorder_gfp_names(vocabulary.gfp_names, self._format.gfp_names)
+        return format_gfp(gfp_mask, names)

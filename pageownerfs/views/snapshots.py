@@ -1,0 +1,123 @@
+"""
+``snapshots/``: mkdir takes a copy of the records, rmdir drops it.
+
+In it are all the files, of that moment, and ``diff``: what has grown and shrunk since.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from pageownerfs.mm.kstrtox import format_size
+
+from .frozen import FrozenSource
+from .text import TextView
+from .tree import Tree
+from .view import Directory, ViewError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .view import Node, Source
+
+_log = logging.getLogger(__name__)
+
+
+class SnapshotsDirectory(Directory):
+    """The directory ``snapshots``; mode 0700."""
+
+    mode = 0o700
+
+    def __init__(
+        self, source: Source, make_nodes: Callable[[Source], dict[str, Node]], max_bytes: int
+    ) -> None:
+        """
+        Take copies of ``source``.
+
+        :param make_nodes: makes the files of a copy
+        :param max_bytes: of memory for all copies; ENOSPC beyond
+        """
+        self._source = source
+        self._make_nodes = make_nodes
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._snapshots: dict[str, tuple[Tree, int]] = {}
+
+    def absent(self) -> str | None:
+        """Tell whether tracking is off."""
+        return self._source.lacks("owners")
+
+    def names(self) -> Iterable[str]:
+        """Name the copies."""
+        return list(self._snapshots)
+
+    def lookup(self, name: str) -> Node | None:
+        """Find a copy."""
+        found = self._snapshots.get(name)
+        return found[0] if found else None
+
+    def mkdir(self, name: str) -> None:
+        """Take a copy. ViewError EEXIST, ENOSPC; ENOMEM."""
+        with self._lock:
+            if name in self._snapshots:
+                raise ViewError(errno.EEXIST)
+            self._source.update()
+            room = self._max_bytes - sum(nr_bytes for _, nr_bytes in self._snapshots.values())
+            frozen = self._take(name, max(room, 0))
+            nodes = self._make_nodes(frozen)
+            live = self._source
+            nodes["diff"] = TextView(live, lambda: diff(frozen, live), "owners", sized=False)
+            self._snapshots[name] = (Tree(nodes), frozen.nr_bytes)
+
+    def _take(self, name: str, room: int) -> FrozenSource:
+        try:
+            return FrozenSource(self._source, self._source.snapshot(room))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                _log.warning(
+                    "snapshots/%s: it would take more than the %s that are left of %s; "
+                    "rmdir another one, or mount with a larger -o snapshots=",
+                    *(name, format_size(room), format_size(self._max_bytes)),
+                )
+            raise ViewError(error.errno or errno.EIO) from error
+        except MemoryError as error:
+            raise ViewError(errno.ENOMEM) from error
+
+    def rmdir(self, name: str) -> None:
+        """Drop a copy; who has files of it open may read on. ViewError ENOENT."""
+        with self._lock:
+            if self._snapshots.pop(name, None) is None:
+                raise ViewError(errno.ENOENT)
+
+
+def diff(then: Source, now: Source) -> bytes:
+    """
+    Tell for each stack how its pages have become more or fewer, most growth first.
+
+    Early pages count: that some of them were freed is of interest, too.
+    """
+    now.update()
+    before = {handle: pages for handle, pages, _ in then.table().count_stacks(early=True)}
+    after = {handle: pages for handle, pages, _ in now.table().count_stacks(early=True)}
+    deltas = {handle: after.get(handle, 0) - before.get(handle, 0) for handle in before | after}
+    changed = sorted((-delta, handle) for handle, delta in deltas.items() if delta)
+    return b"".join(
+        b"%d pages now, %d pages then, delta %+d:\n%b\n"
+        % (
+            after.get(handle, 0),
+            before.get(handle, 0),
+            -negative,
+            _stack(now, handle),
+        )
+        for negative, handle in changed
+    )
+
+
+def _stack(source: Source, handle: int) -> bytes:
+    try:
+        return source.stack_text(handle)
+    except ValueError as error:
+        return b" (%s)\n" % str(error).encode()

@@ -1,0 +1,68 @@
+"""``sorted/``: what page_owner_sort prints of page_owner, made when the file is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs.page_owner_sort import (
+    ALLOCATOR,
+    MODULE,
+    NAME,
+    PAGES,
+    PID,
+    STACKTRACE,
+    TGID,
+    TIMES,
+    Rules,
+    SortKey,
+    format_groups,
+    group_text,
+)
+
+from .text import TextView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .record_text import RecordText
+    from .view import Node, Source
+
+RULES: Final = {
+    "by_times": SortKey(TIMES, descending=True),  # -t
+    "by_memory": SortKey(PAGES, descending=True),  # -m
+    "by_pid": SortKey(PID),  # -p
+    "by_tgid": SortKey(TGID),  # -P
+    "by_name": SortKey(NAME),  # -n
+    "by_stacktrace": SortKey(STACKTRACE),  # -s
+    "by_allocator": SortKey(ALLOCATOR),  # --sort=allocator
+    "by_module": SortKey(MODULE),  # -M
+}
+"""What each file is sorted by, as page_owner_sort's options do it."""
+
+_READ_BYTES: Final = 512 << 10
+
+
+def nodes(source: Source, text: RecordText) -> dict[str, Node]:
+    """Give the files; their sizes are 0."""
+
+    def sort(key: SortKey) -> bytes:
+        source.update()
+        rules = Rules(sort=[key])
+        return b"".join(format_groups(group_text(_read(text), rules, "page_owner"), rules))
+
+    return {
+        f"sorted/{name}": TextView(
+            source,
+            lambda key=key: sort(key),  # type: ignore[misc]
+            "owners",
+            sized=False,
+        )
+        for name, key in RULES.items()
+    }
+
+
+def _read(text: RecordText) -> Iterator[bytes]:
+    reader, offset = text.renderer().reader(), 0
+    while data := reader.read(_READ_BYTES, offset):
+        offset += len(data)
+        yield data
