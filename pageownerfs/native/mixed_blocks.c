@@ -8,8 +8,10 @@
 
 #include "mixed_blocks.h"
 #include "page_ext.h"
+#include "pool.h"
 
 #define MIGRATE_MOVABLE 1
+#define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text says */
 #define GFP_MIGRATETYPE(gfp_mask) ((gfp_mask) >> 3 & 3)
 
 /* The types of the blocks that begin at ahead->pfn. */
@@ -30,22 +32,40 @@ static void count_block(u64 counts[NR_MIGRATETYPES], u8 migratetype, int cma)
 	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype]++;
 }
 
-/* Whether an owner in the block is of another type. */
-static bool is_mixed(const struct po_table *table, u64 pfn, u64 end_pfn, u8 migratetype)
+/* Pages of the free block that begins here, if it is known to be one; else 0. */
+static u64 nr_free_pages(const struct po_table *table, u64 pfn)
 {
+	u64 word;
+
+	if (!table->words)
+		return 0;
+	word = *(const volatile u64 *)(table->words + (pfn - table->start_pfn) * table->flags_stride);
+	return word_state(word) == PAGE_BUDDY && word_order(word) <= MAX_PAGE_ORDER ? 1ULL << word_order(word) : 0;
+}
+
+/* Whether an owner in the block is of another type; *at moves to where the next block is looked at, or beyond. */
+static bool is_mixed(const struct po_table *table, u64 *at, u64 end_pfn, u8 migratetype)
+{
+	u64 pfn = *at + nr_free_pages(table, *at);
+
 	while (pfn < end_pfn) {
 		const struct page_owner *shared = record_at(table, pfn);
 		u8 state = state_of(shared);
-		u64 next = pfn_after(table, pfn, *(const volatile u8 *)&shared->order);
 
-		if (!(state & PAGE_EXT_OWNER_ALLOCATED) || (state & PAGE_EXT_OWNER_EARLY && table->early_unknown)) {
+		if (!(state & PAGE_EXT_OWNER_ALLOCATED)) {
+			u64 nr_free = nr_free_pages(table, pfn);
+
+			pfn += nr_free ? nr_free : 1;
+		} else if (state & PAGE_EXT_OWNER_EARLY && table->early_unknown) {
 			pfn++;
-			continue;
-		}
-		if (GFP_MIGRATETYPE(*(const volatile u32 *)&shared->gfp_mask) != migratetype)
+		} else if (GFP_MIGRATETYPE(*(const volatile u32 *)&shared->gfp_mask) != migratetype) {
+			*at = end_pfn;
 			return true;
-		pfn = next;
+		} else {
+			pfn = pfn_after(table, pfn, *(const volatile u8 *)&shared->order);
+		}
 	}
+	*at = pfn;
 	return false;
 }
 
@@ -67,17 +87,21 @@ static void count_in_list(const struct po_table *table, const struct mixed_range
 		    !(owner->state & PAGE_EXT_OWNER_ALLOCATED) ||
 		    (owner->state & PAGE_EXT_OWNER_EARLY && table->early_unknown))
 			continue;
-		next_pfn = pfn + (1ULL << (owner->order & 63));
+		next_pfn = pfn + (1ULL << (owner->order < MAX_LIST_ORDER ? owner->order : MAX_LIST_ORDER));
 		if (info->page_mt == owner->pageblock_migratetype || owner->pageblock_migratetype >= NR_MIGRATETYPES)
 			continue;
-		count_block(counts, owner->pageblock_migratetype, range->cma);
-		mixed_block = block;
+		/* Of a block that is larger the kernel looks at the tails, too; all of it has one type. */
+		for (; block << table->pageblock_order < next_pfn; block++) {
+			count_block(counts, owner->pageblock_migratetype, range->cma);
+			mixed_block = block;
+		}
 	}
 }
 
 bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range, u64 counts[NR_MIGRATETYPES])
 {
 	u64 block = 1ULL << table->pageblock_order, pfn = range->start_pfn & ~(block - 1);
+	u64 dropped_pfn = range->start_pfn, at = range->start_pfn;
 	struct lookahead *ahead;
 
 	if (table->list) {
@@ -95,10 +119,14 @@ bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *
 			u64 last = (ahead->pfn[i] & ~(block - 1)) + block;
 			u8 migratetype = ahead->info[i].pageblock_migratetype;
 
-			if (migratetype < NR_MIGRATETYPES &&
-			    is_mixed(table, ahead->pfn[i], last < range->end_pfn ? last : range->end_pfn, migratetype))
+			last = last < range->end_pfn ? last : range->end_pfn;
+			if (at < ahead->pfn[i])
+				at = ahead->pfn[i];
+			if (at < last && migratetype < NR_MIGRATETYPES && is_mixed(table, &at, last, migratetype))
 				count_block(counts, migratetype, range->cma);
 		}
+		if (pfn > table->start_pfn)
+			drop_behind(table, &dropped_pfn, pfn < table->end_pfn ? pfn : table->end_pfn);
 	}
 	free(ahead);
 	return true;

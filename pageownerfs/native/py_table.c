@@ -28,6 +28,7 @@ PyObject *pool_table(PyObject *op, PyObject *Py_UNUSED(unused))
 		.page_ext = self->pool.page_ext,
 		.flags = (const char *)&self->pool.mem_map[0].flags,
 		.flags_stride = sizeof(struct page),
+		.words = (const char *)&self->pool.mem_map[0].word,
 		.pageblock_flags = self->pool.pageblock_flags,
 		.pageblock_order = PAGEBLOCK_ORDER,
 		.start_pfn = 0,

@@ -28,6 +28,7 @@ struct po_table {
 	const struct page_owner *page_ext; /* of start_pfn */
 	const char *flags;		   /* page->flags of start_pfn, each a u64 ... */
 	size_t flags_stride;		   /* ... this far apart */
+	const char *words;		   /* struct page's word beside each, see pool.h; NULL: none */
 	const u8 *pageblock_flags;	   /* by pfn >> pageblock_order; NULL: the record says it */
 	unsigned int pageblock_order;
 	u64 start_pfn, end_pfn;

@@ -44,9 +44,20 @@ def test_proc_mounts(mnt: Path) -> None:
 
 
 def test_files_and_modes(mnt: Path) -> None:
-    """Three files, with the kernel's modes, that belong to the daemon's user."""
+    """All files, with the kernel's modes, that belong to the daemon's user."""
     modes = {path.name: path.stat().st_mode & 0o7777 for path in mnt.iterdir()}
-    assert modes == {"page_owner": 0o400, "page_owner_on": 0o600, "stats": 0o400}
+    assert modes == {
+        "page_owner": 0o600,
+        "page_owner_on": 0o600,
+        "page_owner_stacks": 0o555,
+        "pages": 0o500,
+        "pagetypeinfo": 0o400,
+        "buddyinfo": 0o444,
+        "extfrag": 0o555,
+        "sorted": 0o555,
+        "snapshots": 0o700,
+        "stats": 0o400,
+    }
     assert {path.stat().st_uid for path in mnt.iterdir()} == {os.getuid()}
     assert (mnt / "page_owner").stat().st_blksize == 128 << 10
 
