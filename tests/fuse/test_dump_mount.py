@@ -1,0 +1,443 @@
+"""A saved page_owner as a mount: the same text to the byte, whatever kernel it is of."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import importlib.util
+import lzma
+import os
+import random
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from dumps import ERAS, HOSTILE_COMMS, V6_12, Era, make_dump
+from views import (
+    MODULE,
+    SAMPLE,
+    TIMEOUT,
+    is_mounted,
+    mounted,
+    oracle_file,
+    parse_shown,
+    process_lives,
+    read_stats,
+    read_unbuffered,
+    run_mount,
+    status_of,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.require("fuse")
+
+TEXT = SAMPLE.read_bytes()
+NR_RECORDS = 64
+ORACLE_RECORDS = 92_332
+SORT_OPTIONS = (
+    *([], ["-m"], ["-a"], ["-p"], ["-P"], ["-n"], ["-s"], ["--cull=st"]),
+    *(["--cull=pid,name", "-m"], ["--tgid=1"], ["--cull=ator"]),
+)
+
+
+def zstd_compress(text: bytes) -> bytes:
+    """Pack, where there is a zstd for it."""
+    for name in ("compression", "backports"):
+        if importlib.util.find_spec(name) and importlib.util.find_spec(f"{name}.zstd"):
+            packed: bytes = importlib.import_module(f"{name}.zstd").compress(text)
+            return packed
+    pytest.skip("Python's zstd (backports.zstd) is not installed.")
+
+
+def packed(kind: str, text: bytes) -> bytes:
+    """Pack a text, or leave it as it is."""
+    pack = {"txt": bytes, "gz": gzip.compress, "xz": lzma.compress, "zst": zstd_compress}
+    return pack[kind](text)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Iterator[Path]:
+    """Mount the sample of a real kernel's."""
+    with mounted(f"dump:{SAMPLE}") as path:
+        yield path
+
+
+@pytest.mark.parametrize("kind", ["txt", "gz", "xz", "zst"])
+def test_packed(tmp_path: Path, kind: str) -> None:
+    """The text comes back to the byte, whatever it is packed by and called."""
+    (tmp_path / "saved").write_bytes(packed(kind, TEXT))
+    with mounted("dump:saved", cwd=tmp_path) as path:
+        assert (path / "page_owner").read_bytes() == TEXT
+        assert (path / "page_owner").stat().st_size == len(TEXT)
+        stats = read_stats(path)
+        assert stats["records"] == len(parse_shown(TEXT))
+        assert stats["damaged_records"] == 0
+        status = status_of(path)
+        assert (status["source"], status["path"]) == ("dump", str(tmp_path / "saved"))
+
+
+@pytest.mark.parametrize("kind", ["txt", "xz"])
+def test_standard_input(tmp_path: Path, kind: str) -> None:
+    """``dump:-`` reads a pipe, or a file, in the background."""
+    saved = tmp_path / "saved"
+    saved.write_bytes(packed(kind, TEXT))
+    with (
+        subprocess.Popen(["cat", saved], stdout=subprocess.PIPE) as cat,
+        mounted("dump:-", stdin=cat.stdout or 0) as path,
+    ):
+        assert (path / "page_owner").read_bytes() == TEXT
+    with saved.open("rb") as file, mounted("dump:-", stdin=file) as path:
+        assert (path / "page_owner").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("source", ["file", "pipe"])
+def test_foreground(tmp_path: Path, source: str) -> None:
+    """With -f the process that was started serves, and ends with the mount."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    line = [*MODULE, f"dump:{SAMPLE}" if source == "file" else "dump:-", path, "-f"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            assert child.stdin is not None
+            if source == "pipe":
+                child.stdin.write(TEXT)
+            child.stdin.close()
+            child.stdin = None
+            assert wait_until(lambda: is_mounted(path) or child.poll() is not None)
+            assert (path / "page_owner").read_bytes() == TEXT
+            assert status_of(path)["pid"] == child.pid
+            subprocess.run([*MODULE, "umount", path], check=True)
+            _, stderr = child.communicate(timeout=TIMEOUT)
+            assert child.returncode == 0
+            assert b"Traceback" not in stderr
+        finally:
+            child.kill()
+            if is_mounted(path):
+                subprocess.run(["fusermount", "-u", "-z", path], check=False)
+
+
+@pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
+def test_every_era(tmp_path: Path, era: Era) -> None:
+    """Dumps of kernels of any age, with names that mislead, come back to the byte."""
+    dump = make_dump(random.Random(era.name), eras=[era], hostile=True, nr_records=400)
+    (tmp_path / "saved").write_bytes(dump.data)
+    with mounted(f"dump:{tmp_path / 'saved'}") as path:
+        assert (path / "page_owner").read_bytes() == dump.data
+        assert read_unbuffered(path / "page_owner", 777) == dump.data
+        stats = read_stats(path)
+        assert (stats["records"], stats["damaged_records"]) == (400, 0)
+        assert stats["text_bytes"] == len(dump.data)
+
+
+def test_each_hostile_comm(tmp_path: Path) -> None:
+    """Each name that misleads the kernel's tool, in a record of its own."""
+    lines = TEXT.split(b"\n\n")[:1]
+    (first,) = lines
+    records = [
+        re.sub(rb"\(\w*\), ts", lambda _m, c=c: b"(%b), ts" % c, first) for c in HOSTILE_COMMS
+    ]  # type: ignore[misc]
+    text = b"".join(record + b"\n\n" for record in records)
+    (tmp_path / "saved").write_bytes(text)
+    with mounted(f"dump:{tmp_path / 'saved'}") as path:
+        assert (path / "page_owner").read_bytes() == text
+        stats = read_stats(path)
+        assert (stats["records"], stats["damaged_records"]) == (len(HOSTILE_COMMS), 0)
+        shown = parse_shown((path / "page_owner").read_bytes())
+        assert [record.comm for record in shown] == list(HOSTILE_COMMS)
+
+
+def test_crlf(tmp_path: Path) -> None:
+    """Lines that end in CR LF are kept so."""
+    text = TEXT.replace(b"\n", b"\r\n")
+    (tmp_path / "saved").write_bytes(text)
+    with mounted(f"dump:{tmp_path / 'saved'}") as path:
+        assert (path / "page_owner").read_bytes() == text
+        assert read_stats(path)["damaged_records"] == 0
+
+
+def test_whole_oracle() -> None:
+    """All of a running machine's records: 46 MB, packed, with nothing damaged."""
+    saved = oracle_file("page_owner_full.txt.xz")
+    text = lzma.decompress(saved.read_bytes())
+    with mounted(f"dump:{saved}") as path:
+        assert (path / "page_owner").read_bytes() == text
+        stats = read_stats(path)
+        assert (stats["records"], stats["damaged_records"]) == (ORACLE_RECORDS, 0)
+        chance = random.Random(5)
+        fd = os.open(path / "page_owner", os.O_RDONLY)
+        try:
+            for _ in range(60):
+                offset, size = chance.randrange(len(text) + 99), chance.choice((1, 4096, 99_999))
+                assert os.pread(fd, size, offset) == text[offset : offset + size]
+        finally:
+            os.close(fd)
+
+
+# ---- damage ----
+
+
+def sample_records() -> list[bytes]:
+    """Records of the sample, each with its empty line."""
+    return [record.text for record in parse_shown(TEXT)]
+
+
+def cut(records: list[bytes], at: int) -> bytes:
+    """Leave out the end of a record; the next one begins in the midst of its line."""
+    return b"".join([*records[:at], records[at][:150], *records[at + 1 :]])
+
+
+def spliced(records: list[bytes], at: int) -> bytes:
+    """Put the start of a record before the end of another one, in the PFN line."""
+    middle = records[at].index(b"\nPFN") + 8
+    return b"".join([*records[:at], records[at][:middle], b"xyz\n\n", *records[at + 1 :]])
+
+
+def overwritten(records: list[bytes], at: int) -> bytes:
+    """Write over the header's number."""
+    damaged = records[at].replace(b"via order ", b"via \0\xff\xfe\0 ", 1)
+    return b"".join([*records[:at], damaged, *records[at + 1 :]])
+
+
+def garbage(records: list[bytes], at: int) -> bytes:
+    """Put binary bytes in place of a record."""
+    noise = random.Random(at).randbytes(3000).replace(b"\n", b"\0")
+    return b"".join([*records[:at], noise, b"\n\n", *records[at + 1 :]])
+
+
+@pytest.mark.parametrize("damage", [cut, spliced, overwritten, garbage])
+def test_damage(tmp_path: Path, damage: object) -> None:
+    """What is no whole record is counted and left out, and all the others are unchanged."""
+    records = sample_records()
+    for number, at in enumerate((0, 7, len(records) - 2)):
+        assert callable(damage)
+        saved = tmp_path / f"saved{number}"
+        saved.write_bytes(damage(records, at))
+        with mounted(f"dump:{saved}") as path:
+            expected = [*records[:at], *records[at + 1 :]]
+            assert parse_shown((path / "page_owner").read_bytes()) == parse_shown(
+                b"".join(expected)
+            )
+            stats = read_stats(path)
+            assert (stats["records"], stats["damaged_records"]) == (len(expected), 1)
+            assert f"damaged_records {stats['damaged_records']}" in (path / "stats").read_text()
+
+
+def test_cut_end(tmp_path: Path) -> None:
+    """A text that ends in the midst of a record lacks that record, and says so."""
+    records = sample_records()
+    saved = tmp_path / "saved"
+    saved.write_bytes(TEXT[: -len(records[-1]) + 120])
+    with mounted(f"dump:{saved}") as path:
+        assert (path / "page_owner").read_bytes() == b"".join(records[:-1])
+        assert read_stats(path)["damaged_records"] == 1
+        done = subprocess.run(
+            [*MODULE, "status", path], capture_output=True, text=True, check=True
+        )
+        assert "damaged_records 1" in done.stdout
+
+
+def test_many_damages(tmp_path: Path) -> None:
+    """Random bytes written over a dump: whole records are there, in order, and nothing else."""
+    chance = random.Random(11)
+    dump = make_dump(chance, eras=[V6_12], nr_records=3000)
+    text = bytearray(dump.data)
+    touched = set()
+    offsets = [dump.offset(index) for index in range(0, 3000, 50)]
+    for index, offset in zip(range(0, 3000, 50), offsets, strict=True):
+        # The first word of the header; so it is no record, whatever else it holds.
+        text[offset : offset + 4] = bytes(chance.choice(b"\0\xffxyz") for _ in range(4))
+        touched.add(index)
+    saved = tmp_path / "saved"
+    saved.write_bytes(text)
+    with mounted(f"dump:{saved}") as path:
+        kept = [r.whole for i, r in enumerate(dump.records) if i not in touched]
+        assert (path / "page_owner").read_bytes() == b"".join(kept)
+        stats = read_stats(path)
+        assert (stats["records"], stats["damaged_records"]) == (len(kept), len(touched))
+
+
+# ---- errors ----
+
+
+def make_bad(kind: str, folder: Path) -> Path:
+    """Make what can't be mounted."""
+    path = folder / "bad"
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "empty":
+            path.touch()
+        case "no dump":
+            path.write_text("some text\nthat is something else\n\n" * 50)
+        case "binary":
+            path.write_bytes(random.Random(1).randbytes(100_000))
+        case "damaged xz":
+            data = bytearray(lzma.compress(TEXT * 20))
+            data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+            path.write_bytes(data)
+        case "cut xz":
+            data = bytearray(lzma.compress(TEXT))
+            path.write_bytes(data[:-100])
+        case "damaged gz":
+            data = bytearray(gzip.compress(TEXT))
+            data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+            path.write_bytes(data)
+        case "packed nothing":
+            path.write_bytes(lzma.compress(b""))
+    return path
+
+
+@pytest.mark.parametrize("foreground", [False, True], ids=["background", "foreground"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("missing", "directory", "empty", "no dump", "binary", "damaged xz", "cut xz"),
+        *("damaged gz", "packed nothing"),
+    ],
+)
+def test_errors(tmp_path: Path, kind: str, *, foreground: bool) -> None:
+    """One line that names the file, an exit code, and nothing mounted."""
+    bad = make_bad(kind, tmp_path)
+    path = tmp_path / "mnt"
+    path.mkdir()
+    done = run_mount(f"dump:{bad}", path, *(["-f"] if foreground else []))
+    assert done.returncode not in (0, 130), done.stderr
+    lines = done.stderr.splitlines()
+    # The log of -f may tell of damage before the error.
+    errors = [line for line in lines if not re.search(r": skipped$|damaged records in all", line)]
+    assert len(errors) == 1, done.stderr
+    assert foreground or lines == errors
+    assert str(bad) in errors[0]
+    assert not is_mounted(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"nothing\n"])
+def test_errors_of_standard_input(tmp_path: Path, text: bytes) -> None:
+    """The same for a pipe that has nothing, or something else."""
+    saved, path = tmp_path / "saved", tmp_path / "mnt"
+    saved.write_bytes(text)
+    path.mkdir()
+    with saved.open("rb") as file:
+        done = run_mount("dump:-", path, stdin=file)
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1
+    assert "standard input" in done.stderr
+    assert not is_mounted(path)
+
+
+def test_interrupted_pipe(tmp_path: Path) -> None:
+    """Who no longer wants to wait for a pipe that gives nothing can end it by a signal."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    line = [*MODULE, "dump:-", path, "-f"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.write(TEXT)
+        child.stdin.flush()
+        # It waits for more; once that has come it sees the signal.
+        assert process_lives(child.pid)
+        child.terminate()
+        child.stdin.close()
+        child.stdin = None
+        child.communicate(timeout=TIMEOUT)
+        assert child.returncode != 0
+        assert not is_mounted(path)
+
+
+# ---- formats ----
+
+
+def test_format_6_1(tmp_path: Path) -> None:
+    """``-o format=6.1``: PFNs in decimal, and a time of the last free; the rest is the same."""
+    with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
+        text = (path / "page_owner").read_bytes()
+        assert (path / "page_owner").stat().st_size == len(text)
+    shown, here = parse_shown(TEXT), parse_shown(text)
+    assert text.count(b", free_ts ") == len(shown)
+    assert b"PFN 0x" not in text
+    keep = (
+        "order",
+        "mask",
+        "pid",
+        "tgid",
+        "comm",
+        "ts",
+        "pfn",
+        "block",
+        "flags",
+        "stack",
+        "notes",
+    )
+    assert [[getattr(r, name) for name in keep] for r in here] == [
+        [getattr(r, name) for name in keep] for r in shown
+    ]
+    # And back again.
+    saved = tmp_path / "6.1"
+    saved.write_bytes(text)
+    with mounted(f"dump:{saved}") as path:
+        assert (path / "page_owner").read_bytes() == text
+    with mounted(f"dump:{saved}", "format=6.12") as path:
+        assert (path / "page_owner").read_bytes() == TEXT
+
+
+def test_kernels_page_owner_sort(sample: Path, page_owner_sort: Path, tmp_path: Path) -> None:
+    """The kernel's tool makes the same of the mounted file as of the saved one."""
+    outputs = tmp_path / "mounted", tmp_path / "saved"
+    for options in SORT_OPTIONS:
+        for source, out in zip((sample / "page_owner", SAMPLE), outputs, strict=True):
+            subprocess.run(
+                [page_owner_sort, *options, source, out], capture_output=True, check=True
+            )
+        assert outputs[0].read_bytes() == outputs[1].read_bytes(), options
+        assert outputs[0].read_bytes()
+
+
+def test_kernels_page_owner_sort_6_1(page_owner_sort_6_1: Path, tmp_path: Path) -> None:
+    """That of 6.1 reads what is shown with format=6.1, and finds a time of the last free in it."""
+    out = tmp_path / "out"
+    with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
+        line = [page_owner_sort_6_1, "-r", path / "page_owner", out]
+        subprocess.run(line, capture_output=True, check=True)
+    times = sum(int(n) for n in re.findall(rb"^(\d+) times, ", out.read_bytes(), re.MULTILINE))
+    assert times == len(parse_shown(TEXT))
+
+
+def test_kernel_abi() -> None:
+    """With kernel_abi a dump, too, is read record by record, by PFN."""
+    records = parse_shown(TEXT)
+    with mounted(f"dump:{SAMPLE}", "kernel_abi") as path:
+        assert (path / "page_owner").stat().st_size == 0
+        assert read_unbuffered(path / "page_owner", 4096) == TEXT
+        fd = os.open(path / "page_owner", os.O_RDONLY)
+        try:
+            for record in records[:20]:
+                assert os.pread(fd, 4096, record.pfn) == record.text
+        finally:
+            os.close(fd)
+
+
+def test_zones(tmp_path: Path) -> None:
+    """``-o zones=`` names the zones that page flags only number."""
+    del tmp_path
+    with mounted(f"dump:{SAMPLE}", "zones=First:Second") as path:
+        text = (path / "pagetypeinfo").read_text()
+        assert "zone   Second" in text
+        assert "DMA" not in text
+        # Page flags are shown as they were printed.
+        assert (path / "page_owner").read_bytes() == TEXT
+
+
+def test_unknown_zones_option(tmp_path: Path) -> None:
+    """What is no option of a dump is an error of use, in one line."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    for option in ("size=64M", "until=1", "zones=", "format=5.0", "snapshots=x"):
+        done = run_mount(f"dump:{SAMPLE}", path, "-o", option)
+        assert done.returncode == 2, option
+        assert option.partition("=")[0] in done.stderr
+        assert not is_mounted(path)
