@@ -18,6 +18,7 @@ import itertools
 import logging
 import os
 import stat
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -70,6 +71,8 @@ class FileSystem:
         self._kernel_abi = kernel_abi
         self._on_init = on_init
         self._open: dict[int, _Opened] = {}
+        self._by_path: dict[str, list[int]] = {}
+        self._lock = threading.Lock()
         self._open_dirs: dict[int, str] = {}
         self._next_fh = itertools.count(1)
         self._chmods: dict[str, int] = {}
@@ -122,7 +125,11 @@ class FileSystem:
         }
         if isinstance(node, Directory):
             return attrs | {"st_mode": stat.S_IFDIR | mode, "st_nlink": 2}
-        size = node.size()
+        # fstat() does not tell the handle: the newest one has the text that will be read.
+        opened = self._newest(path)
+        size = opened.file.size() if opened else None
+        if size is None:
+            size = node.size()
         return attrs | {
             "st_mode": stat.S_IFREG | mode,
             "st_nlink": 1,
@@ -154,13 +161,21 @@ class FileSystem:
             raise ViewError(errno.EBADF)
         return opened
 
+    def _newest(self, path: str) -> _Opened | None:
+        with self._lock:
+            handles = self._by_path.get(path)
+            return self._open[handles[-1]] if handles else None
+
     def open(self, path: str, flags: int) -> int:
         """Open a view. Who may is checked by the kernel, from the mode (default_permissions)."""
         view = self._view(path)
         if self._kernel_abi and flags & os.O_DIRECT:
             raise ViewError(errno.EINVAL)
         fh = next(self._next_fh)
-        self._open[fh] = _Opened(path, view.open())
+        opened = _Opened(path, view.open())
+        with self._lock:
+            self._open[fh] = opened
+            self._by_path.setdefault(path, []).append(fh)
         return fh
 
     def read(self, fh: int, address: int, size: int, offset: int, *, fill: bool) -> int:
@@ -183,9 +198,15 @@ class FileSystem:
     def release(self, path: str | None, fh: int) -> None:
         """Close a file handle: after the last close() of what open() gave."""
         del path
-        opened = self._open.pop(fh, None)
-        if opened is not None:
-            opened.file.close()
+        with self._lock:
+            opened = self._open.pop(fh, None)
+            if opened is None:
+                return
+            handles = self._by_path[opened.path]
+            handles.remove(fh)
+            if not handles:
+                del self._by_path[opened.path]
+        opened.file.close()
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
         """Do nothing; with kernel_abi EINVAL, since debugfs has no fsync."""

@@ -19,6 +19,7 @@ from bench_parallel import parallel_table
 from bench_report import print_table
 from bench_scale import scale_table
 from bench_sort import sort_table
+from bench_views import views_table
 
 from pageownerfs import PageOwnerError
 
@@ -48,6 +49,7 @@ TABLES: Final[Mapping[str, Measure]] = {
     "scale": scale_table,
     "sort": sort_table,
     "kernel": kernel_table,
+    "views": views_table,
 }
 
 

@@ -40,12 +40,22 @@ class TextFile:
         self._store = store
         self._lock = threading.Lock()
         self._text: bytes | None = None
+        self._is_new = False
+
+    def size(self) -> int:
+        """Length of the text that the next read at offset 0 gives."""
+        with self._lock:
+            if not self._is_new:
+                self._text = self._make()
+                self._is_new = True
+            return len(self._text or b"")
 
     def read(self, size: int, offset: int) -> bytes:
         """Up to ``size`` bytes at ``offset``."""
         with self._lock:
-            if offset == 0 or self._text is None:
+            if self._text is None or (offset == 0 and not self._is_new):
                 self._text = self._make()
+            self._is_new = False
             return self._text[offset : offset + size]
 
     def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
@@ -87,7 +97,7 @@ class TextView:
         :param needs: without one of these it is absent
         :param mode: permission bits
         :param sized: st_size is the length of the text, a second old at most; else it is 0, for
-            what takes long to make
+            what takes long to make, until the file is open
         :param store: takes what is written
         """
         self.mode = mode

@@ -122,6 +122,10 @@ class OpenFile(Protocol):
         """Take what was written; number of bytes. ViewError EINVAL where nothing can be."""
         ...
 
+    def size(self) -> int | None:
+        """Length of what is read from the start: st_size for fstat(); None: as that of the view."""
+        ...
+
     def close(self) -> None:
         """Drop what the handle holds."""
         ...
