@@ -1,0 +1,165 @@
+"""The other files of the kernel source: stacks, one page, snapshots, filters, fragmentation."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from kernel_mount import KernelMount
+
+from pageownerfs.page_owner_sort import parse_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kernel_process import Process
+
+pytestmark = pytest.mark.require("fuse", "root", "bpf")
+
+COMM = b"kernel_process"
+NR_PAGES = 10_007
+MIB = 1 << 20
+DELTA = re.compile(rb"(\d+) pages now, (\d+) pages then, delta ([+-]\d+):\n((?: .*\n)*)\n")
+CHUNK_BYTES = 1 << 16
+
+
+@pytest.fixture(scope="module")
+def ours(
+    tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
+) -> Iterator[KernelMount]:
+    """Mount it for the pages of our processes alone, which stand still when they are told to."""
+    require("fuse")
+    require("bpf")
+    path = tmp_path_factory.mktemp("ours") / "mnt"
+    path.mkdir()
+    mount = KernelMount(path, "page_owner=on", f"comm={COMM.decode()}")
+    yield mount
+    mount.end()
+
+
+def diff_of(path: Path) -> list[tuple[int, bytes]]:
+    """Delta and stack of each entry of a diff, in its order."""
+    text = path.read_bytes()
+    entries = DELTA.findall(text)
+    assert (
+        b"".join(b"%b pages now, %b pages then, delta %b:\n%b\n" % entry for entry in entries)
+        == text
+    )
+    assert all(int(now) - int(then) == int(delta) for now, then, delta, _ in entries)
+    deltas = [(int(delta), stack) for _, _, delta, stack in entries]
+    assert [delta for delta, _ in deltas] == sorted((d for d, _ in deltas), reverse=True)
+    return deltas
+
+
+def test_a_leak_by_two_snapshots(tracked: KernelMount, tmpfs: Path) -> None:
+    """Memory that a file of tmpfs takes is the biggest growth, with the stack that took it."""
+    (tracked.path / "snapshots" / "before").mkdir()
+    try:
+        with (tmpfs / "leak").open("wb", buffering=0) as file:
+            for _ in range(64):
+                file.write(b"x" * MIB)
+        shmem = [
+            (d, s) for d, s in diff_of(tracked.path / "snapshots/before/diff") if b"shmem" in s
+        ]
+        grown = sum(delta for delta, _ in shmem)
+        assert grown >= 64 * MIB // 4096 * 0.99
+        (tracked.path / "snapshots" / "leaked").mkdir()
+        (tmpfs / "leak").unlink()
+        shrunk = [
+            (d, s) for d, s in diff_of(tracked.path / "snapshots/leaked/diff") if b"shmem" in s
+        ]
+        assert sum(delta for delta, _ in shrunk) <= -64 * MIB // 4096 * 0.99
+    finally:
+        for path in (tracked.path / "snapshots").iterdir():
+            path.rmdir()
+    assert list((tracked.path / "snapshots").iterdir()) == []
+
+
+def test_stacks_and_records_agree(ours: KernelMount, start: Callable[[], Process]) -> None:
+    """While the processes stand still each stack has the pages of its records."""
+    process = start()
+    process.address("anon", NR_PAGES)
+    pages: Counter[bytes] = Counter()
+    for record in parse_records(ours.page_owner.read_bytes()):
+        pages[record.stack] += record.nr_base_pages
+    text = (ours.path / "page_owner_stacks/show_stacks").read_bytes()
+    shown = {}
+    for entry in filter(None, text.split(b"\n\n")):
+        stack, _, number = entry.rpartition(b"nr_base_pages: ")
+        shown[stack] = int(number)
+    assert sum(pages.values()) >= NR_PAGES
+    assert shown == pages
+    path = ours.path / "snapshots" / "copy"
+    path.mkdir()
+    try:
+        assert (path / "page_owner_stacks/show_stacks").read_bytes().count(b"\n\n") == len(shown)
+        assert Counter((path / "page_owner").read_bytes().split(b"\n\n")) == Counter(
+            ours.page_owner.read_bytes().split(b"\n\n")
+        )
+    finally:
+        path.rmdir()
+
+
+def test_one_page(ours: KernelMount, start: Callable[[], Process]) -> None:
+    """A page tells of its process, alive and not, and who has freed it."""
+    process = start()
+    (pfn,) = process.pfns(process.address("anon", 1), 1)
+    text = (ours.path / "pages" / f"{pfn:#x}").read_text()
+    assert f"page: pfn:{pfn:#x} allocated\n" in text
+    assert f"pid {process.pid}, tgid {process.pid} (kernel_process), ts " in text
+    assert text.endswith(f"process {process.pid} (kernel_process) is alive\n")
+    assert ours.path / "pages" / f"{pfn:#x}" in set((ours.path / "pages").iterdir())
+    assert (ours.path / "pages" / str(pfn)).read_text() == text
+    process.end()
+    text = (ours.path / "pages" / f"{pfn:#x}").read_text()
+    assert "is alive" not in text
+    if "page_owner tracks the page as freed\n" in text:
+        assert f"page last free pid {process.pid} tgid {process.pid} stack trace:\n" in text
+
+
+def test_filters(ours: KernelMount, start: Callable[[], Process]) -> None:
+    """One reader sees the pages of one process, by handle; others still see all."""
+    one, other = start(), start()
+    one.address("anon", 17)
+    other.address("anon", 23)
+    handle = os.open(ours.page_owner, os.O_RDWR)
+    try:
+        os.write(handle, b"mode=handle tgid=%d nid=0\n" % one.pid)
+        text = b"".join(iter(lambda: os.read(handle, CHUNK_BYTES), b""))
+    finally:
+        os.close(handle)
+    records = list(parse_records(text))
+    assert {record.tgid for record in records} == {one.pid}
+    assert len(records) >= 17
+    assert all(not record.stack and record.notes.startswith(b"handle: ") for record in records)
+    assert {record.tgid for record in ours.records()} >= {one.pid, other.pid}
+
+
+def test_free_areas_are_procs(tracked: KernelMount) -> None:
+    """Zones, orders and layout of buddyinfo are those of /proc."""
+    own, ours = Path("/proc/buddyinfo").read_text(), (tracked.path / "buddyinfo").read_text()
+    assert re.sub(r"\d+", "0", re.sub(" +", " ", ours)) == re.sub(
+        r"\d+", "0", re.sub(" +", " ", own)
+    )
+    for name in ("extfrag_index", "unusable_index"):
+        lines = (tracked.path / "extfrag" / name).read_text().splitlines()
+        assert len(lines) == len(own.splitlines())
+        assert all(len(line.split()) == len(own.splitlines()[0].split()) for line in lines)
+
+
+def test_every_file_can_be_read(tracked: KernelMount) -> None:
+    """Nothing in the tree fails, whoever looks at all of it."""
+    listed = subprocess.run(["ls", "-lR", tracked.path], capture_output=True, check=False)
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    found = subprocess.run(
+        ["find", tracked.path, "-type", "f", "-exec", "cat", "{}", "+"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (0, b"")

@@ -1,0 +1,24 @@
+"""Mixed blocks of a real kernel: three that it had counted, and the records that are in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pageownerfs.sources import DumpOptions, DumpSource
+from pageownerfs.views.pagetypeinfo import pagetypeinfo
+
+DUMP = Path(__file__).resolve().parents[1] / "data" / "mixed_blocks.txt.xz"
+# As /proc/pagetypeinfo of that kernel had it, before and after its page_owner was read.
+MIGRATETYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"]
+ROWS = [["0", "DMA", *"000000"], ["0", "DMA32", *"111000"]]
+
+
+def test_section() -> None:
+    """The section is the kernel's: a block of each type is mixed."""
+    text = pagetypeinfo(DumpSource(DumpOptions(path=os.fspath(DUMP)))).decode()
+    order, pages, empty, headings, *rows = text.splitlines()
+    assert (order, pages, empty) == ("Page block order: 9", "Pages per block:  512", "")
+    assert headings == "Number of mixed blocks " + "".join(f"{n:>12} " for n in MIGRATETYPES)
+    found = [row.replace(",", "").split() for row in rows]
+    assert [[row[1], *row[3:]] for row in found] == ROWS
