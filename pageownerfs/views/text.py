@@ -43,12 +43,12 @@ class TextFile:
         self._is_new = False
 
     def size(self) -> int:
-        """Length of the text that the next read at offset 0 gives."""
+        """Length of the text that is read; it is made if none was yet, and the next read gives it."""
         with self._lock:
-            if not self._is_new:
+            if self._text is None:
                 self._text = self._make()
                 self._is_new = True
-            return len(self._text or b"")
+            return len(self._text)
 
     def read(self, size: int, offset: int) -> bytes:
         """Up to ``size`` bytes at ``offset``."""

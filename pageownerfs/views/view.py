@@ -123,7 +123,7 @@ class OpenFile(Protocol):
         ...
 
     def size(self) -> int | None:
-        """Length of what is read from the start: st_size for fstat(); None: as that of the view."""
+        """Length of what is read: st_size while it is open; None: as that of the view."""
         ...
 
     def close(self) -> None:
