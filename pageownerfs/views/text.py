@@ -43,7 +43,7 @@ class TextFile:
         self._is_new = False
 
     def size(self) -> int:
-        """Length of the text that is read; it is made if none was yet, and the next read gives it."""
+        """Length of the text that is read; if none was yet it is made, and read next."""
         with self._lock:
             if self._text is None:
                 self._text = self._make()

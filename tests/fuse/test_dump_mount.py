@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.require("fuse")
 
 TEXT = SAMPLE.read_bytes()
-NR_RECORDS = 64
 ORACLE_RECORDS = 92_332
-SORT_OPTIONS = (
+SORT_OPTIONS: tuple[list[str], ...] = (
     *([], ["-m"], ["-a"], ["-p"], ["-P"], ["-n"], ["-s"], ["--cull=st"]),
     *(["--cull=pid,name", "-m"], ["--tgid=1"], ["--cull=ator"]),
 )
@@ -56,8 +55,14 @@ def zstd_compress(text: bytes) -> bytes:
 
 def packed(kind: str, text: bytes) -> bytes:
     """Pack a text, or leave it as it is."""
-    pack = {"txt": bytes, "gz": gzip.compress, "xz": lzma.compress, "zst": zstd_compress}
-    return pack[kind](text)
+    match kind:
+        case "gz":
+            return gzip.compress(text)
+        case "xz":
+            return lzma.compress(text)
+        case "zst":
+            return zstd_compress(text)
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,12 @@ def test_foreground(tmp_path: Path, source: str) -> None:
     """With -f the process that was started serves, and ends with the mount."""
     path = tmp_path / "mnt"
     path.mkdir()
-    line = [*MODULE, f"dump:{SAMPLE}" if source == "file" else "dump:-", path, "-f"]
+    line: list[str | Path] = [
+        *MODULE,
+        f"dump:{SAMPLE}" if source == "file" else "dump:-",
+        path,
+        "-f",
+    ]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         try:
             assert child.stdin is not None
@@ -137,13 +147,46 @@ def test_every_era(tmp_path: Path, era: Era) -> None:
         assert stats["text_bytes"] == len(dump.data)
 
 
+@pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
+def test_every_file_of_every_era(tmp_path: Path, era: Era) -> None:
+    """Whatever a kernel's records don't tell, each file that is listed can be read."""
+    dump = make_dump(random.Random(3), eras=[era], nr_records=60)
+    (tmp_path / "saved").write_bytes(dump.data)
+    with mounted(f"dump:{tmp_path / 'saved'}") as path:
+        line = f"find {path} -type f -exec cat {{}} +"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert dump.records[0].stacktrace in done.stdout
+
+
+@pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
+def test_every_era_in_every_format(tmp_path: Path, era: Era) -> None:
+    """Any dump can be shown as another kernel prints; what it does not tell is 0 there."""
+    dump = make_dump(random.Random(era.name), eras=[era], nr_records=60)
+    kept = [record for record in dump.records if record.has_pfn]
+    (tmp_path / "saved").write_bytes(dump.data)
+    for output_format in ("6.1", "6.12"):
+        with mounted(f"dump:{tmp_path / 'saved'}", f"format={output_format}") as path:
+            text = (path / "page_owner").read_bytes()
+            shown = parse_shown(text)
+            assert (path / "page_owner").stat().st_size == len(text)
+        assert text.count(b", free_ts ") == (len(kept) if output_format == "6.1" else 0)
+        assert text.count(b"\nPFN 0x") == (len(kept) if output_format == "6.12" else 0)
+        for record, here in zip(kept, shown, strict=True):
+            assert (here.pfn, here.order) == (record.pfn, record.order)
+            assert here.mask == int(record.mask.partition(b"(")[0], 16)
+            assert here.ts == (record.ts if era.ts else 0)
+            assert here.pid == (record.task.pid if era.pid else 0)
+            assert here.comm == (record.task.comm if era.tgid else b"")
+            assert here.stack + here.notes == record.stacktrace
+
+
 def test_each_hostile_comm(tmp_path: Path) -> None:
     """Each name that misleads the kernel's tool, in a record of its own."""
-    lines = TEXT.split(b"\n\n")[:1]
-    (first,) = lines
-    records = [
-        re.sub(rb"\(\w*\), ts", lambda _m, c=c: b"(%b), ts" % c, first) for c in HOSTILE_COMMS
-    ]  # type: ignore[misc]
+    first = TEXT.partition(b"\n\n")[0]
+    before, comm, after = re.split(rb"(?<=\()(\w+)(?=\), ts )", first, maxsplit=1)
+    assert comm
+    records = [before + hostile + after for hostile in HOSTILE_COMMS]
     text = b"".join(record + b"\n\n" for record in records)
     (tmp_path / "saved").write_bytes(text)
     with mounted(f"dump:{tmp_path / 'saved'}") as path:
@@ -333,7 +376,7 @@ def test_interrupted_pipe(tmp_path: Path) -> None:
     """Who no longer wants to wait for a pipe that gives nothing can end it by a signal."""
     path = tmp_path / "mnt"
     path.mkdir()
-    line = [*MODULE, "dump:-", path, "-f"]
+    line: list[str | Path] = [*MODULE, "dump:-", path, "-f"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdin is not None
         child.stdin.write(TEXT)
@@ -389,9 +432,8 @@ def test_kernels_page_owner_sort(sample: Path, page_owner_sort: Path, tmp_path: 
     outputs = tmp_path / "mounted", tmp_path / "saved"
     for options in SORT_OPTIONS:
         for source, out in zip((sample / "page_owner", SAMPLE), outputs, strict=True):
-            subprocess.run(
-                [page_owner_sort, *options, source, out], capture_output=True, check=True
-            )
+            line: list[str | Path] = [page_owner_sort, *options, source, out]
+            subprocess.run(line, capture_output=True, check=True)
         assert outputs[0].read_bytes() == outputs[1].read_bytes(), options
         assert outputs[0].read_bytes()
 
@@ -400,7 +442,7 @@ def test_kernels_page_owner_sort_6_1(page_owner_sort_6_1: Path, tmp_path: Path) 
     """That of 6.1 reads what is shown with format=6.1, and finds a time of the last free in it."""
     out = tmp_path / "out"
     with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
-        line = [page_owner_sort_6_1, "-r", path / "page_owner", out]
+        line: list[str | Path] = [page_owner_sort_6_1, "-r", path / "page_owner", out]
         subprocess.run(line, capture_output=True, check=True)
     times = sum(int(n) for n in re.findall(rb"^(\d+) times, ", out.read_bytes(), re.MULTILINE))
     assert times == len(parse_shown(TEXT))
