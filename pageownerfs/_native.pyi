@@ -221,7 +221,8 @@ class Reader:
 
         fill: as many bytes as there are, whether a record ends there or not."""
     def record(self, pfn: int, /) -> tuple[bytes, int] | None:
-        """The first record at or after pfn, and the PFN to go on with; None at the end."""
+        """The first record at or after pfn, and the PFN behind its first page; None at the end.
+        Where a RecordTable has no order, PFNs are numbers of records here."""
     def set_filter(
         self, mode: int, nids: Iterable[int] | None, pids: Iterable[int], tgids: Iterable[int], /
     ) -> None:

@@ -27,9 +27,9 @@ static void block_types(const struct po_table *table, struct lookahead *ahead)
 		table->scan(table->scanner, ahead);
 }
 
-static void count_block(u64 counts[NR_MIGRATETYPES], u8 migratetype, int cma)
+static void count_blocks(u64 counts[NR_MIGRATETYPES], u8 migratetype, int cma, u64 nr)
 {
-	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype]++;
+	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype] += nr;
 }
 
 /* Pages of the free block that begins here, if it is known to be one; else 0. */
@@ -80,9 +80,11 @@ static void count_in_list(const struct po_table *table, const struct mixed_range
 		const struct record_info *info = &list->infos[owner->info];
 		u64 pfn = record_pfn(owner), block = pfn >> table->pageblock_order;
 
-		if (pfn < next_pfn && !(at && pfn <= record_pfn(owner - 1))) /* or another dump begins */
-			continue;
-		if (pfn < range->start_pfn || pfn >= range->end_pfn || block == mixed_block || info->reserved ||
+		if (at && pfn <= record_pfn(owner - 1)) { /* another dump begins */
+			next_pfn = range->start_pfn;
+			mixed_block = UINT64_MAX;
+		}
+		if (pfn < next_pfn || pfn >= range->end_pfn || block == mixed_block || info->reserved ||
 		    (range->nid >= 0 && info->nid != range->nid) || (range->zone >= 0 && info->zone != range->zone) ||
 		    !(owner->state & PAGE_EXT_OWNER_ALLOCATED) ||
 		    (owner->state & PAGE_EXT_OWNER_EARLY && table->early_unknown))
@@ -91,10 +93,8 @@ static void count_in_list(const struct po_table *table, const struct mixed_range
 		if (info->page_mt == owner->pageblock_migratetype || owner->pageblock_migratetype >= NR_MIGRATETYPES)
 			continue;
 		/* Of a block that is larger the kernel looks at the tails, too; all of it has one type. */
-		for (; block << table->pageblock_order < next_pfn; block++) {
-			count_block(counts, owner->pageblock_migratetype, range->cma);
-			mixed_block = block;
-		}
+		mixed_block = (next_pfn - 1) >> table->pageblock_order;
+		count_blocks(counts, owner->pageblock_migratetype, range->cma, mixed_block - block + 1);
 	}
 }
 
@@ -123,7 +123,7 @@ bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *
 			if (at < ahead->pfn[i])
 				at = ahead->pfn[i];
 			if (at < last && migratetype < NR_MIGRATETYPES && is_mixed(table, &at, last, migratetype))
-				count_block(counts, migratetype, range->cma);
+				count_blocks(counts, migratetype, range->cma, 1);
 		}
 		if (pfn > table->start_pfn)
 			drop_behind(table, &dropped_pfn, pfn < table->end_pfn ? pfn : table->end_pfn);

@@ -133,15 +133,15 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 /* Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be done now. */
 int recount_stacks(struct pool *pool)
 {
-	long long nr_base_pages;
+	struct stack_record stack;
 	int error = pool_freeze(pool);
 
 	if (error)
 		return error;
 	atomic_store(&pool->header->stacks_suspect, 0);
-	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &nr_base_pages));
+	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack));
 	     handle = depot_after(pool, handle))
-		depot_add_pages(pool, handle, -nr_base_pages);
+		depot_add_pages(pool, handle, -stack.nr_base_pages);
 	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
 		if (is_counted(&pool->page_ext[pfn]))
 			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);

@@ -188,6 +188,7 @@ struct pool_header {
 	_Atomic u32 nr_clients; /* slots that have memory: the others must not be touched */
 	_Atomic u32 gate;
 	_Atomic u32 depot_ready;
+	_Atomic u32 nr_listed_stacks;
 	_Atomic u32 stacks_suspect;  /* a client died where it may have changed a page, but not its stack's count */
 	_Atomic u32 membarrier_slow; /* a client could not register for the expedited kind */
 	pthread_mutex_t clients_lock; /* taking and giving back slots */
@@ -377,7 +378,11 @@ int depot_init(struct pool *pool);
 void depot_drop(struct pool *pool);
 u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
 void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
-u32 depot_next_stack(const struct pool *pool, u32 handle, long long *nr_base_pages);
+struct stack_record {
+	u32 handle, listed; /* listed: ascending in the order in which stacks first allocated */
+	long long nr_base_pages;
+};
+u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack);
 u32 depot_after(const struct pool *pool, u32 handle);
 const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
 

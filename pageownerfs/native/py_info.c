@@ -242,10 +242,38 @@ PyObject *pool_depot_stack(PyObject *self, PyObject *arg)
 	return frames;
 }
 
+static int compare_listed(const void *a, const void *b)
+{
+	u32 first = ((const struct stack_record *)a)->listed, second = ((const struct stack_record *)b)->listed;
+
+	return (first > second) - (first < second);
+}
+
+/* Stacks that have allocated, in that order; false: no memory. */
+static bool list_stacks(const struct pool *pool, struct stack_record **stacks, size_t *nr)
+{
+	struct stack_record stack;
+	size_t room = 0;
+
+	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack)); handle = depot_after(pool, handle)) {
+		if (*nr == room) {
+			struct stack_record *more = realloc(*stacks, (room = room ? 2 * room : 256) * sizeof(*more));
+
+			if (!more)
+				return false;
+			*stacks = more;
+		}
+		(*stacks)[(*nr)++] = stack;
+	}
+	qsort(*stacks, *nr, sizeof(**stacks), compare_listed);
+	return true;
+}
+
 PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 {
 	struct pool *pool = usable(self);
-	long long nr_base_pages;
+	struct stack_record *stacks = NULL;
+	size_t nr = 0;
 	PyObject *list;
 
 	if (!pool)
@@ -257,17 +285,19 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 		Py_END_ALLOW_THREADS
 	}
 #endif
+	if (atomic_load(&pool->header->depot_ready) && !list_stacks(pool, &stacks, &nr)) {
+		free(stacks);
+		return PyErr_NoMemory();
+	}
 	list = PyList_New(0);
-	if (!atomic_load(&pool->header->depot_ready))
-		return list;
-	for (u32 handle = 0; list && (handle = depot_next_stack(pool, handle, &nr_base_pages));
-	     handle = depot_after(pool, handle)) {
-		PyObject *item = Py_BuildValue("IL", handle, nr_base_pages);
+	for (size_t i = 0; list && i < nr; i++) {
+		PyObject *item = Py_BuildValue("IL", stacks[i].handle, stacks[i].nr_base_pages);
 
 		if (!item || PyList_Append(list, item))
 			Py_CLEAR(list);
 		Py_XDECREF(item);
 	}
+	free(stacks);
 	return list;
 }
 

@@ -78,6 +78,8 @@ PyObject *table_snapshot(PyObject *op, PyObject *arg)
 
 	if (!as_u64(arg, &max_bytes))
 		return NULL;
+	if (table->list) /* it is a copy, or as good as one */
+		return Py_NewRef(op);
 	copy = record_table_alloc(&RecordTable_Type);
 	if (!copy)
 		return NULL;
@@ -129,6 +131,7 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 		return NULL;
 	}
 	self->busy = true;
+	atomic_store(&self->base.gate, 0); /* who looks meanwhile sees none */
 	Py_BEGIN_ALLOW_THREADS
 	used = record_load_feed(&self->load, text.buf, (size_t)text.len, final);
 	Py_END_ALLOW_THREADS
@@ -136,6 +139,7 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 	PyBuffer_Release(&text);
 	self->base.table.pageblock_order = self->load.pageblock_order;
 	update_table(self);
+	atomic_store(&self->base.gate, 1);
 	return used < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(used);
 }
 

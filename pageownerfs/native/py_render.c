@@ -111,13 +111,14 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	RendererObject *self = (RendererObject *)op;
 	PoolObject *pool = self->table->pool;
-	u64 version = pool ? pool_version(&pool->pool) : 0, total = 0;
+	const struct record_list *list = self->table->table.list;
+	u64 version = pool ? pool_version(&pool->pool) : list ? list->nr : 0, total = 0;
 	struct po_reader reader;
 	int result;
 
 	if (table_is_empty(&self->table->table))
 		return PyLong_FromLong(0);
-	if (pool ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
+	if (pool || list ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
 		return PyLong_FromUnsignedLongLong(self->size);
 	renderer_reader_init(self, &reader);
 	do {
@@ -135,11 +136,10 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 		PyErr_NoMemory();
 	if (result)
 		return NULL;
-	if (!pool) {
+	if (!pool && !list) {
 		self->size = total;
-		/* What is recorded does not change. */
-		self->size_until_nsec = self->table->table.list ? UINT64_MAX : ktime_get_ns() + SIZE_NSEC;
-	} else if (pool_version(&pool->pool) == version) {
+		self->size_until_nsec = ktime_get_ns() + SIZE_NSEC;
+	} else if (list || pool_version(&pool->pool) == version) {
 		self->size = total;
 		self->size_version = version;
 	}

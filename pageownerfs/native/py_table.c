@@ -329,9 +329,11 @@ static PyObject *table_heads(PyObject *op, PyObject *args)
 /* Where the record of a page is; end_pfn: it has none. */
 static u64 place_of(const struct po_table *table, u64 pfn)
 {
+	if (table_is_empty(table))
+		return table->end_pfn;
 	if (table->list)
 		return record_list_find(table->list, pfn);
-	return pfn >= table->start_pfn && pfn < table->end_pfn && !table_is_empty(table) ? pfn : table->end_pfn;
+	return pfn >= table->start_pfn && pfn < table->end_pfn ? pfn : table->end_pfn;
 }
 
 static PyObject *table_has_page(PyObject *op, PyObject *arg)

@@ -287,11 +287,16 @@ static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 {
 	unsigned int order = load->pageblock_order;
 
-	if (load->pageblock_order_known || (block == 0 && pfn >> order == 0))
+	if (load->pageblock_order_known)
+		return;
+	if (block == 0 && pfn > load->last_pfn_of_block_0)
+		load->last_pfn_of_block_0 = pfn;
+	if (block == 0 && pfn >> order == 0)
 		return;
 	for (order = 0; order < 40 && pfn >> order != block; order++)
 		;
-	if (order == 40)
+	/* What was read before has to stay right. */
+	if (order == 40 || load->last_pfn_of_block_0 >> order)
 		return;
 	load->pageblock_order = order;
 	load->pageblock_order_known = block != 0;
@@ -400,13 +405,15 @@ static enum text_status feed_one(struct record_load *load, const char **p, const
 	*offset += (u64)(*p - start);
 	if (status == TEXT_RECORD)
 		status = find_tail(load, end, final, &record, &tail);
-	if (status == TEXT_RECORD && !(record.fields & TEXT_HAS_PFN)) {
-		status = TEXT_DAMAGED;
-		record.damage = "there is no PFN line";
-	}
 	if (status == TEXT_MORE)
 		return TEXT_MORE;
 	load->nr_seen++;
+	if (status == TEXT_RECORD && !(record.fields & TEXT_HAS_PFN)) {
+		add_damage(load, *offset, "there is no PFN line");
+		*offset += (u64)(record.end - *p);
+		*p = record.end;
+		return TEXT_DAMAGED;
+	}
 	if (status == TEXT_DAMAGED) {
 		add_damage(load, *offset, record.damage);
 		load->in_damage = true;

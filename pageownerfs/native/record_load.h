@@ -44,6 +44,7 @@ struct record_load {
 	struct text_cache *names; /* TEXT_GFP, TEXT_FLAGS */
 	unsigned int pageblock_order;
 	bool pageblock_order_known, in_damage;
+	u64 last_pfn_of_block_0; /* the highest */
 	struct text_hint hint;
 	struct load_types types;
 	struct record_info last_info;

@@ -424,8 +424,7 @@ long render_record(struct po_reader *reader, const struct text_cache *cache, u64
 	size = keep_record(reader, &record, record_size(&record));
 	if (size <= 0)
 		return size;
-	*pfn = table->list && !table->list->ascending ? record.at : record.pfn;
-	*pfn += record.owner.order <= MAX_PAGE_ORDER ? 1ULL << record.owner.order : 1;
+	*pfn = (table->list && !table->list->ascending ? record.at : record.pfn) + 1;
 	return size;
 }
 
@@ -462,8 +461,11 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 
 	while (size > (size_t)(out - start)) {
 		size_t room = size - (size_t)(out - start);
+		u64 pfn = reader->pos_pfn;
 		int found = next_record(reader, cache, &record, nr_ahead(room));
 
+		if (unlikely(found == 0))
+			reader->pos_pfn = pfn; /* for what may come to be there, or another filter */
 		if (unlikely(found <= 0))
 			return out > start ? out - start : found;
 		if (likely(record_size_max(&record) <= room && !one)) {
@@ -491,6 +493,9 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
 	struct record record = {0};
 
+	/* Before where a filter was set the text is another one now, and so is what follows it from there. */
+	if (reader->nr_checkpoints && offset < reader->checkpoints[0].offset)
+		reader->nr_checkpoints = 0;
 	for (size_t low = 0, high = reader->nr_checkpoints; low < high;) {
 		size_t middle = (low + high) / 2;
 
@@ -509,9 +514,12 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	}
 	reader->record_size = 0;
 	while (reader->pos_offset < offset) {
+		u64 pfn = reader->pos_pfn;
 		int found = next_record(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
 		size_t size;
 
+		if (found == 0)
+			reader->pos_pfn = pfn;
 		if (found <= 0)
 			return found;
 		size = record_size(&record);

@@ -119,7 +119,7 @@ long reader_read(struct po_reader *reader, const struct text_cache *cache, char 
 int render_size(struct po_reader *reader, const struct text_cache *cache, u64 *total);
 /* Other filters from here on; what was read stays read. */
 void reader_set_filter(struct po_reader *reader, const struct record_filter *filter);
-/* The first record at or after *pfn into the reader's record[]; its size, 0 at the end; *pfn moves behind it. */
+/* The first record at or after *pfn into the reader's record[]; its size, 0 at the end; *pfn moves behind its first page. */
 long render_record(struct po_reader *reader, const struct text_cache *cache, u64 *pfn);
 
 /* The record at a place, whole; false: it is not allocated, and the record says what was before. */

@@ -90,6 +90,8 @@ bool count_stacks(const struct po_table *table, bool early, struct stack_counts 
 				return false;
 		}
 		slot->nr_base_pages += 1ULL << (order & 63);
+		if (is_early(table, state))
+			ts = table->early->ts_nsec;
 		if (ts < slot->first_ts_nsec)
 			slot->first_ts_nsec = ts;
 	}

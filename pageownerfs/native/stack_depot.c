@@ -24,7 +24,7 @@ struct depot_object {
 /* Behind the data of a stack: struct stack_record.count of the kernel. */
 struct depot_count {
 	_Atomic long long nr_base_pages;
-	_Atomic u32 listed; /* it has allocated: free stacks have not */
+	_Atomic u32 listed; /* the how manieth that has allocated; 0: it never has, as free stacks */
 	u32 padding;
 };
 
@@ -93,12 +93,16 @@ void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_page
 	if (!count)
 		return;
 	atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages, memory_order_relaxed);
-	if (unlikely(!atomic_load_explicit(&count->listed, memory_order_relaxed)))
-		atomic_store(&count->listed, 1);
+	if (unlikely(!atomic_load_explicit(&count->listed, memory_order_relaxed))) {
+		u32 none = 0;
+
+		atomic_compare_exchange_strong(&count->listed, &none,
+					       atomic_fetch_add(&pool->header->nr_listed_stacks, 1) + 1);
+	}
 }
 
 /* The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other, as they came. */
-u32 depot_next_stack(const struct pool *pool, u32 handle, long long *nr_base_pages)
+u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack)
 {
 	const struct depot_object *object;
 
@@ -107,7 +111,9 @@ u32 depot_next_stack(const struct pool *pool, u32 handle, long long *nr_base_pag
 		struct depot_count *count = object->kind == DEPOT_STACK ? depot_count(pool, handle) : NULL;
 
 		if (count && atomic_load(&count->listed)) {
-			*nr_base_pages = atomic_load(&count->nr_base_pages);
+			*stack = (struct stack_record){.handle = handle,
+						       .listed = atomic_load(&count->listed),
+						       .nr_base_pages = atomic_load(&count->nr_base_pages)};
 			return handle;
 		}
 	}

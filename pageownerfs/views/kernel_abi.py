@@ -17,7 +17,7 @@ import errno
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs._native import MAX_PAGE_ORDER, PAGE_SIZE
+from pageownerfs._native import PAGE_SIZE
 
 from .filters import Filter, parse_filter
 from .view import ViewError
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from pageownerfs._native import Reader
 
 _MAX_ENDS: Final = 8
-_ORDER_AT: Final = len("Page allocated via order ")
-
-
-def _pfn_after(record: bytes, next_pfn: int) -> int:
-    # The renderer goes on behind the block. The kernel goes on with the second page of it, which
-    # has a record of its own if the block was split meanwhile.
-    order = int(record[_ORDER_AT : record.index(b",")])
-    return next_pfn - (1 << order) + 1 if order <= MAX_PAGE_ORDER else next_pfn
 
 
 class KernelAbiFile:
@@ -70,7 +62,7 @@ class KernelAbiFile:
             end = offset + len(record)
             if self._ends.pop(offset, None) is not None:
                 self._last_end = end
-            self._ends[end] = _pfn_after(record, next_pfn)
+            self._ends[end] = next_pfn
             if len(self._ends) > _MAX_ENDS:
                 del self._ends[next(old for old in self._ends if old != self._last_end)]
             return record

@@ -180,4 +180,7 @@ def one_by_one(renderer: _native.Renderer) -> Iterator[bytes]:
     pfn = 0
     while found := renderer.reader().record(pfn):
         record, pfn = found
+        # record() goes on with the next page, as the kernel; page_owner behind the block.
+        order = int(record[len(b"Page allocated via order ") : record.index(b",")])
+        pfn += (1 << order if order <= _native.MAX_PAGE_ORDER else 1) - 1
         yield record

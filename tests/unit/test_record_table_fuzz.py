@@ -1,0 +1,274 @@
+"""RecordTable of damaged dumps: nothing breaks, and every whole record is there, and no other."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+from dumps import V6_1, V6_12, make_dump
+from kernel_tables import one_by_one, read_all
+
+from pageownerfs import _native
+from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES
+from pageownerfs.page_owner_sort import Record, parse_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAMPLE: Final = Path(__file__).parents[1] / "data" / "oracle_sample.txt"
+FIELDS_6_1: Final = (
+    _native.HAS_PID | _native.HAS_TGID | _native.HAS_TS | _native.HAS_FREE_TS | _native.HAS_PFN
+)
+MIGRATETYPE: Final = _native.TEXT_MIGRATETYPE
+START: Final = b"Page allocated via order "
+SPLICES: Final = (
+    *(b"\0", b"\n", b"\n\n", b"\r\n", b"\r", b" ", b")", b"PFN 0x", START),
+    *(b" Block 0 ", b" Block 18446744073709551615 ", b" register_early_stack", b"|reserved)"),
+    b"Page has been migrated, last migrate reason: ",
+)
+
+
+class Reading(NamedTuple):
+    """All that a table says of a text."""
+
+    text: bytes
+    numbers: tuple[int, ...]
+    damage: list[tuple[int, int, str]]
+    stacks: list[tuple[int, int, int]]
+    infos: list[tuple[int, int, int, int]]
+    heads: list[int]
+
+
+def names_of(table: _native.RecordTable) -> Callable[[int, int], bytes]:
+    """Give the names as they were printed; where the text had none, a number."""
+
+    def name(kind: int, value: int) -> bytes:
+        if kind == _native.TEXT_MIGRATE_REASON:
+            return MIGRATE_REASON_NAMES[value].encode()
+        text = table.text(kind, value)
+        return text if text is not None else (b"%d" if kind == MIGRATETYPE else b"%#x()") % value
+
+    return name
+
+
+def reading(table: _native.RecordTable) -> Reading:
+    """Ask a table all there is, and look that it goes together."""
+    renderer = _native.Renderer(table, names_of(table))
+    text = read_all(renderer)
+    assert renderer.size() == len(text)
+    stacks = table.count_stacks(early=True)
+    heads = table.heads(0, 1 << 62)
+    assert len(heads) == table.nr_records
+    assert all(table.has_page(pfn) for pfn in heads)
+    assert all(table.text(_native.TEXT_STACK, handle) is not None for handle, _, _ in stacks)
+    assert len(stacks) <= table.nr_stacks
+    counts = (table.nr_records, table.nr_damaged, table.nr_text_bytes, table.nr_stacks)
+    more = (table.nr_verbatim, table.nr_bytes, table.pageblock_order)
+    return Reading(text, counts + more, table.damage, stacks, table.infos(), heads)
+
+
+def read_at_once(data: bytes) -> Reading:
+    """Feed all of it."""
+    table = _native.RecordTable()
+    assert table.feed(data, final=True) == len(data)
+    return reading(table)
+
+
+def read_in_pieces(data: bytes, rng: random.Random, largest: int) -> Reading:
+    """Feed it bit by bit; what was not used comes again."""
+    table, rest, position = _native.RecordTable(), b"", 0
+    while position < len(data):
+        size = rng.randint(1, largest)
+        rest += data[position : position + size]
+        position += size
+        rest = rest[table.feed(rest) :]
+    assert table.feed(rest, final=True) == len(rest)
+    return reading(table)
+
+
+def whole_records(data: bytes) -> tuple[list[bytes], int]:
+    """Bytes of each whole record that says which page it is, and the number of others."""
+    records: list[bytes] = []
+    nr_others, offset, in_damage = 0, 0, False
+    while True:
+        found: tuple[int, int | None, Any] = _native.parse_page_owner(
+            data, offset, True, in_damage
+        )
+        start, end, what = found
+        if end is None:
+            return records, nr_others
+        in_damage = isinstance(what, str)
+        if in_damage or Record._make(what).pfn is None:
+            nr_others += 1
+        else:
+            records.append(data[start:end])
+        offset = end
+
+
+def check(data: bytes, why: object) -> Reading:
+    """Read a text; all whole records are there."""
+    found = read_at_once(data)
+    records, nr_others = whole_records(data)
+    assert found.text == b"".join(records), why
+    assert found.numbers[:3] == (len(records), nr_others, len(data)), why
+    assert len(found.damage) == min(nr_others, 64), why
+    return found
+
+
+def edit(rng: random.Random, data: bytes) -> bytes:
+    """Damage a text in one place."""
+    start = rng.randrange(len(data) + 1)
+    end = min(len(data), start + rng.choice((0, 1, 2, 10, 200, 2000)))
+    other = rng.randrange(len(data) + 1)
+    garbage = (
+        b"",  # cut out
+        rng.randbytes(end - start),  # overwritten
+        rng.randbytes(rng.randrange(300)),
+        data[other : other + rng.choice((1, 50, 1000))],  # duplicated
+        data[other : other + end - start],  # spliced
+        rng.choice(SPLICES) * rng.randint(1, 3),
+        b"x" * rng.choice((10, 1000, 3900, 5000)),
+        bytes(rng.choices(data[start:end] or b" ", k=end - start)),  # shuffled
+        bytes([rng.choice(b"0123456789abcdef")]) * (end - start),
+        bytes(byte ^ 1 << rng.randrange(8) for byte in data[start : start + 1]),  # one bit
+    )
+    return data[:start] + rng.choice(garbage) + data[end:]
+
+
+def some_text(rng: random.Random, *, hostile: bool = False) -> bytes:
+    """Make a dump, or two, with LF or CR LF."""
+    data = b"".join(
+        make_dump(rng, hostile=hostile, nr_records=rng.randint(1, 8)).data
+        for _ in range(rng.choice((1, 1, 1, 2)))
+    )
+    return data.replace(b"\n", b"\r\n") if rng.random() < 0.2 else data
+
+
+def few_records(rng: random.Random) -> bytes:
+    """Three records of one kernel, all with their PFN line, without their last empty line."""
+    while True:
+        dump = make_dump(rng, eras=[V6_12, V6_1], nr_records=3)
+        if all(record.has_pfn for record in dump.records):
+            return dump.data
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_damage(part: int) -> None:
+    """Damaged anywhere: what is whole comes back, in one piece or in many."""
+    nr_damaged = 0
+    for i in range(600):
+        rng = random.Random(f"damage {part} {i}")
+        data = some_text(rng)
+        for _ in range(rng.randint(0, 4)):
+            data = edit(rng, data)
+        found = check(data, i)
+        nr_damaged += found.numbers[1]
+        largest = rng.choice((1, 2, 9, 100, 5000))
+        assert read_in_pieces(data, rng, largest) == found, (i, largest)
+    assert nr_damaged > 300
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_damage_and_hostile_comms(part: int) -> None:
+    """The same where names of commands have newlines, and what else misleads."""
+    for i in range(600):
+        rng = random.Random(f"hostile {part} {i}")
+        data = some_text(rng, hostile=True)
+        for _ in range(rng.randint(0, 3)):
+            data = edit(rng, data)
+        found = check(data, i)
+        assert read_in_pieces(data, rng, rng.choice((1, 9, 100))) == found, i
+
+
+def test_record_without_pfn_line() -> None:
+    """It is damage, once, whatever the name of its command is."""
+    for comm in (b"plain", b"a\nb", b"a\n\nb", b"\n\n\n", b"\r\n\r\n"):
+        head = START + b"0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 6 (%b), ts 1000 ns\n" % comm
+        bad = head + b" f+0x1/0x2\n\n"
+        good = head + b"PFN 0x1 type Movable Block 0 type Movable Flags 0x0()\n f+0x1/0x2\n\n"
+        found = check(good + bad + good + bad + bad, comm)
+        assert found.text == good + good
+        assert [place for place, _, _ in found.damage] == [
+            *(len(good), 2 * len(good) + len(bad), 2 * len(good) + 2 * len(bad))
+        ]
+
+
+def test_every_cut() -> None:
+    """Cut off after any byte, or before any: the other records are there."""
+    for seed in range(2):
+        data = few_records(random.Random(f"cut {seed}"))
+        for size in range(len(data) + 1):
+            check(data[:size], (seed, size))
+            check(data[size:], (seed, -size))
+
+
+def test_every_cut_goes_on() -> None:
+    """Wherever the text happens to end for a moment, it is read as if it had not."""
+    data = few_records(random.Random("goes on"))
+    expected = read_at_once(data)
+    for size in range(len(data) + 1):
+        table = _native.RecordTable()
+        used = table.feed(data[:size])
+        assert table.feed(data[used:], final=True) == len(data) - used
+        assert reading(table) == expected, size
+
+
+@pytest.mark.parametrize("what", ["deleted", "doubled", "swapped", "empty line behind"])
+def test_every_line(what: str) -> None:
+    """Each line of real records lost, twice there, or in the wrong place."""
+    data = b"\n\n".join(SAMPLE.read_bytes().split(b"\n\n")[:40]) + b"\n\n"
+    lines = data.splitlines(keepends=True)
+    for i in range(len(lines) - 1):
+        other = {
+            "deleted": [],
+            "doubled": [lines[i]] * 2,
+            "swapped": [lines[i + 1], lines[i]],
+            "empty line behind": [lines[i], b"\n"],
+        }[what]
+        behind = lines[i + 2 :] if what == "swapped" else lines[i + 1 :]
+        check(b"".join((*lines[:i], *other, *behind)), i)
+
+
+def test_every_byte() -> None:
+    """Each byte of some records is another one."""
+    rng = random.Random("bytes")
+    data = few_records(rng)
+    for i in range(len(data)):
+        for byte in (0, 10, 32, rng.choice(b"0123456789"), rng.randrange(256)):
+            check(data[:i] + bytes([byte]) + data[i + 1 :], (i, byte))
+
+
+def test_no_dump_at_all() -> None:
+    """Of bytes of any kind nothing is taken."""
+    rng = random.Random("none")
+    for i in range(300):
+        data = rng.randbytes(rng.randrange(5000))
+        found = check(data, i)
+        assert found.text == b""
+        assert read_in_pieces(data, rng, 1000) == found, i
+        words = b"".join(rng.choice((*SPLICES, b"0", b"x", b"\n\n")) for _ in range(300))
+        assert read_in_pieces(words, rng, 50) == check(words, i), i
+
+
+def test_all_else_of_damaged_tables() -> None:
+    """Whatever else is asked of a table of a damaged dump, it answers."""
+    for i in range(300):
+        rng = random.Random(f"else {i}")
+        data = edit(rng, edit(rng, some_text(rng, hostile=True)))
+        table = _native.RecordTable()
+        table.feed(data, final=True)
+        renderer = _native.Renderer(table, names_of(table), fields=FIELDS_6_1)
+        text = read_all(renderer)
+        assert renderer.size() == len(text)
+        assert len(list(parse_records(text))) == table.nr_records, i
+        copy = table.snapshot(1 << 30)
+        assert copy.nr_records == table.nr_records
+        assert read_all(_native.Renderer(copy, names_of(table), fields=FIELDS_6_1)) == text, i
+        assert sum(map(len, one_by_one(renderer))) <= len(text)
+        for pfn in (*table.heads(0, 1000), 0, 2**63, 2**64 - 1):
+            page = table.page(pfn)
+            assert table.has_page(pfn) == (page is not None)
+        assert len(table.mixed_blocks(0, 1 << 63, 4)) == 8
+        assert table.states()["heads"] <= table.nr_records
