@@ -181,8 +181,9 @@ class RecordTable(Table):
         """Add a record (64 bytes, see PageOwner; handles are set) with the lines of its stacks."""
     def text(self, kind: int, value: int, /) -> bytes | None:
         """What the text had for a value, see TEXT_*; None: nothing."""
-    def infos(self) -> list[tuple[int, int, int, int]]:
-        """What records share: (flags, memcg, nid, zone), each once."""
+    def infos(self) -> list[tuple[int, int, int, int, int]]:
+        """What records share: (flags, memcg, nid, zone, fields), each once; fields: HAS_* bits of
+        what was printed, 0 of those that were added or copied."""
     @property
     def nr_records(self) -> int: ...
     @property

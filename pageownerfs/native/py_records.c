@@ -217,7 +217,7 @@ static PyObject *record_table_text(PyObject *op, PyObject *args)
 	}
 }
 
-/* What records share: (flags, memcg, nid, zone). */
+/* What records share: (flags, memcg, nid, zone, fields). */
 static PyObject *record_table_infos(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	const struct record_list *list = &((RecordTableObject *)op)->list;
@@ -225,7 +225,8 @@ static PyObject *record_table_infos(PyObject *op, PyObject *Py_UNUSED(unused))
 
 	for (u32 i = 0; infos && i < list->nr_infos; i++) {
 		const struct record_info *info = &list->infos[i];
-		PyObject *item = Py_BuildValue("KKii", info->flags, info->memcg, info->nid, info->zone);
+		PyObject *item = Py_BuildValue("KKiii", info->flags, info->memcg, info->nid, info->zone,
+					       info->fields);
 
 		if (!item || PyList_Append(infos, item))
 			Py_CLEAR(infos);
@@ -270,7 +271,7 @@ static PyMethodDef record_table_methods[] = {
 	 "feed(text, final=False) -> bytes used; the rest must come again, with more behind it."},
 	{"add", record_table_add, METH_VARARGS, "add(pfn, record, stack, free_stack, page_mt)"},
 	{"text", record_table_text, METH_VARARGS, "text(kind, value) -> what the text that was read had for it, or None."},
-	{"infos", record_table_infos, METH_NOARGS, "What records share: list of (flags, memcg, nid, zone)."},
+	{"infos", record_table_infos, METH_NOARGS, "What records share: list of (flags, memcg, nid, zone, fields)."},
 	{NULL, NULL, 0, NULL},
 };
 

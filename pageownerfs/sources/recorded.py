@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
@@ -49,6 +51,16 @@ class RecordedSource:
         self._lacks: dict[Need, str] = {"switch": "what is recorded can't be switched", **lacks}
         self._path = path
         self._zone_names = zone_names
+        self._infos = table.infos()
+        fields = functools.reduce(operator.or_, (fields for *_, fields in self._infos), 0)
+        if fields:  # else they are ours, and have all
+            missing: tuple[tuple[Need, int], ...] = (
+                ("pid", _native.HAS_PID),
+                ("tgid", _native.HAS_TGID),
+            )
+            for need, bit in missing:
+                if not fields & bit:
+                    self._lacks[need] = f"its kernel printed no {need}"
         self._stack_counts = StackCounts()
         self.vocabulary = Vocabulary(
             format_gfp=self._format_gfp,
@@ -125,7 +137,7 @@ class RecordedSource:
         The first node has all zones up to the highest that a page of it is in: lower ones
         without a record have pages, too, that nobody had allocated.
         """
-        zones = {(nid, zone) for _, _, nid, zone in self._table.infos()}
+        zones = {(nid, zone) for _, _, nid, zone, _ in self._infos}
         zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
         return [
             ZoneRange(nid, self._zone_name(zone), 0, _END_PFN, zone) for nid, zone in sorted(zones)

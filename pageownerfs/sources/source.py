@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final, Literal
 
-Need = Literal["owners", "free_areas", "pagetypeinfo", "switch"]
+Need = Literal["owners", "pid", "tgid", "free_areas", "pagetypeinfo", "switch"]
 """What a file may need: see views.view."""
 
 PAGE_OWNER_OFF: Final = "page_owner is off"

@@ -26,11 +26,11 @@ class FrozenSource:
         """
         self._source = source
         self._table = table
-        needs: tuple[Need, ...] = ("owners", "free_areas", "pagetypeinfo")
+        needs: tuple[Need, ...] = ("owners", "pid", "tgid", "free_areas", "pagetypeinfo")
         self._lacks = {need: source.lacks(need) for need in needs}
         self._memcg_lines = {
             memcg: source.memcg_lines(memcg)
-            for memcg in {memcg for _, memcg, _, _ in table.infos()}
+            for memcg in {memcg for _, memcg, _, _, _ in table.infos()}
             if memcg
         }
         self._zone_ranges = list(source.zone_ranges())

@@ -53,6 +53,7 @@ class ReaderFile:
             return nr_bytes
 
     def _keep(self, offset: int, place: int) -> None:
+        self._ends.pop(offset, None)
         if offset != place:
             self._ends[offset] = place
         if len(self._ends) > _MAX_ENDS:

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .record_text import RecordText
-    from .view import Node, Source
+    from .view import Need, Node, Source
 
-RULES: Final = {
-    "by_times": SortKey(TIMES, descending=True),  # -t
-    "by_memory": SortKey(PAGES, descending=True),  # -m
-    "by_pid": SortKey(PID),  # -p
-    "by_tgid": SortKey(TGID),  # -P
-    "by_name": SortKey(NAME),  # -n
-    "by_stacktrace": SortKey(STACKTRACE),  # -s
-    "by_allocator": SortKey(ALLOCATOR),  # --sort=allocator
-    "by_module": SortKey(MODULE),  # -M
+RULES: Final[dict[str, tuple[SortKey, Need]]] = {
+    "by_times": (SortKey(TIMES, descending=True), "owners"),  # -t
+    "by_memory": (SortKey(PAGES, descending=True), "owners"),  # -m
+    "by_pid": (SortKey(PID), "pid"),  # -p
+    "by_tgid": (SortKey(TGID), "tgid"),  # -P
+    "by_name": (SortKey(NAME), "tgid"),  # -n
+    "by_stacktrace": (SortKey(STACKTRACE), "owners"),  # -s
+    "by_allocator": (SortKey(ALLOCATOR), "owners"),  # --sort=allocator
+    "by_module": (SortKey(MODULE), "owners"),  # -M
 }
-"""What each file is sorted by, as page_owner_sort's options do it."""
+"""What each file is sorted by, as page_owner_sort's options do it; and what it needs."""
 
 _READ_BYTES: Final = 512 << 10
 
@@ -55,9 +55,10 @@ def nodes(source: Source, text: RecordText) -> dict[str, Node]:
             source,
             lambda key=key: sort(key),  # type: ignore[misc]
             "owners",
+            need,
             sized=False,
         )
-        for name, key in RULES.items()
+        for name, (key, need) in RULES.items()
     }
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pageownerfs.mm.vocabulary import Vocabulary
     from pageownerfs.mm.zone import ZoneRange
 
-Need = Literal["owners", "free_areas", "pagetypeinfo", "switch"]
+Need = Literal["owners", "pid", "tgid", "free_areas", "pagetypeinfo", "switch"]
 """
-What a file may need of its source: owners that are tracked now; free blocks by zone; pageblocks
-by migratetype; that tracking can be switched on.
+What a file may need of its source: owners that are tracked now, with pid, with tgid and comm; free
+blocks by zone; pageblocks by migratetype; that tracking can be switched on.
 """
 
 
