@@ -208,6 +208,8 @@ class PoolSource:
 
     def stack_counts(self) -> list[tuple[int, int]]:
         """Counts that the clients keep; the newest stack first."""
+        # Who died between a page and its count is known once it is taken care of.
+        self._recover_clients()
         return self._pool.stack_counts()[::-1]
 
     def page_state(self, pfn: int, /) -> dict[str, Any]:
@@ -280,6 +282,10 @@ class PoolSource:
 
     def tick(self) -> None:
         """Free what dead clients held; give the memory of large free blocks back to the system."""
+        self._recover_clients()
+        self._pool.report_free_pages()
+
+    def _recover_clients(self) -> None:
         dead = self._pool.dead_clients
         nr_dead = self._pool.recover_clients()
         for client in dead:
@@ -291,4 +297,3 @@ class PoolSource:
             )
         if nr_dead > len(dead):
             _log.info("%d more clients are dead", nr_dead - len(dead))
-        self._pool.report_free_pages()

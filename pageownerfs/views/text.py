@@ -28,22 +28,30 @@ class TextFile:
     """
 
     def __init__(
-        self, make: Callable[[], bytes], store: Callable[[bytes], None] | None = None
+        self,
+        make: Callable[[], bytes],
+        store: Callable[[bytes], None] | None = None,
+        *,
+        sized: bool = True,
     ) -> None:
         """
         Open it.
 
         :param make: gives the text
         :param store: takes what is written; None: writing answers EINVAL
+        :param sized: the view knows the size, open or not
         """
+        self._sized = sized
         self._make = make
         self._store = store
         self._lock = threading.Lock()
         self._text: bytes | None = None
         self._is_new = False
 
-    def size(self) -> int:
+    def size(self) -> int | None:
         """Length of the text that is read; if none was yet it is made, and read next."""
+        if self._sized:
+            return None
         with self._lock:
             if self._text is None:
                 self._text = self._make()
@@ -125,4 +133,4 @@ class TextView:
 
     def open(self) -> TextFile:
         """Open it."""
-        return TextFile(self._make, self._store)
+        return TextFile(self._make, self._store, sized=self._sized)
