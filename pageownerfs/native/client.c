@@ -88,8 +88,11 @@ static int recover_slot(struct pool *pool, unsigned int slot)
 	}
 	stat_add(pool, recovered_pages, nr_pages);
 	stat_inc(pool, dead_clients);
+#if CONFIG_PAGE_OWNER
 	if (atomic_load(&client->in_op))
 		atomic_store(&pool->header->stacks_suspect, 1);
+	depot_flush_pages(pool, slot);
+#endif
 	atomic_store(&client->in_op, 0);
 	atomic_store(&client->active, 0);
 	return 0;
@@ -228,6 +231,9 @@ void pool_unregister(struct pool *pool)
 	if (!client)
 		return;
 	drain_local_pages(pool);
+#if CONFIG_PAGE_OWNER
+	depot_flush_pages(pool, pool->slot);
+#endif
 	if (lists_empty(client) && pool_mutex_lock(&pool->header->clients_lock) != EBUSY) {
 		atomic_store(&client->active, 0);
 		pthread_mutex_unlock(&pool->header->clients_lock);

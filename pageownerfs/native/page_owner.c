@@ -86,7 +86,7 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 
 	for (u32 nr = 0; nr < 1U << order; nr++)
 		write_owner(&pool->page_ext[pfn + nr], &new, PAGE_EXT_OWNER_ALLOCATED);
-	depot_add_pages(pool, handle, 1LL << order);
+	depot_add_pages(pool, handle, 1 << order);
 }
 
 /* Does the page count for its stack? Early ones never did. */
@@ -103,7 +103,7 @@ void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 hand
 
 	read_task(now);
 	if (is_counted(head))
-		depot_add_pages(pool, head->handle, -(1LL << order));
+		depot_add_pages(pool, head->handle, -(1 << order));
 	for (u32 nr = 0; nr < 1U << order; nr++) {
 		struct page_owner *owner = &pool->page_ext[pfn + nr];
 
@@ -139,9 +139,11 @@ int recount_stacks(struct pool *pool)
 	if (error)
 		return error;
 	atomic_store(&pool->header->stacks_suspect, 0);
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
+		depot_flush_pages(pool, slot);
 	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack));
 	     handle = depot_after(pool, handle))
-		depot_add_pages(pool, handle, -stack.nr_base_pages);
+		depot_set_pages(pool, handle, 0);
 	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
 		if (is_counted(&pool->page_ext[pfn]))
 			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);

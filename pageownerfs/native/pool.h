@@ -147,6 +147,11 @@ struct pcp {
 	u32 pfn[PCP_HIGH_MAX];
 };
 
+/* Stacks whose pages a client counts by itself, so that no two of them write to one place all the time. */
+#define STACK_PAGES_SLOTS 64
+#define stack_pages_slot(handle) ((u32)((handle) * 0x9e3779b1u) >> 26)
+_Static_assert(STACK_PAGES_SLOTS == 1 << (32 - 26), "as many slots as the hash has values");
+
 /* One attached process. Alive as long as somebody holds an OFD lock on its byte of the file. */
 struct pool_client {
 	_Atomic u32 in_op;  /* 1 inside the allocator: see pool_freeze() */
@@ -156,6 +161,7 @@ struct pool_client {
 	u64 pgalloc, pgfree; /* base pages that clients in this slot have allocated and freed, ever */
 	u64 pgsplit;	     /* base pages of blocks that they have split */
 	char comm[TASK_COMM_LEN];
+	_Atomic u64 stack_pages[STACK_PAGES_SLOTS]; /* handle << 32 | pages that the depot has not counted yet */
 	struct pcp pcp[MAX_NR_ZONES][MIGRATE_PCPTYPES];
 };
 
@@ -377,7 +383,10 @@ struct depot_frame {
 int depot_init(struct pool *pool);
 void depot_drop(struct pool *pool);
 u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
-void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
+void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages);
+void depot_flush_pages(struct pool *pool, unsigned int slot);
+void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
+long long depot_unflushed_pages(const struct pool *pool, u32 handle);
 struct stack_record {
 	u32 handle, listed; /* listed: ascending in the order in which stacks first allocated */
 	long long nr_base_pages;

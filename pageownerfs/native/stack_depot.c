@@ -85,20 +85,81 @@ static struct depot_count *depot_count(const struct pool *pool, u32 handle)
 	return (struct depot_count *)(object->data + ((object->bytes + 7ULL) & ~7ULL));
 }
 
-/* inc_stack_record_count(), dec_stack_record_count() */
-void depot_add_pages(const struct pool *pool, u32 handle, long long nr_base_pages)
+static void list_stack(const struct pool *pool, struct depot_count *count)
+{
+	u32 none = 0;
+
+	if (!atomic_load_explicit(&count->listed, memory_order_relaxed))
+		atomic_compare_exchange_strong(&count->listed, &none,
+					       atomic_fetch_add(&pool->header->nr_listed_stacks, 1) + 1);
+}
+
+static void add_to_depot(const struct pool *pool, u32 handle, int nr_base_pages)
 {
 	struct depot_count *count = depot_count(pool, handle);
 
 	if (!count)
 		return;
-	atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages, memory_order_relaxed);
-	if (unlikely(!atomic_load_explicit(&count->listed, memory_order_relaxed))) {
-		u32 none = 0;
+	list_stack(pool, count);
+	if (nr_base_pages)
+		atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages, memory_order_relaxed);
+}
 
-		atomic_compare_exchange_strong(&count->listed, &none,
-					       atomic_fetch_add(&pool->header->nr_listed_stacks, 1) + 1);
+void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages)
+{
+	struct depot_count *count = depot_count(pool, handle);
+
+	if (count)
+		atomic_store(&count->nr_base_pages, nr_base_pages);
+}
+
+/*
+ * inc_stack_record_count(), dec_stack_record_count(). A client counts a few stacks by itself: the depot gets the
+ * sum when another one needs the place.
+ */
+void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
+{
+	_Atomic u64 *slot;
+	u64 word;
+
+	if (!pool->client) {
+		add_to_depot(pool, handle, nr_base_pages);
+		return;
 	}
+	slot = &pool->client->stack_pages[stack_pages_slot(handle)];
+	word = atomic_load_explicit(slot, memory_order_relaxed);
+	if (unlikely(word >> 32 != handle)) {
+		add_to_depot(pool, (u32)(word >> 32), (int)(u32)word);
+		add_to_depot(pool, handle, 0); /* is listed from now on */
+		word = 0;
+	}
+	atomic_store_explicit(slot, (u64)handle << 32 | (u32)((int)(u32)word + nr_base_pages), memory_order_relaxed);
+}
+
+/* What a client has counted goes to the depot: it is gone, or stands still. */
+void depot_flush_pages(struct pool *pool, unsigned int slot)
+{
+	for (int i = 0; i < STACK_PAGES_SLOTS; i++) {
+		u64 word = atomic_exchange(&pool->clients[slot].stack_pages[i], 0);
+
+		if (word >> 32)
+			add_to_depot(pool, (u32)(word >> 32), (int)(u32)word);
+	}
+}
+
+/* Pages of a stack that clients have counted, and the depot has not. */
+long long depot_unflushed_pages(const struct pool *pool, u32 handle)
+{
+	long long nr = 0;
+
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
+		u64 word = atomic_load_explicit(&pool->clients[slot].stack_pages[stack_pages_slot(handle)],
+						memory_order_relaxed);
+
+		if (word >> 32 == handle)
+			nr += (int)(u32)word;
+	}
+	return nr;
 }
 
 /* The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other, as they came. */
@@ -113,7 +174,8 @@ u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *s
 		if (count && atomic_load(&count->listed)) {
 			*stack = (struct stack_record){.handle = handle,
 						       .listed = atomic_load(&count->listed),
-						       .nr_base_pages = atomic_load(&count->nr_base_pages)};
+						       .nr_base_pages = atomic_load(&count->nr_base_pages) +
+									depot_unflushed_pages(pool, handle)};
 			return handle;
 		}
 	}
