@@ -1,18 +1,21 @@
 """A long storm over one mounted pool: clients killed at any moment, readers all the while.
 
 Workers allocate, fill and free pages, and are killed (SIGKILL) and replaced, MINUTES long. Readers
-cat page_owner meanwhile, and every record is looked at. After each few kills the pool's invariants
-are checked, the pages that the dead have left are compared with what they had written, and freed.
-The figures are printed at the end; the exit code is 1 if anything was wrong.
+cat page_owner meanwhile, and every record is looked at; snapshots are taken, and must be of one
+moment. After each few kills the pool's invariants are checked, the pages that the dead have left
+are compared with what they had written, and freed. The figures are printed at the end; the exit
+code is 1 if anything was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +30,7 @@ from soak_worker import page_pattern, work
 
 from pageownerfs import Pool
 from pageownerfs.mm.page_alloc import read_mount
-from pageownerfs.page_owner_sort import parse_records
+from pageownerfs.page_owner_sort import parse_records, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +47,7 @@ class Figures:
 
     def __init__(self) -> None:
         """Begin at nothing."""
-        self.kills = self.checks = self.leaked_pages = 0
+        self.kills = self.checks = self.leaked_pages = self.snapshots = 0
         self.reads = self.records = self.read_bytes = 0
         self.problems: list[str] = []
 
@@ -84,6 +87,44 @@ class Reader(threading.Thread):
             kind, _, pid = (record.comm or b"").partition(b" ")
             if kind == b"soak" and not int(pid) == record.pid == record.tgid:
                 figures.problem(f"torn record: {record.text!r}")
+
+
+class Snapshots(threading.Thread):
+    """Takes copies meanwhile, and looks whether each is of one moment."""
+
+    def __init__(self, mountpoint: Path, figures: Figures) -> None:
+        """Take them of a mount."""
+        super().__init__(name="snapshots")
+        self.stop = threading.Event()
+        self._path = mountpoint / "snapshots" / "soak"
+        self._figures = figures
+
+    def run(self) -> None:
+        """Take one after the other."""
+        while not self.stop.is_set():
+            try:
+                self._path.mkdir()
+            except OSError as error:
+                # EBUSY: a client is stopped within an operation, or killed in it just now.
+                if error.errno != errno.EBUSY:
+                    self._figures.problem(f"mkdir {self._path}: {error}")
+                continue
+            self._look_at(self._path)
+            self._path.rmdir()
+            self._figures.snapshots += 1
+
+    def _look_at(self, path: Path) -> None:
+        behind, pages = 0, 0
+        for record in read_records(str(path / "page_owner")):
+            if record.pfn is None or record.pfn < behind:
+                self._figures.problem(f"a snapshot has overlapping blocks at PFN {record.pfn}")
+            behind = (record.pfn or 0) + record.nr_base_pages
+            if b" register_early_stack" not in record.stack:
+                pages += record.nr_base_pages
+        shown = (path / "page_owner_stacks" / "show_stacks").read_bytes()
+        counted = sum(map(int, re.findall(rb"^nr_base_pages: (\d+)$", shown, re.MULTILINE)))
+        if counted != pages:
+            self._figures.problem(f"a snapshot has {pages} pages, its stacks {counted}")
 
 
 class Storm:
@@ -184,7 +225,8 @@ def storm(mountpoint: Path, args: argparse.Namespace, figures: Figures) -> None:
     """Do it all on a mounted pool."""
     daemon = daemon_process(mountpoint)
     rss, fds = daemon.memory_info().rss, daemon.num_fds()
-    readers = [Reader(mountpoint / "page_owner", figures) for _ in range(args.readers)]
+    readers: list[Reader | Snapshots] = [Snapshots(mountpoint, figures)]
+    readers += [Reader(mountpoint / "page_owner", figures) for _ in range(args.readers)]
     with Pool.attach(mountpoint) as pool:
         for reader in readers:
             reader.start()
@@ -214,6 +256,10 @@ def report(pool: Pool, figures: Figures) -> None:
     early = stats["early_pages"]
     if free + early != managed:
         figures.problem(f"{managed - free - early} of {managed} pages are lost")
+    counts = {handle: nr for handle, nr in pool.stack_counts() if nr}
+    counted = {handle: nr for handle, nr, _ in pool.table().count_stacks()}
+    if counts != counted:
+        figures.problem(f"stacks have {counts} pages, their records say {counted}")
     print(f"kills             {figures.kills}")
     print(f"checks            {figures.checks}")
     print(f"pages allocated   {stats['pgalloc']}, freed {stats['pgfree']}")
@@ -221,6 +267,7 @@ def report(pool: Pool, figures: Figures) -> None:
     print(f"recovered         {stats['recovered_pages']} pages of {stats['dead_clients']} clients")
     print(f"zones rebuilt     {stats['zone_rebuilds']} times")
     print(f"out of memory     {stats['oom']} times")
+    print(f"snapshots         {figures.snapshots}, each of one moment")
     print(f"reads             {figures.reads}, {figures.records} records, {figures.read_bytes} B")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from pageownerfs.mm.gfp import format_gfp
 
 if TYPE_CHECKING:
     from pageownerfs.mm.formats import Format
+    from pageownerfs.mm.vocabulary import Vocabulary
 
     from .view import Source
 
@@ -44,43 +46,45 @@ class RecordText:
         """Give the renderer; made on first use, since before tracking is on there is no table."""
         with self._lock:
             if self._made is None:
-                self._made = _native.Renderer(
-                    self._source.table(), self._text, fields=_fields(self._format)
-                )
+                # Not a method: a cycle would keep a dropped copy's table in memory for a while.
+                text = functools.partial(_text, self._source, self._format)
+                table = self._source.table()
+                self._made = _native.Renderer(table, text, fields=_fields(self._format))
             return self._made
 
-    def _text(self, kind: int, value: int) -> bytes:
-        # What the renderer asks once for each value that it meets, and caches.
-        try:
-            return self._name(kind, value)
-        except ValueError as error:
-            # A client has written over the tables: the record shows, and the file goes on.
-            _log.warning("page_owner: %s", error)
-            return b"" if kind == _native.TEXT_STACK else b"%d?" % value
 
-    def _name(self, kind: int, value: int) -> bytes:
-        vocabulary = self._source.vocabulary
-        match kind:
-            case _native.TEXT_GFP:
-                name = self._gfp(value)
-            case _native.TEXT_FLAGS:
-                name = vocabulary.format_page_flags(value)
-            case _native.TEXT_STACK:
-                return self._source.stack_text(value)
-            case _native.TEXT_MIGRATE_REASON:
-                name = vocabulary.migrate_reason_name(value)
-            case _native.TEXT_MIGRATETYPE:
-                name = vocabulary.migratetype_name(value)
-            case _native.TEXT_MEMCG:
-                return self._source.memcg_lines(value)
-            case _:
-                msg = f"the renderer asked for a text of unknown kind {kind}"
-                raise AssertionError(msg)
-        return name.encode(errors="surrogateescape")
+def _text(source: Source, output_format: Format | None, kind: int, value: int) -> bytes:
+    # What the renderer asks once for each value that it meets, and caches.
+    try:
+        return _name(source, output_format, kind, value)
+    except ValueError as error:
+        # A client has written over the tables: the record shows, and the file goes on.
+        _log.warning("page_owner: %s", error)
+        return b"" if kind == _native.TEXT_STACK else b"%d?" % value
 
-    def _gfp(self, gfp_mask: int) -> str:
-        vocabulary = self._source.vocabulary
-        if self._format is None or vocabulary.gfp_names is None:
-            return vocabulary.format_gfp(gfp_mask)
-        names = reorder_gfp_names(vocabulary.gfp_names, self._format.gfp_names)
-        return format_gfp(gfp_mask, names)
+
+def _name(source: Source, output_format: Format | None, kind: int, value: int) -> bytes:
+    vocabulary = source.vocabulary
+    match kind:
+        case _native.TEXT_GFP:
+            name = _gfp(vocabulary, output_format, value)
+        case _native.TEXT_FLAGS:
+            name = vocabulary.format_page_flags(value)
+        case _native.TEXT_STACK:
+            return source.stack_text(value)
+        case _native.TEXT_MIGRATE_REASON:
+            name = vocabulary.migrate_reason_name(value)
+        case _native.TEXT_MIGRATETYPE:
+            name = vocabulary.migratetype_name(value)
+        case _native.TEXT_MEMCG:
+            return source.memcg_lines(value)
+        case _:
+            msg = f"the renderer asked for a text of unknown kind {kind}"
+            raise AssertionError(msg)
+    return name.encode(errors="surrogateescape")
+
+
+def _gfp(vocabulary: Vocabulary, output_format: Format | None, gfp_mask: int) -> str:
+    if output_format is None or vocabulary.gfp_names is None:
+        return vocabulary.format_gfp(gfp_mask)
+    return format_gfp(gfp_mask, reorder_gfp_names(vocabulary.gfp_names, output_format.gfp_names))
