@@ -100,6 +100,11 @@ class Pool:
         """Counters of the pool since its creation, in a fixed order."""
     def depot_stack(self, handle: int) -> list[tuple[str, str, int, int, str, int]]:
         """(name, module, offset, size, filename, lineno), innermost first. ValueError: corrupt."""
+    def freeze(self) -> None:
+        """Stop the clients between two operations, until thaw(). OSError EBUSY: one is stopped
+        inside of one. What else stops clients, or recovers dead ones, must not be called."""
+    def thaw(self) -> None:
+        """Let the clients go on; by the thread that has stopped them."""
     def stack_counts(self) -> list[tuple[int, int]]:
         """(handle, nr_base_pages) of each stack that has allocated, the oldest first: kept with
         each allocation and free."""
@@ -149,8 +154,8 @@ class Table:
         "flags", "memcg", "migratetype" (of the pageblock), "page_mt" (of the mask). None: PFN
         out of range, or, of a RecordTable, without record."""
     def snapshot(self, max_bytes: int, /) -> RecordTable:
-        """Copy the records of allocated blocks, each whole; of a pool while its clients stand
-        still. OSError ENOSPC: too many bytes; EBUSY: a client is stopped inside an operation."""
+        """Copy the records of allocated blocks, each whole; a RecordTable gives itself. OSError
+        ENOSPC: it would take more."""
 
 class KernelTable(Table):
     """The pages of the running kernel: a table that BPF programs write."""
@@ -196,6 +201,8 @@ class RecordTable(Table):
     def nr_verbatim(self) -> int: ...  # records whose text is kept: fields would not give it back
     @property
     def nr_bytes(self) -> int: ...  # memory of the records
+    @property
+    def pfn_end(self) -> int: ...  # the first PFN behind all blocks
     @property
     def pageblock_order(self) -> int: ...
     @property

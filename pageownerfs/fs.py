@@ -193,7 +193,8 @@ class FileSystem:
         if path is None:
             path = self._opened(fh).path
         self._view(path)
-        self._truncated_nsec[path] = time.time_ns()
+        with self._lock:
+            self._truncated_nsec[path] = time.time_ns()
 
     def release(self, path: str | None, fh: int) -> None:
         """Close a file handle: after the last close() of what open() gave."""
@@ -202,10 +203,11 @@ class FileSystem:
             opened = self._open.pop(fh, None)
             if opened is None:
                 return
-            handles = self._by_path[opened.path]
-            handles.remove(fh)
+            handles = self._by_path.get(opened.path, [])
+            if fh in handles:
+                handles.remove(fh)
             if not handles:
-                del self._by_path[opened.path]
+                self._by_path.pop(opened.path, None)
         opened.file.close()
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
@@ -238,7 +240,8 @@ class FileSystem:
     def chmod(self, path: str, mode: int) -> None:
         """Keep another mode, as debugfs, to let others read a mount with allow_other."""
         self.getattr(path)
-        self._chmods[path] = stat.S_IMODE(mode)
+        with self._lock:
+            self._chmods[path] = stat.S_IMODE(mode)
 
     def utimens(self, path: str, times: object = None) -> None:
         """Do nothing, so that touch succeeds."""
@@ -257,9 +260,11 @@ class FileSystem:
         parent, _, name = path.rpartition("/")
         self._directory(parent).rmdir(name)
         below = path + "/"
-        for changed in (self._chmods, self._truncated_nsec):
-            for old in [old for old in changed if old == path or old.startswith(below)]:
-                del changed[old]
+        with self._lock:
+            changed: dict[str, Any]
+            for changed in (self._chmods, self._truncated_nsec, self._by_path):
+                for old in [old for old in changed if old == path or old.startswith(below)]:
+                    del changed[old]
 
     # What this tree does not allow, with the errno that debugfs gives even to root
 

@@ -18,6 +18,7 @@ _MAX_STACK_DEPTH: Final = 64
 _MAX_PID: Final = 1 << 22  # PID_MAX_LIMIT
 _MAX_ORDER: Final = 10
 _COMM_BYTES: Final = 15
+_MAX_BYTES: Final = 1 << 62
 
 
 def _number(low: int, high: int, what: str) -> Callable[[str], int]:
@@ -60,6 +61,16 @@ def _parse_seconds(text: str) -> int:
         raise ValueError(msg)
     seconds, _, part = text.partition(".")
     return int(seconds) * 10**9 + int(part.ljust(9, "0"))
+
+
+def _parse_limit(text: str) -> int:
+    return min(memparse(text), _MAX_BYTES)
+
+
+def _parse_always_on(text: str) -> None:
+    if not kstrtobool(text):
+        msg = "what is recorded has owners: leave it out, or write page_owner=on"
+        raise ValueError(msg)
 
 
 def _parse_format(text: str) -> Format:
@@ -135,7 +146,9 @@ COMMON: Final = {
         "FORMAT",
         "records as Linux 6.1, 6.12 or next has them (6.12)",
     ),
-    "snapshots": _Option("snapshot_bytes", memparse, "SIZE", "memory for all snapshots (256M)"),
+    "snapshots": _Option(
+        "snapshot_bytes", _parse_limit, "SIZE", "memory for all snapshots (256M)"
+    ),
 }
 """Options with a value of all sources."""
 
@@ -203,7 +216,7 @@ def parse_options(
         elif name in COMMON:
             common[COMMON[name].field] = _value(name, COMMON[name], equals, value)
         elif path is not None and name == "page_owner":
-            _value(name, _PAGE_OWNER, equals, value)  # it always has owners
+            _value(name, _PAGE_OWNER._replace(parse=_parse_always_on), equals, value)
         elif name in FLAGS or name in ("ro", "rw"):
             if equals:
                 msg = f"-o {name} takes no value: write {name}, not {item}"

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError
 from pageownerfs.fs import FileSystem, Session
 from pageownerfs.mm.page_alloc import XATTR
-from pageownerfs.sources import PoolOptions, SourceOptions, make_source
+from pageownerfs.sources import (
+    FILE_SOURCES,
+    PoolOptions,
+    SourceOptions,
+    make_source,
+    no_progress,
+)
 from pageownerfs.views import make_tree
 
 from .mounts import mount_points_of
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pageownerfs.mm.formats import Format
-    from pageownerfs.sources import Progress
+    from pageownerfs.sources import AnySource
     from pageownerfs.views import Tree
 
 _log = logging.getLogger(__name__)
@@ -34,6 +41,7 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # Tells the main thread that libfuse has ended; and wakes libfuse's thread, to make it end.
 _ENDED: Final = signal.SIGUSR1
 _WAKE: Final = signal.SIGUSR2
+_PR_SET_PDEATHSIG: Final = 1
 _WAKE_SEC: Final = 0.02
 
 
@@ -60,6 +68,16 @@ class MountOptions(NamedTuple):
     """Memory that snapshots may take."""
     progress: bool = False
     """Show how far the reading of a file is."""
+
+
+def _stop_reading(number: int, frame: object) -> NoReturn:
+    del frame
+    raise MountError(f"{signal.Signals(number).name} received while the file was read")
+
+
+def _end_with_parent(number: int) -> None:
+    # Who waits for the mount may be killed: then nobody wants it. 0: it stays from now on.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 class Daemon:
@@ -103,7 +121,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(_WAKE, lambda *_: None)
         options = self._options
-        with make_source(options.source_options, self._progress()) as source:
+        with self._make_source() as source:
             tree = make_tree(
                 source,
                 kernel_abi=options.kernel_abi,
@@ -121,18 +139,23 @@ class Daemon:
             raise self._failure
         _log.info("%s is unmounted", options.mountpoint)
 
-    def _progress(self) -> Progress:
-        bar = ProgressBar(self._show_progress) if self._options.progress else None
-
-        def progress(nr_bytes: int, total_bytes: int | None) -> None:
-            # Signals are blocked; who does not want to wait can say so here.
-            if received := signal.sigpending() & set(_STOP_SIGNALS):
-                name = signal.Signals(min(received)).name
-                raise MountError(f"{name} received while the file was read")
-            if bar is not None:
-                bar.show(nr_bytes, total_bytes)
-
-        return progress
+    def _make_source(self) -> AnySource:
+        options = self._options
+        if options.source not in FILE_SOURCES:
+            return make_source(options.source_options)
+        # It may take long, or wait for a pipe; and there is nothing yet to be left behind.
+        old = {number: signal.signal(number, _stop_reading) for number in _STOP_SIGNALS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+        if not options.foreground:
+            _end_with_parent(signal.SIGTERM)
+        try:
+            bar = ProgressBar(self._show_progress) if options.progress else None
+            return make_source(options.source_options, bar.show if bar else no_progress)
+        finally:
+            _end_with_parent(0)
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+            for number, handler in old.items():
+                signal.signal(number, handler)
 
     def _serve(self, session: Session) -> None:
         # libfuse gets a thread of its own, that the main thread may handle signals.

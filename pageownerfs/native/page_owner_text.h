@@ -37,6 +37,7 @@ enum text_status {
 #define TEXT_HAS_FREE_TS 8 /* 5.13 to 6.6 */
 #define TEXT_HAS_PFN 16	   /* always; but a line may be missing */
 #define TEXT_PFN_HEX 32	   /* since 6.7; decimal before */
+#define TEXT_FIELDS_6_12 (TEXT_HAS_PID | TEXT_HAS_TGID | TEXT_HAS_TS | TEXT_HAS_PFN | TEXT_PFN_HEX)
 
 /* text_record.allocator, as the bits of ALLOCATOR_* in tools/mm/page_owner_sort.c are ordered */
 #define ALLOCATOR_CMA 1

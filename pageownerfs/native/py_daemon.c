@@ -69,6 +69,29 @@ PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 	return Py_BuildValue("[KKK]", nr_early[0], nr_early[1], nr_early[2]);
 }
 
+PyObject *pool_freeze_method(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	PoolObject *self = (PoolObject *)op;
+	int error;
+
+	if (pool_usable(self))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	error = pool_freeze(&self->pool);
+	Py_END_ALLOW_THREADS
+	return error ? pool_error(self, error, 0, 0) : Py_NewRef(Py_None);
+}
+
+PyObject *pool_thaw_method(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	PoolObject *self = (PoolObject *)op;
+
+	if (pool_usable(self))
+		return NULL;
+	pool_thaw(&self->pool);
+	Py_RETURN_NONE;
+}
+
 PyObject *pool_recover(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	PoolObject *self = (PoolObject *)op;

@@ -483,6 +483,8 @@ static PyMethodDef pool_methods[] = {
 	{"stats", pool_stats, METH_NOARGS, "Counters since the pool was made."},
 	{"depot_stack", pool_depot_stack, METH_O, "depot_stack(handle) -> list of frames, innermost first."},
 	{"check", pool_check_all, METH_NOARGS, "Check every invariant; the problems found, none is []."},
+	{"freeze", pool_freeze_method, METH_NOARGS, "Stop the clients between two operations, until thaw()."},
+	{"thaw", pool_thaw_method, METH_NOARGS, "Let the clients go on; by the thread that has stopped them."},
 	{"stack_counts", pool_stack_counts, METH_NOARGS,
 	 "(handle, nr_base_pages) of each stack that has allocated, the oldest first."},
 	{"table", pool_table, METH_NOARGS, "What a Renderer reads."},

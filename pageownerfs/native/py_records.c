@@ -70,11 +70,9 @@ static void record_table_dealloc(PyObject *op)
 PyObject *table_snapshot(PyObject *op, PyObject *arg)
 {
 	const struct po_table *table = &((TableObject *)op)->table;
-	PoolObject *pool = ((TableObject *)op)->pool;
 	enum snapshot_result result = SNAPSHOT_DONE;
 	RecordTableObject *copy;
 	u64 max_bytes;
-	int error = 0;
 
 	if (!as_u64(arg, &max_bytes))
 		return NULL;
@@ -84,18 +82,8 @@ PyObject *table_snapshot(PyObject *op, PyObject *arg)
 	if (!copy)
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	/* Of a pool nothing changes hands meanwhile. */
-	if (pool)
-		error = pool_freeze(&pool->pool);
-	if (!error)
-		result = snapshot_table(table, &copy->list, max_bytes);
-	if (pool && !error)
-		pool_thaw(&pool->pool);
+	result = snapshot_table(table, &copy->list, max_bytes);
 	Py_END_ALLOW_THREADS
-	if (error) {
-		Py_DECREF(copy);
-		return pool_error(pool, error, 0, 0);
-	}
 	copy->base.table.pageblock_order = table->pageblock_order;
 	copy->base.table.early_unknown = table->early_unknown;
 	update_table(copy);
@@ -264,6 +252,7 @@ NUMBER(nr_text_bytes, self->load.nr_bytes)
 NUMBER(nr_stacks, self->load.stacks.nr)
 NUMBER(nr_verbatim, self->list.nr_verbatims)
 NUMBER(nr_bytes, record_list_bytes(&self->list))
+NUMBER(pfn_end, self->list.end_pfn)
 NUMBER(pageblock_order, self->base.table.pageblock_order)
 
 static PyMethodDef record_table_methods[] = {
@@ -282,6 +271,7 @@ static PyGetSetDef record_table_getset[] = {
 	{"nr_stacks", record_table_nr_stacks, NULL, "Different stacks.", NULL},
 	{"nr_verbatim", record_table_nr_verbatim, NULL, "Records whose text is kept.", NULL},
 	{"nr_bytes", record_table_nr_bytes, NULL, "Memory of the records.", NULL},
+	{"pfn_end", record_table_pfn_end, NULL, "First PFN behind all blocks.", NULL},
 	{"pageblock_order", record_table_pageblock_order, NULL, "As PFNs and blocks say.", NULL},
 	{"damage", record_table_damage, NULL, "(offset, number of the record, reason) of the first damaged records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

@@ -10,7 +10,8 @@
 #include "record_list.h"
 #include "string_table.h"
 
-#define FIRST_ROOM (1UL << 15)
+#define FIRST_ROOM (1UL << 10)
+#define HUGE_BYTES (8UL << 20) /* below, a huge page would be more than is needed */
 #define FREES_BYTES(room) (((room) * sizeof(struct last_free) + 4095) & ~4095UL)
 
 void record_list_init(struct record_list *list)
@@ -40,8 +41,24 @@ static void *grow(void *mapping, size_t old_bytes, size_t bytes)
 
 	if (more == MAP_FAILED)
 		return NULL;
-	madvise(more, bytes, MADV_HUGEPAGE); /* fewer faults; it is as good without */
+	if (bytes >= HUGE_BYTES)
+		madvise(more, bytes, MADV_HUGEPAGE); /* fewer faults; it is as good without */
 	return more;
+}
+
+void record_list_trim(struct record_list *list)
+{
+	u64 room = ((list->nr * sizeof(*list->records) + 4095) & ~4095UL) / sizeof(*list->records);
+	void *less;
+
+	if (!list->nr || room >= list->room)
+		return;
+	less = mremap(list->records, list->room * sizeof(*list->records), room * sizeof(*list->records), 0);
+	if (less == MAP_FAILED)
+		return;
+	if (list->last_frees)
+		mremap(list->last_frees, FREES_BYTES(list->room), FREES_BYTES(room), 0);
+	list->room = room;
 }
 
 static bool grow_records(struct record_list *list)
@@ -137,6 +154,9 @@ bool record_list_add(struct record_list *list, const struct page_owner *owner, u
 		list->last_frees[list->nr] = *last_free;
 	if (list->nr && pfn <= record_pfn(record - 1))
 		list->ascending = false;
+	pfn += 1ULL << (owner->order & 63);
+	if (pfn > list->end_pfn)
+		list->end_pfn = pfn;
 	list->nr++;
 	return true;
 }

@@ -45,6 +45,7 @@ struct record_list {
 	u32 nr_infos, infos_room, nr_info_slots;
 	struct verbatim **verbatims; /* ascending */
 	size_t nr_verbatims, verbatims_room;
+	u64 end_pfn;	/* behind the last page */
 	bool ascending; /* by PFN */
 };
 
@@ -55,6 +56,8 @@ static inline u64 record_pfn(const struct page_owner *owner)
 
 void record_list_init(struct record_list *list);
 void record_list_free(struct record_list *list);
+/* Give back what is not used. */
+void record_list_trim(struct record_list *list);
 /* Number of an info, added if need be; UINT32_MAX: no memory. */
 u32 record_list_info(struct record_list *list, const struct record_info *info);
 /* Add a record; last_free: NULL if not known. False: no memory. */

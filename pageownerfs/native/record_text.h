@@ -33,6 +33,7 @@ struct previous {
 	size_t head_size, tail_size;
 };
 
+static const char handle_line[] = "handle: ";
 static const char migrated_line[] = "Page has been migrated, last migrate reason: ";
 
 static inline size_t header_size(const struct record *record)
@@ -142,7 +143,7 @@ static inline char *put_lines(char *out, const struct record *record)
 	if (likely(record->stack))
 		out = put_text(out, record->stack);
 	if (record->shows_handle) {
-		out = put_literal(out, "handle: ");
+		out = put_literal(out, handle_line);
 		out = put_dec(out, record->owner.handle);
 		*out++ = '\n';
 	}

@@ -310,6 +310,10 @@ static inline int find_texts(struct po_reader *reader, const struct text_cache *
 		record->memcg = NULL;
 	else if (!want(&record->memcg, cache, TEXT_MEMCG, record->memcg_number, miss))
 		return RENDER_MISS;
+	/* A dump that was made with handles has them among these lines. */
+	if (record->shows_handle && record->memcg && record->memcg->size > sizeof(handle_line) &&
+	    !memcmp(record->memcg->data, handle_line, sizeof(handle_line) - 1))
+		record->shows_handle = false;
 	return 0;
 }
 

@@ -85,8 +85,6 @@ struct record_filter {
 	u64 nids[FILTER_NODES / 64];
 };
 
-#define TEXT_FIELDS_6_12 (1 | 2 | 4 | 16 | 32) /* pid, tgid, ts, PFN in hex; see page_owner_text.h */
-
 struct po_reader {
 	const struct po_table *table;
 	struct record_filter filter;

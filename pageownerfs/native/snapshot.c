@@ -10,9 +10,12 @@
 #include "record_text.h"
 #include "snapshot.h"
 
+#define ROUND_UP(value, step) (((value) + (step) - 1) / (step) * (step))
+
 u64 record_list_bytes(const struct record_list *list)
 {
-	u64 bytes = list->nr * (sizeof(struct page_owner) + (list->last_frees ? sizeof(struct last_free) : 0)) +
+	u64 bytes = ROUND_UP(list->nr * sizeof(struct page_owner), 4096) +
+		    (list->last_frees ? ROUND_UP(list->nr * sizeof(struct last_free), 4096) : 0) +
 		    list->nr_infos * sizeof(struct record_info);
 
 	for (size_t i = 0; i < list->nr_verbatims; i++)
@@ -67,6 +70,7 @@ enum snapshot_result snapshot_table(const struct po_table *table, struct record_
 	if (result == SNAPSHOT_DONE && record_list_bytes(list) > max_bytes)
 		result = SNAPSHOT_TOO_BIG;
 	reader_free(&reader);
+	record_list_trim(list);
 	if (result != SNAPSHOT_DONE)
 		record_list_free(list);
 	return result;

@@ -17,6 +17,8 @@ from .source import Source, Window, open_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from typing_extensions import Buffer
+
     from .record import Record
 
     Progress = Callable[[int, int], None]
@@ -67,7 +69,7 @@ def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups: 
     return _finished(groups, rules, "the records")
 
 
-def group_text(parts: Iterable[bytes], rules: Rules, name: str) -> Groups:
+def group_text(parts: Iterable[Buffer], rules: Rules, name: str) -> Groups:
     """
     Group the records of a text that comes in parts, as group_file() does.
 
@@ -79,8 +81,8 @@ def group_text(parts: Iterable[bytes], rules: Rules, name: str) -> Groups:
     """
     groups, rest = new_groups(rules), b""
     for part in parts:
-        text = rest + part if rest else part
-        rest = text[groups.feed(text) :]
+        with memoryview(b"".join((rest, part)) if rest else part) as text:
+            rest = bytes(text[groups.feed(text) :])
     groups.feed(rest, final=True)
     return _finished(groups, rules, name)
 

@@ -66,6 +66,8 @@ class Source:
         """Take the name for people and the file descriptor."""
         self.name = name
         self.fd = fd
+        self.is_cut = False
+        """Set with the error of packed data that ends too early, or is damaged."""
         self.place: Callable[[], str] = str
         """Says before the reason of an error how far the reading was."""
         with self.errors():
@@ -87,6 +89,9 @@ class Source:
         :raises PageOwnerError: it can't be read, or what is packed is damaged
         """
         with self.errors():
+            if isinstance(self._stream, io.BufferedIOBase):
+                # Not more than one step: what comes before damage would be lost with it.
+                return self._stream.readinto1(view)
             return self._stream.readinto(view) or 0
 
     @property
@@ -102,10 +107,12 @@ class Source:
         except OSError as error:
             raise self._error(error.strerror or str(error)) from error
         except EOFError as error:
+            self.is_cut = True
             raise self._error("the packed data ends too early") from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in _UNPACKERS:
                 raise
+            self.is_cut = True
             raise self._error(f"the packed data is damaged: {error}") from error
 
     def _error(self, reason: str) -> PageOwnerError:

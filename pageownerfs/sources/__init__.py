@@ -11,6 +11,7 @@ from .trace import TraceOptions, TraceSource
 __all__ = [
     "FILE_SOURCES",
     "SOURCES",
+    "AnySource",
     "DumpOptions",
     "DumpSource",
     "KernelOptions",
@@ -22,6 +23,7 @@ __all__ = [
     "TraceOptions",
     "TraceSource",
     "make_source",
+    "no_progress",
 ]
 
 SourceOptions = PoolOptions | KernelOptions | DumpOptions | TraceOptions
@@ -39,9 +41,11 @@ FILE_SOURCES: Final = frozenset(("dump", "trace"))
 """Those of a file, which is named behind a colon: ``dump:page_owner.txt``."""
 
 
-def make_source(
-    options: SourceOptions, progress: Progress = no_progress
-) -> PoolSource | KernelSource | DumpSource | TraceSource:
+AnySource = PoolSource | KernelSource | DumpSource | TraceSource
+"""What a mount is made of."""
+
+
+def make_source(options: SourceOptions, progress: Progress = no_progress) -> AnySource:
     """
     Make the source that the options are of.
 

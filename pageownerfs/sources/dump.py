@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pageownerfs import _native
-from pageownerfs.errors import MountError
+from pageownerfs.errors import MountError, PageOwnerError
 from pageownerfs.page_owner_sort.record import Damage
 from pageownerfs.page_owner_sort.source import Window, open_source
 
@@ -33,7 +33,7 @@ class DumpOptions(NamedTuple):
     """Always: a dump has owners."""
 
 
-def read_dump(path: str, progress: Progress = no_progress) -> _native.RecordTable:
+def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.RecordTable, bool]:
     """
     Read the text of a page_owner, of any kernel that has one.
 
@@ -41,6 +41,7 @@ def read_dump(path: str, progress: Progress = no_progress) -> _native.RecordTabl
     one. What is no whole record is counted, logged and skipped.
 
     :param progress: called now and then with the bytes read and those there are, if known
+    :return: the table; whether packed data ended too early or was damaged, and the rest is lost
     :raises PageOwnerError: it can't be read, or has no record
     """
     table = _native.RecordTable()
@@ -48,13 +49,18 @@ def read_dump(path: str, progress: Progress = no_progress) -> _native.RecordTabl
         total = source.stat.st_size if stat.S_ISREG(source.stat.st_mode) else None
         source.place = lambda: f"after record {table.nr_records}: "
         window = Window()
-        while nr_bytes := source.readinto(window.room):
-            if window.add(nr_bytes):
-                window.drop(table.feed(window.text))
-                progress(source.nr_bytes, total)
+        try:
+            while nr_bytes := source.readinto(window.room):
+                if window.add(nr_bytes):
+                    window.drop(table.feed(window.text))
+                    progress(source.nr_bytes, total)
+        except PageOwnerError as error:
+            if not source.is_cut or not table.nr_records:
+                raise
+            _log.warning("%s: what comes behind is lost", error)
         table.feed(window.text, final=True)
         progress(source.nr_bytes, total)
-        name = source.name
+        name, is_cut = source.name, source.is_cut
     for damage in table.damage[:_MAX_LOGGED]:
         _log.warning("%s: %s: skipped", name, Damage(*damage))
     if table.nr_damaged > _MAX_LOGGED:
@@ -63,7 +69,7 @@ def read_dump(path: str, progress: Progress = no_progress) -> _native.RecordTabl
         why = f"; {Damage(*table.damage[0])}" if table.nr_damaged else ": it is empty"
         msg = f"{name}: no record of page_owner is in it{why}"
         raise MountError(msg)
-    return table
+    return table, is_cut
 
 
 class DumpSource(RecordedSource):
@@ -75,10 +81,11 @@ class DumpSource(RecordedSource):
 
         :raises PageOwnerError: it can't be read, or has no record
         """
-        table = read_dump(options.path, progress)
+        table, is_cut = read_dump(options.path, progress)
         stats = {
             "records": table.nr_records,
             "damaged_records": table.nr_damaged,
+            "cut_files": int(is_cut),
             "verbatim_records": table.nr_verbatim,
             "text_bytes": table.nr_text_bytes,
             "stacks": table.nr_stacks,

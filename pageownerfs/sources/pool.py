@@ -7,6 +7,7 @@ have died. It is not asked when pages are allocated.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -30,7 +31,7 @@ from .source import PAGE_OWNER_OFF, Need, boot_nsec
 from .ticker import Ticker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from pageownerfs.mm.vocabulary import Vocabulary
@@ -197,8 +198,17 @@ class PoolSource:
         off = need in ("owners", "pagetypeinfo") and not self.page_owner_on
         return PAGE_OWNER_OFF if off else None
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop the clients between two operations. OSError EBUSY: one is stopped inside of one."""
+        self._pool.freeze()
+        try:
+            yield
+        finally:
+            self._pool.thaw()
+
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
-        """Copy the table; the clients stand still meanwhile."""
+        """Copy the table."""
         return self.table().snapshot(max_bytes)
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:

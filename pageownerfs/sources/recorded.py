@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
@@ -16,14 +17,13 @@ from .stack_counts import StackCounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from .source import Need
 
 ZONE_NAMES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 """Zones by their number in the page flags, as x86-64 has them."""
-
-_END_PFN: Final = 1 << 63
 
 
 class RecordedSource:
@@ -101,6 +101,10 @@ class RecordedSource:
     def update(self) -> None:
         """Nothing changes."""
 
+    def standing_still(self) -> AbstractContextManager[None]:
+        """Nothing changes anyhow."""
+        return nullcontext()
+
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
         """Give the table itself: a copy would be the same for ever."""
         del max_bytes
@@ -140,7 +144,8 @@ class RecordedSource:
         zones = {(nid, zone) for _, _, nid, zone, _ in self._infos}
         zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
         return [
-            ZoneRange(nid, self._zone_name(zone), 0, _END_PFN, zone) for nid, zone in sorted(zones)
+            ZoneRange(nid, self._zone_name(zone), 0, self._table.pfn_end, zone)
+            for nid, zone in sorted(zones)
         ]
 
     def _zone_name(self, zone: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from pageownerfs.mm.vmstat import format_buddyinfo, format_extfrag_index, format_unusable_index
@@ -9,22 +10,23 @@ from pageownerfs.mm.vmstat import format_buddyinfo, format_extfrag_index, format
 from .text import TextView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from .view import Node, Source
 
 
 def nodes(source: Source) -> dict[str, Node]:
     """Give the files, readable by all as the kernel's."""
+
+    def text(make: Callable[[Sequence[tuple[int, str, Sequence[int]]]], str]) -> bytes:
+        return make(source.buddyinfo()).encode()
+
     formats = {
         "buddyinfo": format_buddyinfo,
         "extfrag/extfrag_index": format_extfrag_index,
         "extfrag/unusable_index": format_unusable_index,
     }
     return {
-        path: TextView(
-            source,
-            lambda make=make: make(source.buddyinfo()).encode(),  # type: ignore[misc]
-            "free_areas",
-            mode=0o444,
-        )
+        path: TextView(source, functools.partial(text, make), "free_areas", mode=0o444)
         for path, make in formats.items()
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from pageownerfs._native import RecordTable
     from pageownerfs.mm.vocabulary import Vocabulary
@@ -14,35 +16,43 @@ if TYPE_CHECKING:
     from .view import Need, Source
 
 
+_FILES_BYTES: Final = 64 << 10
+"""What the files of a copy take beside its records, about."""
+
+
 class FrozenSource:
     """What views ask of a source, answered from a copy. Stacks and names are the live one's."""
 
-    def __init__(self, source: Source, table: RecordTable) -> None:
+    def __init__(self, source: Source, max_bytes: int) -> None:
         """
-        Keep what is to stay.
+        Copy what is there now.
 
         :param source: the live one
-        :param table: the copy of its table
+        :param max_bytes: of memory for it
+        :raises OSError: ENOSPC: it would take more; EBUSY: it can't be made to stand still
         """
         self._source = source
-        self._table = table
         needs: tuple[Need, ...] = ("owners", "pid", "tgid", "free_areas", "pagetypeinfo")
         self._lacks = {need: source.lacks(need) for need in needs}
+        # Stacks only ever come to the list: what is counted below may have more of them.
+        self._handles = [handle for handle, _ in source.stack_counts()]
+        with source.standing_still():
+            self._table = source.snapshot(max(max_bytes - _FILES_BYTES, 0))
+            self._zone_ranges = list(source.zone_ranges())
+            self._buddyinfo = [] if self._lacks["free_areas"] else list(source.buddyinfo())
+            self._pagetypeinfo = "" if self._lacks["pagetypeinfo"] else source.pagetypeinfo()
+            self._stats = dict(source.stats())
         self._memcg_lines = {
             memcg: source.memcg_lines(memcg)
-            for memcg in {memcg for _, memcg, _, _, _ in table.infos()}
+            for memcg in {memcg for _, memcg, _, _, _ in self._table.infos()}
             if memcg
         }
-        self._zone_ranges = list(source.zone_ranges())
-        self._buddyinfo = [] if self._lacks["free_areas"] else list(source.buddyinfo())
-        self._pagetypeinfo = "" if self._lacks["pagetypeinfo"] else source.pagetypeinfo()
-        self._stats = dict(source.stats())
         self._stack_counts: list[tuple[int, int]] | None = None
 
     @property
     def nr_bytes(self) -> int:
-        """Memory that the records take."""
-        return self._table.nr_bytes
+        """Memory that it takes."""
+        return self._table.nr_bytes + _FILES_BYTES
 
     page_owner_on = True
 
@@ -59,6 +69,10 @@ class FrozenSource:
 
     def update(self) -> None:
         """Nothing to do: it stays as it is."""
+
+    def standing_still(self) -> AbstractContextManager[None]:
+        """Nothing changes anyhow."""
+        return nullcontext()
 
     def snapshot(self, max_bytes: int, /) -> RecordTable:
         """Give the copy itself."""
@@ -82,11 +96,9 @@ class FrozenSource:
         """Counted in the copy, once; in the order of the live one."""
         if self._stack_counts is None:
             counts = {handle: pages for handle, pages, _ in self._table.count_stacks()}
-            order = [handle for handle, _ in self._source.stack_counts()]
-            # One whose pages are all gone need not be known there any more.
-            known = [handle for handle in order if handle in counts]
-            others = sorted(counts.keys() - set(known), reverse=True)
-            self._stack_counts = [(handle, counts[handle]) for handle in known + others]
+            newer = sorted(counts.keys() - set(self._handles), reverse=True)
+            handles = newer + self._handles
+            self._stack_counts = [(handle, counts.get(handle, 0)) for handle in handles]
         return self._stack_counts
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:

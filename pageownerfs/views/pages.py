@@ -27,7 +27,14 @@ NR_ALL_LISTED: Final = 5000
 """So many allocated blocks are listed, all of them."""
 NR_SOME_LISTED: Final = 1024
 """Where there are more, so many: from the lowest PFN on, without early pages."""
-_PFN: Final = re.compile("0x[0-9a-fA-F]{1,13}|[0-9]{1,16}")
+_PFN_BITS: Final = 64
+_PFN: Final = re.compile("0x[0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_STATES: Final = {
+    "buddy": "free, first page of a free block",
+    "pcp": "free, in the hands of a client",
+    "tail": "allocated",
+}
+"""What a pool says of a page, in other words."""
 
 
 class PagesDirectory(Directory):
@@ -56,16 +63,22 @@ class PagesDirectory(Directory):
         if not _PFN.fullmatch(name):
             return None
         pfn = int(name, 16) if name.startswith("0x") else int(name)
-        if not self._source.table().has_page(pfn):
+        if pfn >> _PFN_BITS or not self._is_there(pfn):
             return None
         return TextView(self._source, lambda: page_text(self._source, pfn), "owners", sized=False)
+
+    def _is_there(self, pfn: int) -> bool:
+        if self._source.table().has_page(pfn):
+            return True
+        # Of a copy and of what was recorded only allocated pages are kept.
+        return any(zone.start_pfn <= pfn < zone.end_pfn for zone in self._source.zone_ranges())
 
 
 def page_text(source: Source, pfn: int) -> bytes:
     """Make the text of one page."""
     page = source.table().page(pfn)
     if page is None:
-        return b"page: pfn:%#x has no record\n" % pfn
+        return b"page: pfn:%#x not allocated, or not known to be\n" % pfn
     owner = PageOwner.unpack(page["record"])
     text = _page_lines(source, pfn, page, owner)
     text += dump_page_owner(
@@ -85,6 +98,7 @@ def page_text(source: Source, pfn: int) -> bytes:
 def _page_lines(source: Source, pfn: int, page: dict[str, Any], owner: PageOwner) -> bytes:
     state = dict(source.page_state(pfn))
     what = state.pop("state", None) or ("allocated" if page["allocated"] else "free")
+    what = _STATES.get(what, what)
     more = "".join(f" {name}:{value}" for name, value in state.items())
     vocabulary = source.vocabulary
     lines = [f"page: pfn:{pfn:#x} {what}{more}"]

@@ -85,6 +85,13 @@ def _name(source: Source, output_format: Format | None, kind: int, value: int) -
 
 
 def _gfp(vocabulary: Vocabulary, output_format: Format | None, gfp_mask: int) -> str:
-    if output_format is None or vocabulary.gfp_names is None:
+    if output_format is None:
         return vocabulary.format_gfp(gfp_mask)
-    return format_gfp(gfp_mask, reorder_gfp_names(vocabulary.gfp_names, output_format.gfp_names))
+    if vocabulary.gfp_names is not None:
+        names = reorder_gfp_names(vocabulary.gfp_names, output_format.gfp_names)
+        return format_gfp(gfp_mask, names)
+    # Of what was printed only the names are known: they come in the other order.
+    number, _, printed = vocabulary.format_gfp(gfp_mask).rstrip(")").partition("(")
+    order = {row.name: place for place, row in enumerate(output_format.gfp_names)}
+    words = sorted(printed.split("|"), key=lambda word: order.get(word, len(order)))
+    return f"{number}({'|'.join(words)})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pageownerfs.mm.kstrtox import format_size
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .view import Node, Source
 
+_NAME_MAX: Final = 255
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +61,9 @@ class SnapshotsDirectory(Directory):
         return found[0] if found else None
 
     def mkdir(self, name: str) -> None:
-        """Take a copy. ViewError EEXIST, ENOSPC; ENOMEM."""
+        """Take a copy. ViewError EEXIST, ENAMETOOLONG, ENOSPC, EBUSY, ENOMEM."""
+        if len(name) > _NAME_MAX:
+            raise ViewError(errno.ENAMETOOLONG)
         with self._lock:
             if name in self._snapshots:
                 raise ViewError(errno.EEXIST)
@@ -74,7 +77,7 @@ class SnapshotsDirectory(Directory):
 
     def _take(self, name: str, room: int) -> FrozenSource:
         try:
-            return FrozenSource(self._source, self._source.snapshot(room))
+            return FrozenSource(self._source, room)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 _log.warning(

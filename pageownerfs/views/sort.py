@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import mmap
 from typing import TYPE_CHECKING, Final
 
 from pageownerfs.page_owner_sort import (
@@ -52,18 +55,17 @@ def nodes(source: Source, text: RecordText) -> dict[str, Node]:
 
     return {
         f"sorted/{name}": TextView(
-            source,
-            lambda key=key: sort(key),  # type: ignore[misc]
-            "owners",
-            need,
-            sized=False,
+            source, functools.partial(sort, key), "owners", need, sized=False
         )
         for name, (key, need) in RULES.items()
     }
 
 
-def _read(text: RecordText) -> Iterator[bytes]:
+def _read(text: RecordText) -> Iterator[memoryview]:
+    # One buffer for all of it: what is allocated and freed for each part would stay with malloc().
+    buffer = mmap.mmap(-1, _READ_BYTES)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
     reader, offset = text.renderer().reader(), 0
-    while data := reader.read(_READ_BYTES, offset):
-        offset += len(data)
-        yield data
+    while nr_bytes := reader.read_into(address, _READ_BYTES, offset):
+        offset += nr_bytes
+        yield memoryview(buffer)[:nr_bytes]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from pageownerfs._native import RecordTable, Table
     from pageownerfs.mm.vocabulary import Vocabulary
@@ -56,8 +57,12 @@ class Source(Protocol):
         """Bring the table up to date before it is read, where events don't."""
         ...
 
+    def standing_still(self) -> AbstractContextManager[None]:
+        """Let nothing change meanwhile, where that is possible. OSError EBUSY: not now."""
+        ...
+
     def snapshot(self, max_bytes: int, /) -> RecordTable:
-        """Copy the table, of one moment where that is possible. OSError ENOSPC: too large."""
+        """Copy the table. OSError ENOSPC: too large."""
         ...
 
     @property

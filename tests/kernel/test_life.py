@@ -43,7 +43,8 @@ def test_off_loads_nothing(mount_kernel: MountKernel, start: Callable[[], Proces
     assert "page_owner is off" in mount.messages
     assert f"echo 1 > {mount.path}/page_owner_on" in mount.messages
     assert not any(bpf_ids(mount.pid))
-    assert sorted(path.name for path in mount.path.iterdir()) == ["page_owner_on", "stats"]
+    names = sorted(path.name for path in mount.path.iterdir())
+    assert names == ["buddyinfo", "extfrag", "page_owner_on", "stats"]
     assert not mount.page_owner.exists()
     assert (mount.path / "page_owner_on").read_text() == "0\n"
     assert mount.stats() == {}

@@ -94,7 +94,7 @@ def test_oracle(oracle_dump: Path, oracle_records: list[Record]) -> None:
     """A whole dump of a kernel."""
     from pageownerfs.sources.dump import read_dump
 
-    table = read_dump(str(oracle_dump))
+    table, _ = read_dump(str(oracle_dump))
     everything = counted_by_text(table, early=True)
     assert everything == model(oracle_records, early=True)
     seen = counted_by_text(table, early=False)

@@ -114,6 +114,7 @@ def test_sample() -> None:
         "splits": 0,
         "damaged_lines": 0,
         "cut_events": 0,
+        "cut_files": 0,
         "failed_allocs": 0,
         "unknown_gfp_names": 0,
         "stacks": 35,

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -36,6 +37,7 @@ from .zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from types import FrameType, TracebackType
 
     from .options import KernelOptions
@@ -232,6 +234,10 @@ class KernelSource:
     def pagetypeinfo(self) -> str:
         """Read /proc/pagetypeinfo."""
         return Path("/proc/pagetypeinfo").read_text(encoding="ascii")
+
+    def standing_still(self) -> AbstractContextManager[None]:
+        """Nothing stops the kernel."""
+        return nullcontext()
 
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
         """Copy the table: each record whole, but the kernel goes on meanwhile."""

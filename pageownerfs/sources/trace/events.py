@@ -13,6 +13,7 @@ says order 0 whatever the order is.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     _Fields = tuple[Any, ...]
     """sec, frac, what, page, pfn, order, migratetype, gfp_flags: bytes, or None."""
+
+_log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 4 << 20
 """Text read at a time."""
@@ -123,8 +126,17 @@ def read_events(
 def _read(source: Source, nr_bytes: int) -> bytes:
     buffer, filled = bytearray(nr_bytes), 0
     with memoryview(buffer) as view:
-        while filled < nr_bytes and (nr := source.readinto(view[filled:])):
-            filled += nr
+        try:
+            while filled < nr_bytes and not source.is_cut:
+                nr = source.readinto(view[filled:])
+                if not nr:
+                    break
+                filled += nr
+        except PageOwnerError as error:
+            # What could be unpacked is as good as the start of a recording that was cut.
+            if not source.is_cut:
+                raise
+            _log.warning("%s: what comes behind is lost", error)
         return bytes(view[:filled])
 
 

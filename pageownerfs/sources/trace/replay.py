@@ -233,7 +233,8 @@ def replay(
                 alloc(event)
             else:
                 free(event)
-    return Replay(pages.traced(), _stats(pages, counts), last_ts_nsec)
+        stats = {**_stats(pages, counts), "cut_files": int(source.is_cut)}
+    return Replay(pages.traced(), stats, last_ts_nsec)
 
 
 def _stats(pages: _Pages, counts: Counts) -> dict[str, int]:

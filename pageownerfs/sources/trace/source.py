@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pageownerfs import _native
+from pageownerfs.mm.gfp import GFP_NAMES_6_12
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_FREED,
@@ -87,3 +88,5 @@ class TraceSource(RecordedSource):
             },
             path=path,
         )
+        # Its masks were made from names by this table.
+        self.vocabulary = self.vocabulary._replace(gfp_names=GFP_NAMES_6_12)
