@@ -20,14 +20,15 @@ from pageownerfs import _native
 from pageownerfs.errors import MountError, UsageError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
+from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
 from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.stack_depot import format_source_lines, format_stack
 from pageownerfs.mm.vmstat import ZoneFree, format_pagetypeinfo
 from pageownerfs.mm.vocabulary import VOCABULARY
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
 
+from .clock import boot_nsec
 from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
-from .source import PAGE_OWNER_OFF, Need, boot_nsec
 from .ticker import Ticker
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from .source import Need
+    from pageownerfs.mm.need import Need
+
 
 ZONE_NAMES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 """Zones by their number in the page flags, as x86-64 has them."""

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pageownerfs._native import RecordTable
+    from pageownerfs.mm.need import Need
     from pageownerfs.mm.vocabulary import Vocabulary
     from pageownerfs.mm.zone import ZoneRange
 
-    from .view import Need, Source
+    from .view import Source
 
 
 _FILES_BYTES: Final = 64 << 10

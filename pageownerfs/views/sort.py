@@ -27,8 +27,10 @@ from .text import TextView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pageownerfs.mm.need import Need
+
     from .record_text import RecordText
-    from .view import Need, Node, Source
+    from .view import Node, Source
 
 RULES: Final[dict[str, tuple[SortKey, Need]]] = {
     "by_times": (SortKey(TIMES, descending=True), "owners"),  # -t

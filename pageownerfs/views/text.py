@@ -13,7 +13,9 @@ from .view import ViewError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .view import Need, Source
+    from pageownerfs.mm.need import Need
+
+    from .view import Source
 
 _SIZE_NSEC: Final = 1_000_000_000
 """That a size is taken for what it was: stat() should not cost as much as reading."""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from pageownerfs._native import RecordTable, Table
+    from pageownerfs.mm.need import Need
     from pageownerfs.mm.vocabulary import Vocabulary
     from pageownerfs.mm.zone import ZoneRange
-
-Need = Literal["owners", "pid", "tgid", "free_areas", "pagetypeinfo", "switch"]
-"""
-What a file may need of its source: owners that are tracked now, with pid, with tgid and comm; free
-blocks by zone; pageblocks by migratetype; that tracking can be switched on.
-"""
 
 
 class ViewError(OSError):

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
+from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
 from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
 from pageownerfs.mm.vmstat import parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
-from pageownerfs.sources.source import PAGE_OWNER_OFF, Need, boot_nsec
+from pageownerfs.sources.clock import boot_nsec
 from pageownerfs.sources.stack_counts import StackCounts
 from pageownerfs.sources.ticker import Ticker
 
