@@ -3,6 +3,8 @@
 #ifndef PAGEOWNERFS_KNOWN_STACKS_H
 #define PAGEOWNERFS_KNOWN_STACKS_H
 
+#include <stdlib.h>
+
 #include "page_owner_text.h"
 #include "string_table.h"
 
@@ -29,6 +31,44 @@ static inline u32 find_known_stack(const struct strings *stacks, const char *tex
 	}
 	return p == end ? NO_STRING :
 			  strings_find(stacks, text, (size_t)(p - text), hash_string(stacks, text, (size_t)(p - text)));
+}
+
+/*
+ * The stack of a record: often that of its neighbour, or what came behind that the last time; or else it is parsed
+ * and added. last, next: numbers of those two. *number: NO_STRING if there is no memory.
+ */
+static inline enum text_status find_or_add_stack(const struct strings *stacks, u32 last, u32 next, const char *end,
+						 bool final, struct text_record *record, u32 *number,
+						 u32 (*add)(void *self, const char *text, size_t size), void *self)
+{
+	enum text_status status;
+
+	*number = NO_STRING;
+	if (stacks->nr) {
+		if (stack_is(stacks, next, record->stack, end))
+			*number = next;
+		else if (stack_is(stacks, last, record->stack, end))
+			*number = last;
+		else
+			*number = find_known_stack(stacks, record->stack, end);
+	}
+	if (*number != NO_STRING) {
+		record->stack_size = stacks->items[*number].size;
+		record->end = record->stack + record->stack_size + 1;
+		return TEXT_RECORD;
+	}
+	status = text_parse_stack(end, final, record);
+	if (status != TEXT_RECORD)
+		return status;
+	if (record->ragged) {
+		char *copy = malloc(record->stack_size + 1);
+
+		*number = copy ? add(self, copy, text_copy_stack(record, copy)) : NO_STRING;
+		free(copy);
+	} else {
+		*number = add(self, record->stack, record->stack_size);
+	}
+	return TEXT_RECORD;
 }
 
 #endif

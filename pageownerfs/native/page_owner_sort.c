@@ -22,8 +22,9 @@ static bool grow(void **items, u32 *max, size_t item_size)
 
 /* ---- stacks ---- */
 
-static u32 add_stack(struct sorter *sorter, const char *text, size_t size)
+static u32 add_stack(void *self, const char *text, size_t size)
 {
+	struct sorter *sorter = self;
 	u32 nr = sorter->stacks.nr, number;
 	struct sort_stack *info;
 	const char *module;
@@ -50,42 +51,18 @@ static u32 add_stack(struct sorter *sorter, const char *text, size_t size)
 	return number;
 }
 
-/* The stack of a record: often that of its neighbour or what came behind that the last time, or else parsed. */
-static enum text_status find_stack(struct sorter *sorter, const char *end, bool final, struct text_record *record,
-				   u32 *number)
+static enum text_status find_stack(void *self, const char *end, bool final, struct text_record *record, u32 *number)
 {
-	const u32 last = sorter->last_stack;
-	enum text_status status;
+	struct sorter *sorter = self;
+	const u32 last = sorter->last_stack, next = sorter->stacks.nr ? sorter->stack_infos[last].next : 0;
+	enum text_status status =
+		find_or_add_stack(&sorter->stacks, last, next, end, final, record, number, add_stack, sorter);
 
-	if (sorter->stacks.nr) {
-		u32 guess = sorter->stack_infos[last].next;
-
-		if (!stack_is(&sorter->stacks, guess, record->stack, end) &&
-		    !stack_is(&sorter->stacks, guess = last, record->stack, end))
-			guess = find_known_stack(&sorter->stacks, record->stack, end);
-		if (guess != NO_STRING) {
-			*number = guess;
-			record->end = record->stack + sorter->stacks.items[guess].size + 1;
-			goto found;
-		}
+	if (status == TEXT_RECORD && *number != NO_STRING) {
+		sorter->stack_infos[last].next = *number;
+		sorter->last_stack = *number;
 	}
-	status = text_parse_stack(end, final, record);
-	if (status != TEXT_RECORD)
-		return status;
-	if (record->ragged) {
-		char *copy = malloc(record->stack_size + 1);
-
-		*number = copy ? add_stack(sorter, copy, text_copy_stack(record, copy)) : NO_STRING;
-		free(copy);
-	} else {
-		*number = add_stack(sorter, record->stack, record->stack_size);
-	}
-	if (*number == NO_STRING)
-		return TEXT_RECORD;
-found:
-	sorter->stack_infos[last].next = *number;
-	sorter->last_stack = *number;
-	return TEXT_RECORD;
+	return status;
 }
 
 /* ---- groups ---- */
@@ -242,8 +219,9 @@ static inline u32 add_string(struct strings *strings, const char *text, size_t s
 	return *last;
 }
 
-static bool add_record(struct sorter *sorter, const struct text_record *record, u32 stack)
+static bool add_record(void *self, const struct text_record *record, u32 stack)
 {
+	struct sorter *sorter = self;
 	struct sort_group group = {
 		/* What the text does not tell has the values that the kernel's tool takes then. */
 		.ts_nsec = record->fields & TEXT_HAS_TS ? record->ts_nsec : UINT64_MAX,
@@ -257,7 +235,6 @@ static bool add_record(struct sorter *sorter, const struct text_record *record, 
 		.fields = record->fields & ~(TEXT_HAS_PFN | TEXT_PFN_HEX),
 	};
 
-	sorter->nr_seen++;
 	sorter->fields |= record->fields;
 	if (!record_counts(sorter, record, stack))
 		return true;
@@ -270,61 +247,11 @@ static bool add_record(struct sorter *sorter, const struct text_record *record, 
 	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
 }
 
-static void add_damage(struct sorter *sorter, u64 offset, const char *reason)
-{
-	sorter->nr_seen++;
-	if (sorter->nr_damaged < NR_DAMAGE)
-		sorter->damage[sorter->nr_damaged] = (struct sort_damage){offset, sorter->nr_seen, reason};
-	sorter->nr_damaged++;
-}
-
-/* One record, or one stretch of damage, at *p, which is moved on. TEXT_MORE: neither is there in whole. */
-static enum text_status feed_one(struct sorter *sorter, const char **p, const char *end, bool final, u64 *offset)
-{
-	struct text_record record;
-	const char *start = *p;
-	enum text_status status;
-	u32 stack = NO_STRING;
-	bool ended;
-
-	if (sorter->in_damage) {
-		*p = text_skip_damage(start, end, final, &ended);
-		*offset += (u64)(*p - start);
-		sorter->in_damage = !ended;
-		if (!ended)
-			return TEXT_MORE;
-		start = *p;
-	}
-	status = text_parse_head(p, end, final, &sorter->hint, &record);
-	*offset += (u64)(*p - start);
-	if (status == TEXT_RECORD)
-		status = find_stack(sorter, end, final, &record, &stack);
-	if (status == TEXT_DAMAGED) {
-		add_damage(sorter, *offset, record.damage);
-		sorter->in_damage = true;
-		++*p;
-		++*offset;
-	} else if (status == TEXT_RECORD) {
-		if (stack == NO_STRING || !add_record(sorter, &record, stack))
-			*p = NULL;
-		else
-			*p = record.end;
-		*offset += (u64)(record.end - record.start);
-	}
-	return status;
-}
-
 ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final)
 {
-	const char *p = text, *end = text + size;
-	u64 offset = sorter->nr_bytes;
+	static const struct text_walker walker = {find_stack, NULL, add_record};
 
-	while (p && p < end && feed_one(sorter, &p, end, final, &offset) != TEXT_MORE)
-		;
-	if (!p)
-		return -1;
-	sorter->nr_bytes += (u64)(p - text);
-	return p - text;
+	return text_walk(&sorter->walk, &walker, sorter, text, size, final);
 }
 
 /* ---- several at once ---- */
@@ -349,19 +276,22 @@ static u32 *new_map(u32 nr)
 
 static void merge_counters(struct sorter *sorter, const struct sorter *from)
 {
-	for (u64 i = 0; i < from->nr_damaged && i < NR_DAMAGE; i++, sorter->nr_damaged++)
-		if (sorter->nr_damaged < NR_DAMAGE)
-			sorter->damage[sorter->nr_damaged] = (struct sort_damage){
-				.offset = sorter->nr_bytes + from->damage[i].offset,
-				.record = sorter->nr_seen + from->damage[i].record,
-				.reason = from->damage[i].reason,
+	struct text_walk *walk = &sorter->walk;
+	const struct text_walk *other = &from->walk;
+
+	for (u64 i = 0; i < other->nr_damaged && i < NR_DAMAGE; i++, walk->nr_damaged++)
+		if (walk->nr_damaged < NR_DAMAGE)
+			walk->damage[walk->nr_damaged] = (struct text_damage){
+				.offset = walk->nr_bytes + other->damage[i].offset,
+				.record = walk->nr_seen + other->damage[i].record,
+				.reason = other->damage[i].reason,
 			};
-	if (from->nr_damaged > NR_DAMAGE)
-		sorter->nr_damaged += from->nr_damaged - NR_DAMAGE;
+	if (other->nr_damaged > NR_DAMAGE)
+		walk->nr_damaged += other->nr_damaged - NR_DAMAGE;
 	sorter->fields |= from->fields;
 	sorter->nr_records += from->nr_records;
-	sorter->nr_seen += from->nr_seen;
-	sorter->nr_bytes += from->nr_bytes;
+	walk->nr_seen += other->nr_seen;
+	walk->nr_bytes += other->nr_bytes;
 }
 
 bool sorter_merge(struct sorter *sorter, struct sorter *from)

@@ -10,7 +10,7 @@
 #define PAGEOWNERFS_PAGE_OWNER_SORT_H
 
 #include "page_owner_text.h"
-#include "string_table.h"
+#include "text_walk.h"
 
 /* What groups have: as bits 1 << FIELD what makes a group, as numbers what they are sorted by. */
 enum sort_field {
@@ -57,14 +57,6 @@ struct sort_filter {
 	bool unreleased; /* not those freed after they were allocated */
 };
 
-struct sort_damage {
-	u64 offset; /* bytes from the start */
-	u64 record; /* its number, from 1 */
-	const char *reason;
-};
-
-#define NR_DAMAGE 64 /* so many are described */
-
 struct sorter {
 	u32 key; /* bits 1 << FIELD */
 	struct sort_filter filter;
@@ -74,14 +66,9 @@ struct sorter {
 	u32 *slots; /* number + 1, 0 = empty */
 	u32 nr_groups, max_groups, nr_slots, max_stacks;
 	u32 last_stack, last_mask, last_comm;
-	struct text_hint hint;
-	bool in_damage;
+	struct text_walk walk;
 	u8 fields; /* TEXT_HAS_* that some record has */
 	u64 nr_records; /* that count */
-	u64 nr_seen;	/* read, good or damaged */
-	u64 nr_bytes;	/* read */
-	u64 nr_damaged;
-	struct sort_damage damage[NR_DAMAGE];
 };
 
 struct sort_key {

@@ -91,5 +91,6 @@ PyObject *pool_table(PyObject *self, PyObject *unused);
 
 /* py_sort.c */
 PyObject *parse_page_owner(PyObject *module, PyObject *args);
+PyObject *damage_list(const struct text_walk *walk);
 
 #endif

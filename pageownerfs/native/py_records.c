@@ -225,18 +225,7 @@ static PyObject *record_table_infos(PyObject *op, PyObject *Py_UNUSED(unused))
 
 static PyObject *record_table_damage(PyObject *op, void *Py_UNUSED(closure))
 {
-	const struct record_load *load = &((RecordTableObject *)op)->load;
-	PyObject *list = PyList_New(0);
-
-	for (u64 i = 0; list && i < load->nr_damaged && i < LOAD_DAMAGE; i++) {
-		const struct load_damage *damage = &load->damage[i];
-		PyObject *item = Py_BuildValue("KKs", damage->offset, damage->record, damage->reason);
-
-		if (!item || PyList_Append(list, item))
-			Py_CLEAR(list);
-		Py_XDECREF(item);
-	}
-	return list;
+	return damage_list(&((RecordTableObject *)op)->load.walk);
 }
 
 #define NUMBER(name, value)                                                                        \
@@ -247,8 +236,8 @@ static PyObject *record_table_damage(PyObject *op, void *Py_UNUSED(closure))
 		return PyLong_FromUnsignedLongLong(value);                                         \
 	}
 NUMBER(nr_records, self->list.nr)
-NUMBER(nr_damaged, self->load.nr_damaged)
-NUMBER(nr_text_bytes, self->load.nr_bytes)
+NUMBER(nr_damaged, self->load.walk.nr_damaged)
+NUMBER(nr_text_bytes, self->load.walk.nr_bytes)
 NUMBER(nr_stacks, self->load.stacks.nr)
 NUMBER(nr_verbatim, self->list.nr_verbatims)
 NUMBER(nr_bytes, record_list_bytes(&self->list))

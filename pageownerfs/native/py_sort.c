@@ -249,13 +249,12 @@ static PyObject *groups_item(PyObject *op, Py_ssize_t i)
 	return (PyObject *)group;
 }
 
-static PyObject *groups_damage(PyObject *op, void *Py_UNUSED(closure))
+PyObject *damage_list(const struct text_walk *walk)
 {
-	const struct sorter *sorter = &((GroupsObject *)op)->sorter;
 	PyObject *list = PyList_New(0);
 
-	for (u64 i = 0; list && i < sorter->nr_damaged && i < NR_DAMAGE; i++) {
-		const struct sort_damage *damage = &sorter->damage[i];
+	for (u64 i = 0; list && i < walk->nr_damaged && i < NR_DAMAGE; i++) {
+		const struct text_damage *damage = &walk->damage[i];
 		PyObject *item = Py_BuildValue("KKs", damage->offset, damage->record, damage->reason);
 
 		if (!item || PyList_Append(list, item))
@@ -265,16 +264,21 @@ static PyObject *groups_damage(PyObject *op, void *Py_UNUSED(closure))
 	return list;
 }
 
-#define GROUPS_NUMBER(name)                                                                        \
+static PyObject *groups_damage(PyObject *op, void *Py_UNUSED(closure))
+{
+	return damage_list(&((GroupsObject *)op)->sorter.walk);
+}
+
+#define GROUPS_NUMBER(name, field)                                                                 \
 	static PyObject *groups_##name(PyObject *op, void *Py_UNUSED(closure))                     \
 	{                                                                                          \
-		return PyLong_FromUnsignedLongLong(((GroupsObject *)op)->sorter.name);             \
+		return PyLong_FromUnsignedLongLong(((GroupsObject *)op)->sorter.field);            \
 	}
-GROUPS_NUMBER(nr_records)
-GROUPS_NUMBER(nr_seen)
-GROUPS_NUMBER(nr_damaged)
-GROUPS_NUMBER(nr_bytes)
-GROUPS_NUMBER(fields)
+GROUPS_NUMBER(nr_records, nr_records)
+GROUPS_NUMBER(nr_seen, walk.nr_seen)
+GROUPS_NUMBER(nr_damaged, walk.nr_damaged)
+GROUPS_NUMBER(nr_bytes, walk.nr_bytes)
+GROUPS_NUMBER(fields, fields)
 
 static PyMethodDef groups_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))groups_feed, METH_VARARGS | METH_KEYWORDS,

@@ -82,8 +82,9 @@ static s8 parse_reason(const struct record_load *load, const char **p, const cha
 	return -1;
 }
 
-static u32 add_tail(struct record_load *load, const char *text, size_t size)
+static u32 add_tail(void *self, const char *text, size_t size)
 {
+	struct record_load *load = self;
 	const char *end = text + size, *notes = stack_end(text, end);
 	struct load_tail *tail;
 	u32 nr = load->tails.nr, number = strings_add(&load->tails, text, size);
@@ -109,44 +110,18 @@ static u32 add_tail(struct record_load *load, const char *text, size_t size)
 	return tail->handle && (notes == end || tail->note) ? number : NO_STRING;
 }
 
-/* Mostly those of its neighbour, or what came behind those the last time; else they are parsed. */
-static enum text_status find_tail(struct record_load *load, const char *end, bool final, struct text_record *record,
-				  u32 *number)
+static enum text_status find_tail(void *self, const char *end, bool final, struct text_record *record, u32 *number)
 {
-	const u32 last = load->last_tail;
-	enum text_status status;
+	struct record_load *load = self;
+	const u32 last = load->last_tail, next = load->tails.nr ? load->tail_infos[last].next : 0;
+	enum text_status status =
+		find_or_add_stack(&load->tails, last, next, end, final, record, number, add_tail, load);
 
-	*number = NO_STRING;
-	if (load->tails.nr) {
-		u32 guess = load->tail_infos[last].next;
-
-		if (!stack_is(&load->tails, guess, record->stack, end) &&
-		    !stack_is(&load->tails, guess = last, record->stack, end))
-			guess = find_known_stack(&load->tails, record->stack, end);
-		if (guess != NO_STRING) {
-			record->stack_size = load->tails.items[guess].size;
-			record->end = record->stack + record->stack_size + 1;
-			*number = guess;
-		}
+	if (status == TEXT_RECORD && *number != NO_STRING) {
+		load->tail_infos[last].next = *number;
+		load->last_tail = *number;
 	}
-	if (*number == NO_STRING) {
-		status = text_parse_stack(end, final, record);
-		if (status != TEXT_RECORD)
-			return status;
-		if (record->ragged) {
-			char *copy = malloc(record->stack_size + 1);
-
-			*number = copy ? add_tail(load, copy, text_copy_stack(record, copy)) : NO_STRING;
-			free(copy);
-		} else {
-			*number = add_tail(load, record->stack, record->stack_size);
-		}
-		if (*number == NO_STRING)
-			return TEXT_RECORD;
-	}
-	load->tail_infos[last].next = *number;
-	load->last_tail = *number;
-	return TEXT_RECORD;
+	return status;
 }
 
 /* ---- the PFN line ---- */
@@ -337,8 +312,10 @@ static bool is_canonical(struct record_load *load, const struct text_record *tex
 	return (size_t)(p - made) == size && !memcmp(made, text->start, size);
 }
 
-static bool add_record(struct record_load *load, const struct text_record *text, const struct load_tail *tail)
+static bool add_record(void *self, const struct text_record *text, u32 number)
 {
+	struct record_load *load = self;
+	const struct load_tail *tail = &load->tail_infos[number];
 	const char *mask_end = memchr(text->mask, '(', text->mask_size);
 	u64 mask = parse_hex(text->mask + 2, mask_end ? mask_end : text->mask + text->mask_size);
 	u64 block = parse_pfn_line(load, text);
@@ -377,64 +354,14 @@ static bool add_record(struct record_load *load, const struct text_record *text,
 	       (canonical || record_list_keep_text(load->list, text->start, (size_t)(text->end - text->start)));
 }
 
-static void add_damage(struct record_load *load, u64 offset, const char *reason)
+static const char *check_record(const struct text_record *record)
 {
-	if (load->nr_damaged < LOAD_DAMAGE)
-		load->damage[load->nr_damaged] = (struct load_damage){offset, load->nr_seen, reason};
-	load->nr_damaged++;
-}
-
-/* One record, or one stretch of damage, at *p, which is moved on; *p is NULL then if there is no memory. */
-static enum text_status feed_one(struct record_load *load, const char **p, const char *end, bool final, u64 *offset)
-{
-	struct text_record record;
-	const char *start = *p;
-	enum text_status status;
-	u32 tail = NO_STRING;
-	bool ended;
-
-	if (load->in_damage) {
-		*p = text_skip_damage(start, end, final, &ended);
-		*offset += (u64)(*p - start);
-		load->in_damage = !ended;
-		if (!ended)
-			return TEXT_MORE;
-		start = *p;
-	}
-	status = text_parse_head(p, end, final, &load->hint, &record);
-	*offset += (u64)(*p - start);
-	if (status == TEXT_RECORD)
-		status = find_tail(load, end, final, &record, &tail);
-	if (status == TEXT_MORE)
-		return TEXT_MORE;
-	load->nr_seen++;
-	if (status == TEXT_RECORD && !(record.fields & TEXT_HAS_PFN)) {
-		add_damage(load, *offset, "there is no PFN line");
-		*offset += (u64)(record.end - *p);
-		*p = record.end;
-		return TEXT_DAMAGED;
-	}
-	if (status == TEXT_DAMAGED) {
-		add_damage(load, *offset, record.damage);
-		load->in_damage = true;
-		++*p;
-		++*offset;
-		return TEXT_DAMAGED;
-	}
-	*offset += (u64)(record.end - *p);
-	*p = tail != NO_STRING && add_record(load, &record, &load->tail_infos[tail]) ? record.end : NULL;
-	return TEXT_RECORD;
+	return record->fields & TEXT_HAS_PFN ? NULL : "there is no PFN line";
 }
 
 ptrdiff_t record_load_feed(struct record_load *load, const char *text, size_t size, bool final)
 {
-	const char *p = text, *end = text + size;
-	u64 offset = load->nr_bytes;
+	static const struct text_walker walker = {find_tail, check_record, add_record};
 
-	while (p && p < end && feed_one(load, &p, end, final, &offset) != TEXT_MORE)
-		;
-	if (!p)
-		return -1;
-	load->nr_bytes += (u64)(p - text);
-	return p - text;
+	return text_walk(&load->walk, &walker, load, text, size, final);
 }

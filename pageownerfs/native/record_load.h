@@ -3,19 +3,11 @@
 #ifndef PAGEOWNERFS_RECORD_LOAD_H
 #define PAGEOWNERFS_RECORD_LOAD_H
 
-#include "page_owner_text.h"
 #include "record_list.h"
 #include "render.h"
-#include "string_table.h"
+#include "text_walk.h"
 
 #define LOAD_MIGRATETYPES 64 /* names that a dump may have */
-#define LOAD_DAMAGE 64
-
-struct load_damage {
-	u64 offset, record;
-	const char *reason;
-};
-
 /* What follows "Block N " in a PFN line, and what it says. */
 struct load_types {
 	u64 flags;
@@ -43,14 +35,12 @@ struct record_load {
 	struct strings migratetypes;
 	struct text_cache *names; /* TEXT_GFP, TEXT_FLAGS */
 	unsigned int pageblock_order;
-	bool pageblock_order_known, in_damage;
+	bool pageblock_order_known;
 	u64 last_pfn_of_block_0; /* the highest */
-	struct text_hint hint;
+	struct text_walk walk;
 	struct load_types types;
 	struct record_info last_info;
 	u32 last_info_number;
-	u64 nr_bytes, nr_seen, nr_damaged;
-	struct load_damage damage[LOAD_DAMAGE];
 };
 
 /* migratetypes, migrate_reasons: names by number, up to NULL. */
