@@ -65,6 +65,20 @@ def tracked(
     _end_all([mount])
 
 
+@pytest.fixture(scope="module")
+def ours(
+    tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
+) -> Iterator[KernelMount]:
+    """Mount it for the pages of our processes alone: a short text, read in no time."""
+    require("fuse")
+    require("bpf")
+    path = tmp_path_factory.mktemp("ours") / "mnt"
+    path.mkdir()
+    mount = KernelMount(path, "page_owner=on", "comm=kernel_process")
+    yield mount
+    _end_all([mount])
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of kernel_process.c, compiled."""

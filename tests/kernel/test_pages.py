@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kernel_mount import KernelMount
 from kernel_process import NOT_THERE
 
 from pageownerfs import GFP_HIGHUSER_MOVABLE
@@ -17,6 +16,7 @@ from pageownerfs import GFP_HIGHUSER_MOVABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from kernel_mount import KernelMount
     from kernel_process import Process
 
     from pageownerfs.page_owner_sort import Record
@@ -43,20 +43,6 @@ def _enough_memory() -> None:
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     if available < 3 << 20:
         pytest.skip("Less than 3 GiB of memory are available.")
-
-
-@pytest.fixture(scope="module")
-def ours(
-    tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
-) -> Iterator[KernelMount]:
-    """Mount it for the pages of our processes alone: a short text, read in no time."""
-    require("fuse")
-    require("bpf")
-    path = tmp_path_factory.mktemp("ours") / "mnt"
-    path.mkdir()
-    mount = KernelMount(path, "page_owner=on", f"comm={COMM.decode()}")
-    yield mount
-    mount.end()
 
 
 def is_free(pfn: int) -> bool:

@@ -10,36 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kernel_mount import KernelMount
 
 from pageownerfs.page_owner_sort import parse_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from kernel_mount import KernelMount
     from kernel_process import Process
 
 pytestmark = pytest.mark.require("fuse", "root", "bpf")
 
-COMM = b"kernel_process"
 NR_PAGES = 10_007
 MIB = 1 << 20
 DELTA = re.compile(rb"(\d+) pages now, (\d+) pages then, delta ([+-]\d+):\n((?: .*\n)*)\n")
 CHUNK_BYTES = 1 << 16
-
-
-@pytest.fixture(scope="module")
-def ours(
-    tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
-) -> Iterator[KernelMount]:
-    """Mount it for the pages of our processes alone, which stand still when they are told to."""
-    require("fuse")
-    require("bpf")
-    path = tmp_path_factory.mktemp("ours") / "mnt"
-    path.mkdir()
-    mount = KernelMount(path, "page_owner=on", f"comm={COMM.decode()}")
-    yield mount
-    mount.end()
 
 
 def diff_of(path: Path) -> list[tuple[int, bytes]]:
