@@ -71,7 +71,6 @@ class FileSystem:
         self._kernel_abi = kernel_abi
         self._on_init = on_init
         self._open: dict[int, _Opened] = {}
-        self._by_path: dict[str, list[int]] = {}
         self._lock = threading.Lock()
         self._open_dirs: dict[int, str] = {}
         self._next_fh = itertools.count(1)
@@ -125,11 +124,7 @@ class FileSystem:
         }
         if isinstance(node, Directory):
             return attrs | {"st_mode": stat.S_IFDIR | mode, "st_nlink": 2}
-        # fstat() does not tell the handle: the newest one has the text that will be read.
-        opened = self._newest(path)
-        size = opened.file.size() if opened else None
-        if size is None:
-            size = node.size()
+        size = node.size()
         return attrs | {
             "st_mode": stat.S_IFREG | mode,
             "st_nlink": 1,
@@ -161,21 +156,13 @@ class FileSystem:
             raise ViewError(errno.EBADF)
         return opened
 
-    def _newest(self, path: str) -> _Opened | None:
-        with self._lock:
-            handles = self._by_path.get(path)
-            return self._open[handles[-1]] if handles else None
-
     def open(self, path: str, flags: int) -> int:
         """Open a view. Who may is checked by the kernel, from the mode (default_permissions)."""
         view = self._view(path)
         if self._kernel_abi and flags & os.O_DIRECT:
             raise ViewError(errno.EINVAL)
         fh = next(self._next_fh)
-        opened = _Opened(path, view.open())
-        with self._lock:
-            self._open[fh] = opened
-            self._by_path.setdefault(path, []).append(fh)
+        self._open[fh] = _Opened(path, view.open())
         return fh
 
     def read(self, fh: int, address: int, size: int, offset: int, *, fill: bool) -> int:
@@ -199,16 +186,9 @@ class FileSystem:
     def release(self, path: str | None, fh: int) -> None:
         """Close a file handle: after the last close() of what open() gave."""
         del path
-        with self._lock:
-            opened = self._open.pop(fh, None)
-            if opened is None:
-                return
-            handles = self._by_path.get(opened.path, [])
-            if fh in handles:
-                handles.remove(fh)
-            if not handles:
-                self._by_path.pop(opened.path, None)
-        opened.file.close()
+        opened = self._open.pop(fh, None)
+        if opened is not None:
+            opened.file.close()
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
         """Do nothing; with kernel_abi EINVAL, since debugfs has no fsync."""
@@ -261,8 +241,7 @@ class FileSystem:
         self._directory(parent).rmdir(name)
         below = path + "/"
         with self._lock:
-            changed: dict[str, Any]
-            for changed in (self._chmods, self._truncated_nsec, self._by_path):
+            for changed in (self._chmods, self._truncated_nsec):
                 for old in [old for old in changed if old == path or old.startswith(below)]:
                     del changed[old]
 

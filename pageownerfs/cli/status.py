@@ -7,6 +7,7 @@ With --json: one object for a MOUNTPOINT, else a list.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from pageownerfs.daemon.mounts import read_mounts
@@ -77,7 +78,8 @@ def _format(mountpoint: str, mount: dict[str, Any]) -> str:
         ("daemon", _format_daemon(mount)),
         ("log", mount["log"]),
     ]
-    others = [path for path in mount["mount_points"] if path != mountpoint]
+    here = os.path.realpath(mountpoint)
+    others = [path for path in mount["mount_points"] if path != here]
     if others:
         rows.insert(1, ("also at", ", ".join(others)))
     return "\n".join([mountpoint, *(f"  {name + ':':12}{value}" for name, value in rows)])

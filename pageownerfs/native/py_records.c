@@ -126,6 +126,7 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 	self->busy = false;
 	PyBuffer_Release(&text);
 	self->base.table.pageblock_order = self->load.pageblock_order;
+	self->base.table.early_unknown = self->load.early_unknown;
 	update_table(self);
 	atomic_store(&self->base.gate, 1);
 	return used < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(used);

@@ -14,6 +14,7 @@
 #include "record_text.h"
 
 #define EARLY_STACK "register_early_stack"
+#define OUR_KERNEL_SOURCE " [pageownerfs.sources.kernel." /* does not know the masks of early pages */
 
 bool record_load_init(struct record_load *load, struct record_list *list, const char *const *migratetypes,
 		      const char *const *migrate_reasons)
@@ -104,6 +105,8 @@ static u32 add_tail(void *self, const char *text, size_t size)
 	*tail = (struct load_tail){.next = number};
 	tail->handle = record_load_stack(load, text, (size_t)(notes - text));
 	tail->early = memmem(text, (size_t)(notes - text), EARLY_STACK, sizeof(EARLY_STACK) - 1);
+	if (tail->early && memmem(text, (size_t)(notes - text), OUR_KERNEL_SOURCE, sizeof(OUR_KERNEL_SOURCE) - 1))
+		load->early_unknown = true;
 	tail->migrate_reason = parse_reason(load, &notes, end);
 	if (notes < end)
 		tail->note = record_load_note(load, notes, (size_t)(end - notes));

@@ -36,6 +36,7 @@ struct record_load {
 	struct text_cache *names; /* TEXT_GFP, TEXT_FLAGS */
 	unsigned int pageblock_order;
 	bool pageblock_order_known;
+	bool early_unknown; /* see po_table */
 	u64 last_pfn_of_block_0; /* the highest */
 	struct text_walk walk;
 	struct load_types types;

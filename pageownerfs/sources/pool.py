@@ -179,6 +179,8 @@ class PoolSource:
 
     # views.Source
 
+    changes = True
+
     @property
     def page_owner_on(self) -> bool:
         """Whether owners are tracked."""

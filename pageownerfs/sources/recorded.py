@@ -87,6 +87,7 @@ class RecordedSource:
     # views.Source
 
     page_owner_on = True
+    changes = False
 
     def lacks(self, need: Need, /) -> str | None:
         """Tell what the recording does not say."""

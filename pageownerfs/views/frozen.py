@@ -56,6 +56,7 @@ class FrozenSource:
         return self._table.nr_bytes + _FILES_BYTES
 
     page_owner_on = True
+    changes = False
 
     def lacks(self, need: Need, /) -> str | None:
         """Tell why something is not in the copy; what the live one lacked, and what changes."""

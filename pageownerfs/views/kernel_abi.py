@@ -85,8 +85,5 @@ class KernelAbiFile:
             self._last_end = offset + len(data)
         return len(data)
 
-    def size(self) -> None:
-        """As the view."""
-
     def close(self) -> None:
         """Nothing to drop."""

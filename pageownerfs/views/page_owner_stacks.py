@@ -38,17 +38,13 @@ class PageOwnerStacks:
         self._texts: dict[int, bytes] = {}
 
     def nodes(self) -> dict[str, Node]:
-        """Give the files; sizes are 0, as in debugfs."""
+        """Give the files."""
         source = self._source
         return {
-            "page_owner_stacks/show_stacks": TextView(
-                source, self.show_stacks, "owners", sized=False
-            ),
-            "page_owner_stacks/show_handles": TextView(
-                source, self.show_handles, "owners", sized=False
-            ),
+            "page_owner_stacks/show_stacks": TextView(source, self.show_stacks, "owners"),
+            "page_owner_stacks/show_handles": TextView(source, self.show_handles, "owners"),
             "page_owner_stacks/show_stacks_handles": TextView(
-                source, self.show_stacks_handles, "owners", sized=False
+                source, self.show_stacks_handles, "owners"
             ),
             "page_owner_stacks/count_threshold": TextView(
                 source, self.count_threshold, "owners", mode=0o600, store=self.set_count_threshold

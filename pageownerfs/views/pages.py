@@ -8,7 +8,9 @@ twice).
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from pageownerfs.mm.dump_page import dump_page_owner
@@ -27,6 +29,7 @@ NR_ALL_LISTED: Final = 5000
 """So many allocated blocks are listed, all of them."""
 NR_SOME_LISTED: Final = 1024
 """Where there are more, so many: from the lowest PFN on, without early pages."""
+_NR_VIEWS: Final = 64
 _PFN_BITS: Final = 64
 _PFN: Final = re.compile("0x[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _STATES: Final = {
@@ -45,6 +48,8 @@ class PagesDirectory(Directory):
     def __init__(self, source: Source) -> None:
         """Show the pages of ``source``."""
         self._source = source
+        self._lock = threading.Lock()
+        self._views: dict[int, TextView] = {}
 
     def absent(self) -> str | None:
         """Tell whether tracking is off."""
@@ -65,7 +70,16 @@ class PagesDirectory(Directory):
         pfn = int(name, 16) if name.startswith("0x") else int(name)
         if pfn >> _PFN_BITS or not self._is_there(pfn):
             return None
-        return TextView(self._source, lambda: page_text(self._source, pfn), "owners", sized=False)
+        with self._lock:
+            view = self._views.pop(pfn, None)
+            if view is None:
+                make = functools.partial(page_text, self._source, pfn)
+                view = TextView(self._source, make, "owners")
+            # The newest ones stay: who has asked for a size asks again at once.
+            self._views[pfn] = view
+            if len(self._views) > _NR_VIEWS:
+                del self._views[next(iter(self._views))]
+            return view
 
     def _is_there(self, pfn: int) -> bool:
         if self._source.table().has_page(pfn):

@@ -68,8 +68,5 @@ class ReaderFile:
             self.read_into = self._read_moved
         return len(data)
 
-    def size(self) -> None:
-        """As the view."""
-
     def close(self) -> None:
         """Nothing to drop: the reader goes with the handle."""

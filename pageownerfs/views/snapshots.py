@@ -72,7 +72,7 @@ class SnapshotsDirectory(Directory):
             frozen = self._take(name, max(room, 0))
             nodes = self._make_nodes(frozen)
             live = self._source
-            nodes["diff"] = TextView(live, lambda: diff(frozen, live), "owners", sized=False)
+            nodes["diff"] = TextView(live, lambda: diff(frozen, live), "owners")
             self._snapshots[name] = (Tree(nodes), frozen.nr_bytes)
 
     def _take(self, name: str, room: int) -> FrozenSource:

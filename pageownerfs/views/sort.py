@@ -48,16 +48,18 @@ _READ_BYTES: Final = 512 << 10
 
 
 def nodes(source: Source, text: RecordText) -> dict[str, Node]:
-    """Give the files; their sizes are 0."""
+    """Give the files."""
 
     def sort(key: SortKey) -> bytes:
         source.update()
         rules = Rules(sort=[key])
         return b"".join(format_groups(group_text(_read(text), rules, "page_owner"), rules))
 
+    # All have the same groups, in other orders: the size of one is that of all.
+    one = TextView(source, functools.partial(sort, RULES["by_times"][0]), "owners")
     return {
         f"sorted/{name}": TextView(
-            source, functools.partial(sort, key), "owners", need, sized=False
+            source, functools.partial(sort, key), "owners", need, measure=one.size
         )
         for name, (key, need) in RULES.items()
     }

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from .view import Source
 
-_SIZE_NSEC: Final = 1_000_000_000
+SIZE_NSEC: Final = 1_000_000_000
 """That a size is taken for what it was: stat() should not cost as much as reading."""
+_FOREVER_NSEC: Final = 1 << 63
 
 
 class TextFile:
@@ -30,42 +31,24 @@ class TextFile:
     """
 
     def __init__(
-        self,
-        make: Callable[[], bytes],
-        store: Callable[[bytes], None] | None = None,
-        *,
-        sized: bool = True,
+        self, make: Callable[[], bytes], store: Callable[[bytes], None] | None = None
     ) -> None:
         """
         Open it.
 
         :param make: gives the text
         :param store: takes what is written; None: writing answers EINVAL
-        :param sized: the view knows the size, open or not
         """
-        self._sized = sized
         self._make = make
         self._store = store
         self._lock = threading.Lock()
         self._text: bytes | None = None
-        self._is_new = False
-
-    def size(self) -> int | None:
-        """Length of the text that is read; if none was yet it is made, and read next."""
-        if self._sized:
-            return None
-        with self._lock:
-            if self._text is None:
-                self._text = self._make()
-                self._is_new = True
-            return len(self._text)
 
     def read(self, size: int, offset: int) -> bytes:
         """Up to ``size`` bytes at ``offset``."""
         with self._lock:
-            if self._text is None or (offset == 0 and not self._is_new):
+            if offset == 0 or self._text is None:
                 self._text = self._make()
-            self._is_new = False
             return self._text[offset : offset + size]
 
     def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
@@ -96,7 +79,7 @@ class TextView:
         make: Callable[[], bytes],
         *needs: Need,
         mode: int = 0o400,
-        sized: bool = True,
+        measure: Callable[[], int] | None = None,
         store: Callable[[bytes], None] | None = None,
     ) -> None:
         """
@@ -106,15 +89,14 @@ class TextView:
         :param make: gives the text
         :param needs: without one of these it is absent
         :param mode: permission bits
-        :param sized: st_size is the length of the text, a second old at most; else it is 0, for
-            what takes long to make, until the file is open
+        :param measure: gives the length of the text, where that is known for less
         :param store: takes what is written
         """
         self.mode = mode
         self._source = source
         self._make = make
         self._needs = needs
-        self._sized = sized
+        self._measure = measure or (lambda: len(make()))
         self._store = store
         self._size = 0
         self._size_until_nsec = 0
@@ -125,14 +107,15 @@ class TextView:
         return next((reason for reason in reasons if reason is not None), None)
 
     def size(self) -> int:
-        """Length of the text, or 0."""
-        if self._sized and time.monotonic_ns() >= self._size_until_nsec:
-            self._size = len(self._make())
+        """Length of the text, a second old at most, if it can change."""
+        if time.monotonic_ns() >= self._size_until_nsec:
+            self._size = self._measure()
             # What can be written to is small, and seen at once.
-            keep_nsec = 0 if self._store is not None else _SIZE_NSEC
-            self._size_until_nsec = time.monotonic_ns() + keep_nsec
+            if self._store is None:
+                until = time.monotonic_ns() + SIZE_NSEC
+                self._size_until_nsec = until if self._source.changes else _FOREVER_NSEC
         return self._size
 
     def open(self) -> TextFile:
         """Open it."""
-        return TextFile(self._make, self._store, sized=self._sized)
+        return TextFile(self._make, self._store)

@@ -36,6 +36,11 @@ class Source(Protocol):
         """Whether owners are tracked."""
         ...
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything can change; if not, what was found once holds."""
+        ...
+
     def lacks(self, need: Need, /) -> str | None:
         """Tell why it can't give what is needed now; None: it can."""
         ...
@@ -122,10 +127,6 @@ class OpenFile(Protocol):
         """Take what was written; number of bytes. ViewError EINVAL where nothing can be."""
         ...
 
-    def size(self) -> int | None:
-        """Length of what is read: st_size while it is open; None: as that of the view."""
-        ...
-
     def close(self) -> None:
         """Drop what the handle holds."""
         ...
@@ -144,7 +145,7 @@ class View(Protocol):
         ...
 
     def size(self) -> int:
-        """Length in bytes of the text now: st_size. 0: made when it is opened, as in debugfs."""
+        """Length in bytes of the text, a second old at most: st_size."""
         ...
 
     def open(self) -> OpenFile:

@@ -324,7 +324,7 @@ def make_bad(kind: str, folder: Path) -> Path:
             path.write_bytes(data)
         case "cut xz":
             data = bytearray(lzma.compress(TEXT))
-            path.write_bytes(data[:-100])
+            path.write_bytes(data[:50])  # before anything can be unpacked
         case "damaged gz":
             data = bytearray(gzip.compress(TEXT))
             data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)

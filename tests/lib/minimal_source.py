@@ -17,6 +17,7 @@ class MinimalSource:
     """What page_owner needs of a source; a test gives table() and stack_text()."""
 
     page_owner_on = True
+    changes = True
     vocabulary = VOCABULARY
     boot_nsec = None
 

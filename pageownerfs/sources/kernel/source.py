@@ -140,6 +140,8 @@ class KernelSource:
 
     # views.Source
 
+    changes = True
+
     @property
     def page_owner_on(self) -> bool:
         """Whether owners are tracked."""
