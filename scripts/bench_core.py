@@ -37,7 +37,7 @@ CORE = (
     "mm_init",
     "rebuild",
 )
-TRACKING = ("page_owner", "stack_depot", "render", "text_cache", "record_list")
+TRACKING = ("page_owner", "stack_depot", "render", "text_cache", "record_find", "record_list")
 # As in setup.py.
 CFLAGS = ("-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra")
 SHM = Path("/dev/shm")  # noqa: S108 - each pool has a directory of its own there

@@ -8,7 +8,7 @@ caller leaves the others out. Every number is followed by a blank, also the last
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -165,14 +165,7 @@ def format_extfrag_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str
     :param zones: node, name of the zone, and its free blocks by order
     :return: a line for each zone, with fragmentation_index() of each order
     """
-    return "".join(
-        f"Node {nid}, zone {name:>8} "
-        + "".join(
-            _thousandths(fragmentation_index(order, nr_free), 2) for order in range(len(nr_free))
-        )
-        + "\n"
-        for nid, name, nr_free in zones
-    )
+    return _format_indexes(zones, fragmentation_index, 2)
 
 
 def format_unusable_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
@@ -182,11 +175,17 @@ def format_unusable_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> st
     :param zones: node, name of the zone, and its free blocks by order
     :return: a line for each zone, with unusable_free_index() of each order
     """
+    return _format_indexes(zones, unusable_free_index, 1)
+
+
+def _format_indexes(
+    zones: Iterable[tuple[int, str, Sequence[int]]],
+    index: Callable[[int, Sequence[int]], int],
+    width: int,
+) -> str:
     return "".join(
         f"Node {nid}, zone {name:>8} "
-        + "".join(
-            _thousandths(unusable_free_index(order, nr_free), 1) for order in range(len(nr_free))
-        )
+        + "".join(_thousandths(index(order, nr_free), width) for order in range(len(nr_free)))
         + "\n"
         for nid, name, nr_free in zones
     )

@@ -3,6 +3,7 @@
 #ifndef PAGEOWNERFS_RECORD_TEXT_H
 #define PAGEOWNERFS_RECORD_TEXT_H
 
+#include "page_ext.h"
 #include "page_owner_text.h"
 #include "put.h"
 #include "record_list.h"
@@ -32,6 +33,12 @@ struct previous {
 	const char *head, *tail; /* NULL: none yet */
 	size_t head_size, tail_size;
 };
+
+/* The place behind a record. */
+static inline u64 next_pfn(const struct po_table *table, const struct record *record)
+{
+	return pfn_after(table, record->at, record->owner.order);
+}
 
 static const char handle_line[] = "handle: ";
 static const char migrated_line[] = "Page has been migrated, last migrate reason: ";

@@ -128,9 +128,10 @@ bool page_info_at(const struct po_table *table, u64 at, struct page_info *info);
 u64 next_head(const struct po_table *table, u64 pfn, u64 end);
 
 struct record; /* record_text.h */
-/* The next record from the reader's pos_pfn on, with all but its texts: false: there is none. nr: of pages to ask for. */
+/* The next record from pos_pfn on, with all but its texts: 1, 0 at the end, RENDER_NOMEM. nr: of pages to ask for. */
 int next_record_info(struct po_reader *reader, struct record *record, u32 nr);
-u64 next_pfn(const struct po_table *table, const struct record *record);
+/* What was looked up too long ago is looked up again. Once per call is enough: none takes longer over it. */
+void forget_old(struct lookahead *ahead);
 
 #define DROP_PFNS (1UL << 16) /* 4 MiB of page_ext */
 
