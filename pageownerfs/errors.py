@@ -19,7 +19,10 @@ Exit codes of the commands; a number is never given another meaning:
 ``page_owner_sort`` has the kernel tool's: 1 for any error. And 128 + number after a signal.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+PROC_ADVICE: Final = "mount it with mount -t proc proc /proc"
+"""What to do where a file of /proc is not there."""
 
 
 class PageOwnerError(Exception):

@@ -9,11 +9,10 @@ errors.py lists them.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from pageownerfs import __version__
+from pageownerfs import __version__, stdio
 from pageownerfs.errors import PageOwnerError
 
 from . import alloc, doctor, mount, status, umount
@@ -45,9 +44,16 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, also where standard error can't be written."""
+        stdio.say(f"{self.format_usage()}{self.prog}: error: {message}")
+        raise SystemExit(2)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pageownerfs",
         description="Who allocated this page? A page allocator for processes that share memory, "
         "with the kernel's page_owner file as a mount.",
@@ -75,20 +81,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: without the program's name; None: sys.argv
     :return: exit code, see errors.py
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] not in (*COMMANDS, "-h", "--help", "--version"):
-        words.insert(0, "mount")
-    args = make_parser().parse_args(words)
+    stdio.fill_closed()
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - to the end
     try:
-        code = COMMANDS[args.verb].run(args)
+        code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except PageOwnerError as error:
-        print(f"pageownerfs: {error}", file=sys.stderr)
+        stdio.say(f"pageownerfs: {error}")
         return error.exit_code
-    except BrokenPipeError:
-        # Nobody reads on; and nothing may complain of that at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+    except OSError as error:
+        stdio.drop_output()
+        if not isinstance(error, BrokenPipeError):
+            stdio.say(f"pageownerfs: {stdio.describe(error)}")
+        return 1
     return code
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        words.insert(0, "mount")
+    try:
+        args = make_parser().parse_args(words)
+    except SystemExit as end:  # after --help, or an error that was printed
+        return int(end.code or 0)
+    return COMMANDS[args.verb].run(args)

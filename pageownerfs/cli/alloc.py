@@ -90,15 +90,17 @@ def run(args: argparse.Namespace) -> int:
             # From the first page on: a signal must not leave any of them behind.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pages: list[Page] = []
+        told = False
         try:
             for _ in range(args.count):
                 pages.append(pool.alloc_pages(args.order, args.gfp))
                 print(f"{pages[-1].pfn:#x}")
             sys.stdout.flush()
+            told = True
             if args.hold is not None:
                 signal.sigtimedwait(signals, args.hold)
         finally:
-            if not args.leak:
+            if not (args.leak and told):
                 for page in pages:
                     pool.free_pages(page)
     return os.EX_OK

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pageownerfs.daemon.checks import check_fuse_device, check_shm
-from pageownerfs.errors import MountError
+from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.fs import load_binding
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.sources.shm import SHM_DIR
@@ -124,11 +124,17 @@ def check_kernel_page_owner(root: Path = _ROOT) -> Check:
             name, WARN, "not there, and the kernel's configuration is not readable",
             "a pool does not need it",
         )  # fmt: skip
-    path, text = config
+    return _page_owner_of(name, root, *config)
+
+
+def _page_owner_of(name: str, root: Path, path: str, text: str) -> Check:
     if "CONFIG_PAGE_OWNER=y" not in text.splitlines():
         advice = "a pool does not need it; else build a kernel with it"
         return Check(name, WARN, f"CONFIG_PAGE_OWNER is not set in {path}", advice)
-    words = (root / "proc/cmdline").read_text(errors="replace").split()
+    try:
+        words = (root / "proc/cmdline").read_text(errors="replace").split()
+    except OSError as error:
+        return Check(name, WARN, f"/proc/cmdline: {error.strerror}", PROC_ADVICE)
     if any(word.startswith("page_owner=") for word in words):
         return Check(name, WARN, "built in and given at boot, but debugfs does not show it",
                      "as root: mount -t debugfs debugfs /sys/kernel/debug")  # fmt: skip

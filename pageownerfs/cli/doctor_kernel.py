@@ -6,6 +6,7 @@ The last line says whether the kernel source can be mounted here, or what stands
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from pageownerfs.errors import MountError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.sources.kernel import checks
 from pageownerfs.sources.kernel.bpf_object import OBJECT_PATH, check_object
+from pageownerfs.sources.kernel.checks import check_age
 
 from .doctor_check import OK, WARN, Check
 
@@ -41,6 +43,7 @@ def check_requirements(root: Path = _ROOT) -> list[Check]:
         ("BPF programs", check_object, f"{OBJECT_PATH.name} is built"),
         ("BPF", lambda: checks.check_bpf(root), _describe_bpf(root)),
         ("BPF types", lambda: checks.check_types(root), f"{checks.BTF_PATH} is there"),
+        ("BPF JIT", lambda: checks.check_jit(root), "programs are compiled"),
         ("BPF lockdown", lambda: checks.check_lockdown(root), _describe_lockdown(root)),
         ("kernel symbols", lambda: checks.check_symbols(root), "their addresses can be read"),
     ]
@@ -56,10 +59,9 @@ def _describe_bpf(root: Path) -> str:
 
 
 def _describe_lockdown(root: Path) -> str:
-    try:
-        modes = (root / checks.LOCKDOWN_PATH.lstrip("/")).read_text(errors="replace").strip()
-    except OSError:
-        return "not known of (no securityfs); loading the programs will tell"
+    modes = checks.read_lockdown(root)
+    if modes is None:
+        return "this kernel has none, or does not tell; loading the programs will"
     return f"programs may read memory: {modes}"
 
 
@@ -77,25 +79,15 @@ def check_memory(root: Path = _ROOT) -> Check:
     return Check(name, WARN, f"not enough: {text}", "free memory; 64 bytes are taken per page")
 
 
-def _refused(error: MountError | OSError) -> Check:
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if isinstance(cause, PermissionError):
-        # A filter of system calls says so, whatever the rights are.
-        advice = "in a container: --security-opt seccomp=unconfined"
-    elif isinstance(cause, OSError):
-        advice = "take a newer kernel; bpf_loop(), for one, came with Linux 5.17"
-    else:
-        advice = "take another kernel; pageownerfs is made for 64-bit x86"
-    text = cause.strerror if isinstance(cause, OSError) else None
-    return Check("BPF loading", WARN, f"refused: {text or error}", advice)
-
-
 def check_loading() -> list[Check]:
     """Load and attach the programs for a moment; for who has the rights."""
     try:
         rehearsal = checks.rehearse()
-    except (MountError, OSError) as error:
-        return [_refused(error)]
+    except MountError as error:
+        text, _, advice = str(error).rpartition(": ")
+        if not text:
+            text, advice = advice, "report this line"
+        return [Check("BPF loading", WARN, f"refused: {text}", advice)]
     text = f"all is accepted; names of gfp flags: {rehearsal.gfp_source}"
     loaded = Check("BPF loading", OK, text)
     hooks = ", ".join(rehearsal.hooks) or "none"
@@ -124,7 +116,10 @@ def run_kernel_checks(root: Path = _ROOT) -> list[Check]:
     states = {check.name: check.state for check in found}
     if states["libbpf"] == states["BPF types"] == OK:
         text = ", ".join(f"kmem:{name}" for name in checks.TRACEPOINTS)
-        found.append(_look("BPF tracepoints", checks.check_tracepoints, text))
+        found += [
+            _look("kernel version", check_age, f"Linux {os.uname().release}"),
+            _look("BPF tracepoints", checks.check_tracepoints, text),
+        ]
     if all(check.state == OK for check in found):
         found += check_loading()
     found.append(check_memory(root))

@@ -9,12 +9,13 @@ page_owner_on to turn tracking on. The command returns once the mount answers.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs import __version__
+from pageownerfs import __version__, stdio
 from pageownerfs.daemon import MountOptions
 from pageownerfs.daemon import run as run_daemon
 from pageownerfs.errors import UsageError
@@ -59,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     parsed = parse_options(lists, source, path)
 
     def on_ready() -> None:
+        if os.getpid() == 1 and not args.foreground:
+            stdio.say(
+                "pageownerfs: this is the first process of a PID namespace, and the mount ends "
+                "with it: use -f, or mount from a shell"
+            )
         if not parsed.source.page_owner:
             _say_off(args.mountpoint)
 
@@ -98,7 +104,4 @@ def _split_source(text: str) -> tuple[str, str | None]:
 
 def _say_off(mountpoint: str) -> None:
     switch = shlex.quote(mountpoint.rstrip("/") + "/page_owner_on")
-    print(
-        f"page_owner is off: mount with -o page_owner=on, or echo 1 > {switch}",
-        file=sys.stderr,
-    )
+    stdio.say(f"page_owner is off: mount with -o page_owner=on, or echo 1 > {switch}")

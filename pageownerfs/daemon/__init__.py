@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -92,8 +93,9 @@ def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoRetu
 
 
 def _show_progress(line: str) -> None:
-    sys.stderr.write(_CLEAR_LINE + line)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.write(_CLEAR_LINE + line)
+        sys.stderr.flush()
 
 
 def _to_null(*descriptors: int) -> None:
@@ -116,8 +118,7 @@ def _wait_for(pid: int, pipe: int, mountpoint: str) -> None:
                 shown = True
                 _show_progress(line.decode())
     if shown:
-        sys.stderr.write(_CLEAR_LINE)
-        sys.stderr.flush()
+        _show_progress("")
     if _READY in text:
         mount = read_mount(mountpoint)
         if mount["pid"] != pid:

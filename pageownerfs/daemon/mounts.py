@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.fs import FSTYPE
 
+_MOUNTINFO: Final = "/proc/self/mountinfo"
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -45,8 +47,13 @@ def read_mounts(*, ours: bool = False) -> list[Mount]:
     Read the mounts that this process sees, oldest first.
 
     :param ours: only those of pageownerfs
+    :raises MountError: /proc does not tell
     """
-    mounts = parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
+    try:
+        text = Path(_MOUNTINFO).read_bytes()
+    except OSError as error:
+        raise MountError(f"{_MOUNTINFO}: {error.strerror}: {PROC_ADVICE}") from error
+    mounts = parse_mountinfo(text)
     return [mount for mount in mounts if not ours or mount.fstype == FSTYPE]
 
 

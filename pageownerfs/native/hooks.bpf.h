@@ -9,6 +9,8 @@
 #ifndef PAGEOWNERFS_HOOKS_BPF_H
 #define PAGEOWNERFS_HOOKS_BPF_H
 
+#include "compound_page.bpf.h"
+
 /* The reason of the migrate_pages() that a thread is in. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -46,21 +48,6 @@ static __always_inline u64 returned(void *ctx)
 	return value;
 }
 
-/* compound_order() of a head page: the lowest bits of the second page's flags */
-static __always_inline u32 folio_order(u64 folio)
-{
-	if (!(read_word(folio) & 1UL << bpf_core_enum_value(enum pageflags, PG_head)))
-		return 0;
-	return read_word(folio + bpf_core_type_size(struct page)) & 0x1f;
-}
-
-static __always_inline u32 page_order(u64 page)
-{
-	u64 head = read_word(page + bpf_core_field_offset(struct page, compound_head));
-
-	return folio_order(head & 1 ? head - 1 : page);
-}
-
 /* A range of PFNs, and what is to be done with each. */
 struct range {
 	struct new_owner new;
@@ -80,7 +67,7 @@ static __always_inline void new_owner_of(struct range *range, void *ctx, struct 
 
 /* ---- alloc_pages_bulk() ---- */
 
-static long bulk_page(u32 index, struct range *range)
+static long bulk_page(u32 index, const struct range *range)
 {
 	u64 page = read_word(range->pages + index * 8UL);
 	struct page_owner *owner;
@@ -113,7 +100,7 @@ int hook_bulk(void *ctx)
 
 /* ---- alloc_contig_range() ---- */
 
-static long contig_page(u32 index, struct range *range)
+static long contig_page(u32 index, const struct range *range)
 {
 	struct page_owner *owner = get_page_owner(range->pfn + index);
 
@@ -125,7 +112,7 @@ static long contig_page(u32 index, struct range *range)
 
 #define GFP_COMP 0x40000U
 
-SEC("fexit/alloc_contig_range_noprof")
+SEC("fexit/alloc_contig_frozen_range_noprof")
 int hook_contig(void *ctx)
 {
 	u64 start = argument(ctx, 0), end = argument(ctx, 1);
@@ -196,7 +183,7 @@ static __always_inline void copy_owner(struct page_owner *from, struct page_owne
 	*(volatile u32 *)state_word(to) = word | PAGE_EXT_OWNER_MIGRATED << STATE_SHIFT;
 }
 
-static long migrate_page(u32 index, struct range *range)
+static long migrate_page(u32 index, const struct range *range)
 {
 	struct page_owner *from = get_page_owner(range->source + index), *to = get_page_owner(range->pfn + index);
 

@@ -27,6 +27,8 @@ struct kernel_config {
 	u32 section_shift;     /* log2 of the pages of a memory section */
 	u32 split_order_argument; /* whether split_page_memcg() has the new order */
 	u32 padding;
+	u64 pid_ns_dev; /* the daemon's PID namespace; 0: that of the machine */
+	u64 pid_ns_ino;
 };
 
 /* Found by programs, before others run. */
@@ -101,14 +103,27 @@ enum counter {
 	NR_COUNTERS = 24
 };
 
+/* A stack that is being unwound and put into the depot: what the callbacks of the loops hand on. */
+struct unwinding {
+	u64 context;  /* address of the program's context, 0: not to be learned from */
+	u64 position; /* of the frame before, in words from the context */
+	u32 nr;	      /* frames in ip[] */
+	u32 words;    /* in window[] */
+	u32 frame;    /* to be located next */
+	u32 number;   /* node of the frame before */
+	u32 located, complete, certain;
+	u32 padding;
+};
+
 struct cpu_state {
 	u64 context;
 	u64 counter[NR_COUNTERS];
+	struct unwinding unwinding;
 	u64 ip[MAX_STACK_DEPTH];
 	u64 window[STACK_WINDOW_WORDS];
 	u16 low[MAX_STACK_DEPTH]; /* where each frame may lie, in words from the context */
 	u16 high[MAX_STACK_DEPTH];
-	u16 padding[56];
+	u16 padding[12];
 };
 
 /* ---- scans ---- */
@@ -118,6 +133,8 @@ struct cpu_state {
 
 struct scan_request {
 	u64 start, end; /* PFNs, or addresses of code */
+	u64 next;	/* first PFN that scan_early does not know to be free */
+	u64 pid_tgid;	/* of the daemon, where all PIDs are seen: found by calibrate */
 	u64 nr_marked, nr_stale, nr_suspects;
 	u32 again;	 /* after the start */
 	u32 owners_only; /* pages without a record are none of ours: of a filter */

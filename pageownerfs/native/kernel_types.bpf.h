@@ -35,6 +35,11 @@ struct page {
 	unsigned long memcg_data;
 };
 
+/* since 7.1 in the place of compound_head */
+struct page___7_1 {
+	unsigned long compound_info;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -61,6 +66,10 @@ struct mem_cgroup {
 
 struct obj_cgroup {
 	struct mem_cgroup *memcg;
+};
+
+struct obj_cgroup___7_1 {
+	bool is_root;
 };
 
 struct mem_section_usage {

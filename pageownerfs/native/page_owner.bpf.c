@@ -25,6 +25,18 @@ struct {
 	__type(value, struct page_owner);
 } page_ext SEC(".maps");
 
+/* Thread and process of current in the daemon's PID namespace, in which users give pids; false: it is in another one. */
+static __always_inline bool current_ids(struct bpf_pidns_info *ids)
+{
+	u64 pid = bpf_get_current_pid_tgid();
+
+	if (config.pid_ns_ino)
+		return bpf_get_ns_current_pid_tgid(config.pid_ns_dev, config.pid_ns_ino, ids, sizeof(*ids)) == 0;
+	ids->pid = (u32)pid;
+	ids->tgid = (u32)(pid >> 32);
+	return true;
+}
+
 #include "stacks.bpf.h"
 
 static __always_inline u64 pfn_to_page(u64 pfn)
@@ -101,8 +113,13 @@ static __always_inline bool has_filter(void)
 
 static __always_inline bool filtered_out(const struct new_owner *new)
 {
-	if (config.filter_pid >= 0 && new->pid != config.filter_pid && new->tgid != config.filter_pid)
-		return true;
+	if (config.filter_pid >= 0) {
+		struct bpf_pidns_info ids = {};
+		u32 wanted = (u32)config.filter_pid;
+
+		if (!current_ids(&ids) || (ids.pid != wanted && ids.tgid != wanted))
+			return true;
+	}
 	if (config.filter_order >= 0 && new->order != (u32)config.filter_order)
 		return true;
 	if (config.filter_comm) {
@@ -146,6 +163,57 @@ static __always_inline bool is_tracked(const struct page_owner *owner)
 
 #define MAX_BLOCK (1U << 10)
 
+/* Blocks of more than 2^10 pages are rare: gigantic pages, and whatever the configuration allows. */
+#define MAX_LARGE_ORDER 23
+
+struct large_block {
+	struct new_owner owner;
+	u32 pfn;
+	bool is_free;
+};
+
+/* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
+static __always_inline void write_free(struct page_owner *owner, const struct new_owner *task)
+{
+	owner->state = PAGE_EXT_OWNER_FREED;
+	barrier();
+	owner->free_ts_nsec = task->ts_nsec;
+	owner->free_handle = task->handle;
+	owner->free_pid = task->pid;
+	owner->free_tgid = task->tgid;
+}
+
+static long write_large(u32 index, const struct large_block *block)
+{
+	struct page_owner *owner = get_page_owner(block->pfn + MAX_BLOCK + index);
+
+	if (!owner)
+		return 1;
+	if (block->is_free)
+		write_free(owner, &block->owner);
+	else
+		write_owner(owner, &block->owner);
+	return 0;
+}
+
+/* What write_owner() or write_free() has done for the first MAX_BLOCK pages, for the others. */
+static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owner *owner, bool is_free)
+{
+	struct large_block block = {.pfn = pfn, .is_free = is_free};
+
+	if (is_free) {
+		/* the other fields are not set */
+		block.owner.ts_nsec = owner->ts_nsec;
+		block.owner.handle = owner->handle;
+		block.owner.pid = owner->pid;
+		block.owner.tgid = owner->tgid;
+	} else {
+		block.owner = *owner;
+	}
+	if (order > 10 && order <= MAX_LARGE_ORDER)
+		bpf_loop((1U << (order & 31)) - MAX_BLOCK, write_large, &block, 0);
+}
+
 /* __set_page_owner() */
 static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
 {
@@ -188,25 +256,16 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 			break;
 		write_owner(owner, &new);
 	}
+	if (new.order > 10)
+		write_rest(pfn, new.order, &new, false);
 	return 0;
-}
-
-/* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
-static __always_inline void write_free(struct page_owner *owner, const struct new_owner *task)
-{
-	owner->state = PAGE_EXT_OWNER_FREED;
-	barrier();
-	owner->free_ts_nsec = task->ts_nsec;
-	owner->free_handle = task->handle;
-	owner->free_pid = task->pid;
-	owner->free_tgid = task->tgid;
 }
 
 struct split {
 	u32 pfn, order, new_order;
 };
 
-static long split_one(u32 index, struct split *split)
+static long split_one(u32 index, const struct split *split)
 {
 	struct page_owner *owner = get_page_owner(split->pfn + index);
 
@@ -276,6 +335,8 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 			break;
 		write_free(owner, &task);
 	}
+	if (order > 10)
+		write_rest(pfn, order, &task, true);
 	return 0;
 }
 

@@ -16,7 +16,7 @@
 #define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
 
 struct checkpoint {
-	u64 offset, pfn;
+	u64 offset, pfn; /* pfn: where the search for the record there begins */
 };
 
 /* How many pages to ask for, for so many bytes of text: a record has 300 or so. */
@@ -119,7 +119,7 @@ void reader_init(struct po_reader *reader, const struct po_table *table)
 {
 	memset(reader, 0, sizeof(*reader));
 	reader->table = table;
-	reader->pos_pfn = reader->dropped_pfn = table->start_pfn;
+	reader->pos_pfn = reader->behind_pfn = reader->dropped_pfn = table->start_pfn;
 }
 
 void reader_free(struct po_reader *reader)
@@ -129,10 +129,22 @@ void reader_free(struct po_reader *reader)
 	free(reader->checkpoints);
 }
 
+/* Note where the reader is. What was noted of text that has become another one since is forgotten. */
 static void note_checkpoint(struct po_reader *reader)
 {
-	size_t nr = reader->nr_checkpoints;
+	size_t nr = reader->nr_checkpoints, next = reader->next_checkpoint;
 
+	if (next < nr) {
+		const struct checkpoint *known = &reader->checkpoints[next];
+
+		if (known->offset > reader->pos_offset)
+			return;
+		if (known->offset == reader->pos_offset && known->pfn == reader->behind_pfn) {
+			reader->next_checkpoint = next + 1;
+			return;
+		}
+		reader->nr_checkpoints = nr = next;
+	}
 	if (nr && reader->pos_offset < reader->checkpoints[nr - 1].offset + CHECKPOINT_BYTES)
 		return;
 	if (nr == reader->checkpoints_room) {
@@ -144,8 +156,19 @@ static void note_checkpoint(struct po_reader *reader)
 		reader->checkpoints = more;
 		reader->checkpoints_room = room;
 	}
-	reader->checkpoints[nr] = (struct checkpoint){.offset = reader->pos_offset, .pfn = reader->pos_pfn};
-	reader->nr_checkpoints = nr + 1;
+	reader->checkpoints[nr] = (struct checkpoint){.offset = reader->pos_offset, .pfn = reader->behind_pfn};
+	reader->nr_checkpoints = reader->next_checkpoint = nr + 1;
+}
+
+/* The text ends here, for now. */
+static void note_end(struct po_reader *reader)
+{
+	while (reader->nr_checkpoints &&
+	       reader->checkpoints[reader->nr_checkpoints - 1].offset > reader->pos_offset)
+		reader->nr_checkpoints--;
+	if (reader->next_checkpoint > reader->nr_checkpoints)
+		reader->next_checkpoint = reader->nr_checkpoints;
+	reader->pos_pfn = reader->behind_pfn; /* something may come to be there */
 }
 
 /* The record goes to record[]: it is handed out in parts, or the caller wants just one. */
@@ -169,8 +192,10 @@ void reader_set_filter(struct po_reader *reader, const struct record_filter *fil
 {
 	reader->filter = *filter;
 	reader->record_size = 0;
+	/* What the filter before has left out may be wanted now. */
+	reader->pos_pfn = reader->behind_pfn;
 	/* Offsets are those of the text from now on, as if it had always been what it is from here. */
-	reader->nr_checkpoints = 0;
+	reader->nr_checkpoints = reader->next_checkpoint = 0;
 	if (reader->pos_offset)
 		note_checkpoint(reader);
 }
@@ -201,7 +226,7 @@ static void advance(struct po_reader *reader, const struct record *record, size_
 {
 	note_checkpoint(reader);
 	reader->pos_offset += size;
-	reader->pos_pfn = next_pfn(reader->table, record);
+	reader->pos_pfn = reader->behind_pfn = next_pfn(reader->table, record);
 	drop_behind(reader->table, &reader->dropped_pfn, reader->pos_pfn);
 }
 
@@ -230,11 +255,10 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 
 	while (size > (size_t)(out - start)) {
 		size_t room = size - (size_t)(out - start);
-		u64 pfn = reader->pos_pfn;
 		int found = next_record(reader, cache, &record, nr_ahead(room));
 
 		if (unlikely(found == 0))
-			reader->pos_pfn = pfn; /* for what may come to be there, or another filter */
+			note_end(reader);
 		if (unlikely(found <= 0))
 			return out > start ? out - start : found;
 		if (likely(record_size_max(&record) <= room && !one)) {
@@ -261,11 +285,12 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 {
 	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
 	struct record record = {0};
+	size_t low = 0, high;
 
 	/* Before where a filter was set the text is another one now, and so is what follows it from there. */
 	if (reader->nr_checkpoints && offset < reader->checkpoints[0].offset)
-		reader->nr_checkpoints = 0;
-	for (size_t low = 0, high = reader->nr_checkpoints; low < high;) {
+		reader->nr_checkpoints = reader->next_checkpoint = 0;
+	for (high = reader->nr_checkpoints; low < high;) {
 		size_t middle = (low + high) / 2;
 
 		if (reader->checkpoints[middle].offset <= offset) {
@@ -278,17 +303,16 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	/* Where a miss has interrupted us is better, if it is on the way. */
 	if (reader->pos_offset > offset || reader->pos_offset < from.offset) {
 		reader->pos_offset = from.offset;
-		reader->pos_pfn = from.pfn;
-		reader->dropped_pfn = from.pfn;
+		reader->pos_pfn = reader->behind_pfn = reader->dropped_pfn = from.pfn;
+		reader->next_checkpoint = low;
 	}
 	reader->record_size = 0;
 	while (reader->pos_offset < offset) {
-		u64 pfn = reader->pos_pfn;
 		int found = next_record(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
 		size_t size;
 
 		if (found == 0)
-			reader->pos_pfn = pfn;
+			note_end(reader);
 		if (found <= 0)
 			return found;
 		size = record_size(&record);
@@ -313,9 +337,10 @@ static size_t read_rest_of_record(struct po_reader *reader, char *out, size_t si
 	return rest;
 }
 
+/* Within it, since who asks for its beginning again has gone back, and gets what is there now. */
 static bool in_record(const struct po_reader *reader, u64 offset)
 {
-	return reader->record_size && offset >= reader->record_offset &&
+	return reader->record_size && offset > reader->record_offset &&
 	       offset < reader->record_offset + reader->record_size;
 }
 

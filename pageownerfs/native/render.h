@@ -89,7 +89,8 @@ struct po_reader {
 	const struct po_table *table;
 	struct record_filter filter;
 	u8 fields; /* TEXT_*: what to print; 0: as the record was printed, or 6.12 */
-	u64 pos_offset, pos_pfn; /* where the next record goes, and from which PFN on it is looked for */
+	u64 pos_offset, pos_pfn; /* where the next record goes, and how far the search for it has come, */
+	u64 behind_pfn;		 /* which began here: behind the record before, whatever lies between */
 	u64 record_offset;	 /* of the record in record[], */
 	size_t record_size;	 /* of which a reader may have seen a part; 0: none */
 	size_t record_room;
@@ -97,7 +98,7 @@ struct po_reader {
 	u64 read_end; /* of the last read: one that begins elsewhere comes after a seek */
 	u64 dropped_pfn;
 	struct checkpoint *checkpoints; /* ascending places in the text, for readers that seek */
-	size_t nr_checkpoints, checkpoints_room;
+	size_t nr_checkpoints, next_checkpoint, checkpoints_room; /* next: the first that lies ahead of pos_offset */
 	struct text_miss miss;
 	struct lookahead *ahead; /* NULL: not needed yet */
 };

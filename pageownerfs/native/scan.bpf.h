@@ -39,12 +39,14 @@ int calibrate(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	struct scan_request *request = bpf_map_lookup_elem(&scan_request, &zero);
+	struct bpf_pidns_info ids = {};
 
-	if (!request || bpf_get_current_pid_tgid() >> 32 != request->tgid || ctx->args[1] != 0 ||
+	if (!request || !current_ids(&ids) || ids.tgid != request->tgid || ctx->args[1] != 0 ||
 	    request->nr_pages >= CALIBRATION_PAGES)
 		return 0;
 	u32 nr = request->nr_pages & (CALIBRATION_PAGES - 1);
 
+	request->pid_tgid = bpf_get_current_pid_tgid();
 	request->page[nr] = ctx->args[0];
 	request->nr_pages++;
 	return 0;
@@ -84,7 +86,7 @@ static __always_inline bool is_mem_section(u64 candidate)
 	return map & SECTION_HAS_MEM_MAP && (map & ~SECTION_FLAGS) == addresses.vmemmap_base;
 }
 
-static long try_mem_section(u32 index, struct scan_request **request)
+static long try_mem_section(u32 index, struct scan_request *const *request)
 {
 	u64 at = (*request)->start + index, code = read_safe(at), candidate;
 
@@ -119,25 +121,24 @@ int find_mem_section(void *ctx)
 
 /* ---- pages ---- */
 
-/* A scan and what it knows of the page before: neighbours have much in common. */
-struct scan_state {
-	struct page_scan *scan;
+/* What scan_pages knows of the page before: neighbours have much in common. */
+struct last_page {
 	u64 section_number, usage; /* number + 1 */
 	u64 memcg_data, memcg;
-};
+} last_page SEC(".data.last_page") = {};
 
-static __always_inline u8 get_pageblock_migratetype(struct scan_state *state, u64 pfn)
+static __always_inline u8 get_pageblock_migratetype(u64 pfn)
 {
 	u64 number = (pfn >> config.section_shift) + 1, section, usage, word, bit, bits;
 
 	if (!addresses.mem_section)
 		return NO_MIGRATETYPE;
-	if (state->section_number != number) {
+	if (last_page.section_number != number) {
 		section = pfn_to_section(addresses.mem_section, pfn);
-		state->usage = section ? read_word(section + bpf_core_field_offset(struct mem_section, usage)) : 0;
-		state->section_number = number;
+		last_page.usage = section ? read_word(section + bpf_core_field_offset(struct mem_section, usage)) : 0;
+		last_page.section_number = number;
 	}
-	usage = state->usage;
+	usage = last_page.usage;
 	if (!usage)
 		return NO_MIGRATETYPE;
 	bits = bpf_core_enum_value_exists(enum pageblock_bits, PB_migrate_isolate) ? 8 : 4;
@@ -164,7 +165,8 @@ static __always_inline u64 memcg_of(u64 data)
 	if (data & MEMCG_DATA_SLAB)
 		return PAGE_MEMCG_SLAB;
 	memcg = data & ~MEMCG_DATA_MASK;
-	if (data & MEMCG_DATA_KMEM)
+	/* Since 7.1 whatever is charged is charged by an obj_cgroup. */
+	if (data & MEMCG_DATA_KMEM || bpf_core_field_exists(((struct obj_cgroup___7_1 *)0)->is_root))
 		memcg = read_word(memcg + bpf_core_field_offset(struct obj_cgroup, memcg));
 	if (!memcg)
 		return 0;
@@ -184,7 +186,7 @@ static __always_inline u64 memcg_of(u64 data)
 			PAGE_MEMCG_ONLINE : 0);
 }
 
-static __always_inline u64 page_memcg(struct scan_state *state, u64 page)
+static __always_inline u64 page_memcg(u64 page)
 {
 	u64 data;
 
@@ -193,26 +195,26 @@ static __always_inline u64 page_memcg(struct scan_state *state, u64 page)
 	data = page_field(page, memcg_data);
 	if (!data)
 		return 0;
-	if (data != state->memcg_data) {
-		state->memcg = memcg_of(data);
-		state->memcg_data = data;
+	if (data != last_page.memcg_data) {
+		last_page.memcg = memcg_of(data);
+		last_page.memcg_data = data;
 	}
-	return state->memcg;
+	return last_page.memcg;
 }
 
-static long scan_page(u32 index, struct scan_state *state)
+static long scan_page(u32 index, struct page_scan *const *scan)
 {
 	struct page_info *info;
 	u64 pfn, page;
 
 	if (index >= PAGE_SCAN_BATCH)
 		return 1;
-	info = &state->scan->info[index];
-	pfn = state->scan->pfn[index];
+	info = &(*scan)->info[index];
+	pfn = (*scan)->pfn[index];
 	page = pfn_to_page(pfn);
 	info->flags = read_word(page);
-	info->memcg = page_memcg(state, page);
-	info->pageblock_migratetype = get_pageblock_migratetype(state, pfn);
+	info->memcg = page_memcg(page);
+	info->pageblock_migratetype = get_pageblock_migratetype(pfn);
 	if (info->pageblock_migratetype == NO_MIGRATETYPE) {
 		struct page_owner *owner = get_page_owner((u32)pfn);
 
@@ -226,12 +228,14 @@ SEC("syscall")
 int scan_pages(void *ctx)
 {
 	u32 zero = 0;
-	struct scan_state state = {.scan = bpf_map_lookup_elem(&page_scan, &zero)};
+	struct page_scan *scan = bpf_map_lookup_elem(&page_scan, &zero);
 
 	(void)ctx;
-	if (!state.scan)
+	if (!scan)
 		return 1;
-	bpf_loop(state.scan->nr, scan_page, &state, 0);
+	/* What it was the last time may have changed. */
+	last_page.section_number = last_page.memcg_data = 0;
+	bpf_loop(scan->nr, scan_page, &scan, 0);
 	return 0;
 }
 
@@ -269,7 +273,7 @@ enum page_use { PAGE_FREE, PAGE_USED, PAGE_RESERVED, PAGE_MISSING };
 /* What init_pages_in_zone() decides by; *nr: pages of which it is true. */
 static __always_inline enum page_use page_use(u64 page, u32 *nr)
 {
-	u64 flags = read_word(page), head, order;
+	u64 flags = read_word(page), order;
 	u32 type = (u32)page_field(page, page_type);
 
 	*nr = 1;
@@ -284,16 +288,8 @@ static __always_inline enum page_use page_use(u64 page, u32 *nr)
 	}
 	if (flags & 1UL << bpf_core_enum_value(enum pageflags, PG_reserved))
 		return PAGE_RESERVED;
-	head = page_field(page, compound_head);
-	if (head & 1)
-		return is_counted(head - 1) ? PAGE_USED : PAGE_FREE;
-	return is_counted(page) ? PAGE_USED : PAGE_FREE;
+	return is_counted(compound_head(page)) ? PAGE_USED : PAGE_FREE;
 }
-
-struct early {
-	struct scan_request *request;
-	u64 next; /* first PFN that is not known to be free */
-};
 
 /*
  * Whether a page that a record says to be allocated is free. Without a reference it may be a huge page that waits in
@@ -304,36 +300,36 @@ static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
 	u64 page = pfn_to_page(pfn);
 	u32 nr;
 
-	if (use != PAGE_FREE || page_field(page, compound_head) & 1 ||
+	if (use != PAGE_FREE || is_tail_page(page) ||
 	    read_word(page) & 1UL << bpf_core_enum_value(enum pageflags, PG_head))
 		return false;
 	return order == 0 || page_use(pfn_to_page(pfn & ~((1UL << (order & 31)) - 1)), &nr) == PAGE_FREE;
 }
 
-static long scan_owner(u32 index, struct early *early)
+static long scan_owner(u32 index, struct scan_request *const *at)
 {
-	struct scan_request *request = early->request;
+	struct scan_request *request = *at;
 	u64 pfn = request->start + index;
 	struct page_owner *owner;
 	u32 old, new, nr, suspect = PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT;
 	enum page_use use;
 	bool allocated;
 
-	if (!request->again && pfn < early->next)
+	if (!request->again && pfn < request->next)
 		return 0;
 	owner = get_page_owner((u32)pfn);
 	if (!owner)
 		return 1;
 	old = *(volatile u32 *)state_word(owner);
 	allocated = old >> STATE_SHIFT & PAGE_EXT_OWNER_ALLOCATED;
-	if (allocated ? !request->again : request->owners_only || pfn < early->next)
+	if (allocated ? !request->again : request->owners_only || pfn < request->next)
 		return 0;
 	use = page_use(pfn_to_page(pfn), &nr);
 	/* What is missing is so by whole pageblocks; each look at it costs a fault. */
 	if (use == PAGE_MISSING && !(pfn & ((1UL << config.pageblock_order) - 1)))
 		nr = 1U << config.pageblock_order;
-	if (use != PAGE_USED && pfn >= early->next)
-		early->next = pfn + nr;
+	if (use != PAGE_USED && pfn >= request->next)
+		request->next = pfn + nr;
 	if (allocated ? !is_stale(pfn, (u8)old, use) : use != PAGE_USED) {
 		if (old & suspect)
 			__sync_val_compare_and_swap(state_word(owner), old, old & ~suspect);
@@ -368,12 +364,13 @@ SEC("syscall")
 int scan_early(void *ctx)
 {
 	u32 zero = 0;
-	struct early early = {.request = bpf_map_lookup_elem(&scan_request, &zero)};
+	struct scan_request *request = bpf_map_lookup_elem(&scan_request, &zero);
 
 	(void)ctx;
-	if (!early.request)
+	if (!request)
 		return 1;
-	bpf_loop((u32)(early.request->end - early.request->start), scan_owner, &early, 0);
+	request->next = 0;
+	bpf_loop((u32)(request->end - request->start), scan_owner, &request, 0);
 	return 0;
 }
 

@@ -175,45 +175,46 @@ static __always_inline u32 walk_stack(u32 root, u64 context)
 	return number;
 }
 
-struct locate {
-	struct cpu_state *state;
-	u32 nr, frame, words;
-};
+/*
+ * What a callback of bpf_loop() changes lies in a map, and only a pointer to it on the stack: up to Linux 6.7 the
+ * verifier looks at the first call alone, and takes what it finds on the stack there for what is always there.
+ */
 
 /*
  * The lowest places where all frames are found, in their order, and the highest. Words that are left of earlier calls
  * look like frames, too; where both agree, it is the frame.
  */
-static long locate_up(u32 word, struct locate *locate)
+static long locate_up(u32 word, struct cpu_state *const *at)
 {
-	u32 frame = locate->frame;
+	struct cpu_state *state = *at;
+	u32 frame = state->unwinding.frame;
 
-	if (frame >= locate->nr || frame >= MAX_STACK_DEPTH || word >= STACK_WINDOW_WORDS)
+	if (frame >= state->unwinding.nr || frame >= MAX_STACK_DEPTH || word >= STACK_WINDOW_WORDS)
 		return 1;
-	if (locate->state->window[word] == locate->state->ip[frame]) {
-		locate->state->low[frame] = (u16)word;
-		locate->frame = frame + 1;
+	if (state->window[word] == state->ip[frame]) {
+		state->low[frame] = (u16)word;
+		state->unwinding.frame = frame + 1;
 	}
 	return 0;
 }
 
-static long locate_down(u32 index, struct locate *locate)
+static long locate_down(u32 index, struct cpu_state *const *at)
 {
-	u32 frame = locate->frame - 1, word = locate->words - 1 - index;
+	struct cpu_state *state = *at;
+	u32 frame = state->unwinding.frame - 1, word = state->unwinding.words - 1 - index;
 
 	if (frame >= MAX_STACK_DEPTH || word >= STACK_WINDOW_WORDS)
 		return 1;
-	if (locate->state->window[word] == locate->state->ip[frame]) {
-		locate->state->high[frame] = (u16)word;
-		locate->frame = frame;
+	if (state->window[word] == state->ip[frame]) {
+		state->high[frame] = (u16)word;
+		state->unwinding.frame = frame;
 	}
 	return 0;
 }
 
 /* Where the frames of ip[] lie: low[] and high[]. */
-static __always_inline bool locate_frames(struct cpu_state *state, u64 context, u32 nr)
+static __always_inline bool locate_frames(struct cpu_state *state, u64 context)
 {
-	struct locate locate = {.state = state, .nr = nr};
 	u64 bytes = stack_top(context) - context;
 
 	if (bytes > sizeof(state->window))
@@ -222,12 +223,13 @@ static __always_inline bool locate_frames(struct cpu_state *state, u64 context, 
 	if (bytes > sizeof(state->window) ||
 	    bpf_probe_read_kernel(state->window, bytes, (void *)context))
 		return false;
-	locate.words = (u32)(bytes / 8);
-	bpf_loop(locate.words, locate_up, &locate, 0);
-	if (locate.frame != nr)
+	state->unwinding.words = (u32)(bytes / 8);
+	state->unwinding.frame = 0;
+	bpf_loop(state->unwinding.words, locate_up, &state, 0);
+	if (state->unwinding.frame != state->unwinding.nr)
 		return false;
-	bpf_loop(locate.words, locate_down, &locate, 0);
-	return locate.frame == 0;
+	bpf_loop(state->unwinding.words, locate_down, &state, 0);
+	return state->unwinding.frame == 0;
 }
 
 /* Keep that the frame above a node lies there. */
@@ -271,52 +273,45 @@ static __always_inline void learn_candidate(struct cpu_state *state, struct stac
 		node->next = NEXT_MAKE(NEXT_UP(next), NEXT_OTHER_UP(next), NEXT_OUTERMOST(next), up, where, times);
 }
 
-struct insert {
-	struct cpu_state *state;
-	u64 context, position; /* position: of the frame before, in words from the context */
-	u32 number, nr;
-	bool located, complete, certain;
-};
-
 /* Learn how a frame is reached from its callee's. */
-static __always_inline void learn_frame(struct insert *insert, u32 frame, u32 parent_number, u32 number)
+static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 parent_number, u32 number)
 {
-	struct cpu_state *state = insert->state;
-	bool outermost = insert->complete && frame + 1 == insert->nr;
+	struct unwinding *stack = &state->unwinding;
+	bool outermost = stack->complete && frame + 1 == stack->nr;
 	bool certain = state->low[frame] == state->high[frame];
-	u64 place = state->low[frame], up = place - insert->position;
-	u64 from_top = (stack_top(insert->context) - insert->context) / 8 - place;
+	u64 place = state->low[frame], up = place - stack->position;
+	u64 from_top = (stack_top(stack->context) - stack->context) / 8 - place;
 	struct stack_node *parent = get_node(parent_number), *node = get_node(number);
 
-	insert->position = place;
+	stack->position = place;
 	if (!parent || !node)
 		return;
 	if (outermost && certain && from_top < 128)
 		node->next = (node->next & ~(0x7fULL << 22)) | from_top << 22;
-	if (outermost && certain && from_top < 128 && (!insert->certain || (NEXT_UP(parent->next) &&
+	if (outermost && certain && from_top < 128 && (!stack->certain || (NEXT_UP(parent->next) &&
 									    NEXT_UP(parent->next) != up)))
 		learn_up(state, parent, from_top | NEXT_FROM_TOP); /* the frame between is of no certain size */
 	else if (up == 0 || up >= NEXT_FROM_TOP)
 		state->counter[COUNT_STACK_UNSTEADY]++;
-	else if (certain && insert->certain)
+	else if (certain && stack->certain)
 		learn_up(state, parent, up);
 	else
-		learn_candidate(state, parent, up, insert->context);
-	insert->certain = certain;
+		learn_candidate(state, parent, up, stack->context);
+	stack->certain = certain;
 }
 
-static long insert_frame(u32 frame, struct insert *insert)
+static long insert_frame(u32 frame, struct cpu_state *const *at)
 {
-	struct cpu_state *state = insert->state;
-	u32 number;
+	struct cpu_state *state = *at;
+	u32 parent = state->unwinding.number, number;
 
-	if (frame >= insert->nr || frame >= MAX_STACK_DEPTH)
+	if (frame >= state->unwinding.nr || frame >= MAX_STACK_DEPTH)
 		return 1;
 	number = state->ip[frame] >> 32 == config.text_high ?
-			 add_node((u64)insert->number << 32 | (u32)state->ip[frame]) : 0;
-	if (number && insert->located)
-		learn_frame(insert, frame, insert->number, number);
-	insert->number = number;
+			 add_node((u64)parent << 32 | (u32)state->ip[frame]) : 0;
+	if (number && state->unwinding.located)
+		learn_frame(state, frame, parent, number);
+	state->unwinding.number = number;
 	return number == 0;
 }
 
@@ -324,7 +319,7 @@ static long insert_frame(u32 frame, struct insert *insert)
 static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 root, u64 context)
 {
 	u32 frames = config.stack_depth + STACK_EXTRA_FRAMES;
-	struct insert insert = {.state = state, .context = context, .number = root, .certain = true};
+	struct unwinding *stack = &state->unwinding;
 	long bytes;
 
 	if (frames > MAX_STACK_DEPTH)
@@ -335,15 +330,18 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 		state->counter[COUNT_STACK_FAILED]++;
 		return HANDLE_FAILURE;
 	}
-	insert.nr = (u32)bytes / 8;
-	insert.complete = insert.nr < frames;
-	if (config.stack_walk && context)
-		insert.located = locate_frames(state, context, insert.nr);
-	if (!insert.located && config.stack_walk && context)
+	stack->nr = (u32)bytes / 8;
+	stack->complete = stack->nr < frames;
+	stack->context = context;
+	stack->position = 0;
+	stack->number = root;
+	stack->certain = true;
+	stack->located = config.stack_walk && context && locate_frames(state, context);
+	if (!stack->located && config.stack_walk && context)
 		state->counter[COUNT_STACK_UNCLEAR]++;
-	bpf_loop(insert.nr, insert_frame, &insert, 0);
-	if (insert.number)
-		return insert.number;
+	bpf_loop(stack->nr, insert_frame, &state, 0);
+	if (stack->number)
+		return stack->number;
 	state->counter[COUNT_STACK_DEPOT_FULL]++;
 	return HANDLE_FAILURE;
 }
@@ -378,33 +376,39 @@ static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 ro
 
 /* ---- the user's stack, below the kernel's ---- */
 
-/* Processes whose addresses are in the depot: the daemon reads their mappings while they live. */
+/*
+ * Processes whose addresses are in the depot, and their numbers in the daemon's PID namespace, 0 outside of it: the
+ * daemon reads their mappings while they live.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u32);
-	__type(value, u8);
+	__type(value, u32);
 } user_tasks SEC(".maps");
 
-static long insert_user_frame(u32 frame, struct insert *insert)
+static long insert_user_frame(u32 frame, struct cpu_state *const *at)
 {
+	struct cpu_state *state = *at;
+	u32 number = state->unwinding.number;
 	u64 ip;
 
-	if (frame >= insert->nr || frame >= MAX_STACK_DEPTH)
+	if (frame >= state->unwinding.nr || frame >= MAX_STACK_DEPTH)
 		return 1;
-	ip = insert->state->ip[frame];
-	insert->number = add_node((u64)insert->number << 32 | ip >> 32);
-	if (insert->number)
-		insert->number = add_node((u64)insert->number << 32 | (u32)ip);
-	return insert->number == 0;
+	ip = state->ip[frame];
+	number = add_node((u64)number << 32 | ip >> 32);
+	if (number)
+		number = add_node((u64)number << 32 | (u32)ip);
+	state->unwinding.number = number;
+	return number == 0;
 }
 
 /* The process, then two nodes for each address. A process id is below every kernel address's lower half (x86-64). */
 static __always_inline u32 add_user_stack(void *ctx, struct cpu_state *state, u32 handle, u32 tgid)
 {
-	struct insert insert = {.state = state};
+	struct unwinding *stack = &state->unwinding;
 	u32 frames = config.user_depth < MAX_STACK_DEPTH ? config.user_depth : MAX_STACK_DEPTH;
-	u8 one = 1;
+	struct bpf_pidns_info ids = {};
 	long bytes;
 
 	if (handle < STACK_RESERVED_BUCKETS * STACK_WAYS)
@@ -412,14 +416,17 @@ static __always_inline u32 add_user_stack(void *ctx, struct cpu_state *state, u3
 	bytes = bpf_get_stack(ctx, state->ip, frames * 8, BPF_F_USER_STACK);
 	if (bytes <= 0)
 		return handle; /* a kernel thread */
-	insert.nr = (u32)bytes / 8;
-	insert.number = add_node((u64)handle << 32 | tgid);
-	if (!bpf_map_lookup_elem(&user_tasks, &tgid))
-		bpf_map_update_elem(&user_tasks, &tgid, &one, BPF_ANY);
-	if (insert.number)
-		bpf_loop(insert.nr, insert_user_frame, &insert, 0);
-	if (insert.number)
-		return insert.number;
+	stack->nr = (u32)bytes / 8;
+	stack->number = add_node((u64)handle << 32 | tgid);
+	if (!bpf_map_lookup_elem(&user_tasks, &tgid)) {
+		if (!current_ids(&ids))
+			ids.tgid = 0;
+		bpf_map_update_elem(&user_tasks, &tgid, &ids.tgid, BPF_ANY);
+	}
+	if (stack->number)
+		bpf_loop(stack->nr, insert_user_frame, &state, 0);
+	if (stack->number)
+		return stack->number;
 	state->counter[COUNT_STACK_DEPOT_FULL]++;
 	return handle;
 }

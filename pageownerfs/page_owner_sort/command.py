@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from pageownerfs import stdio
 from pageownerfs.errors import PageOwnerError, UsageError
 
 from .groups import damage, group_source
@@ -40,7 +40,7 @@ class _Loading:
         """Take note of what has been read."""
         if self._stdout and not self._stdout.isatty():
             steps = range(self._told + 1, nr_records // _LOADED_STEP + 1)
-            self._stdout.write("".join(f"loaded {i * _LOADED_STEP}\r" for i in steps))
+            _tell("".join(f"loaded {i * _LOADED_STEP}\r" for i in steps))
             self._told = nr_records // _LOADED_STEP
         if self._wants_bar and time.monotonic() - self._start > _BAR_DELAY:
             self._show(nr_bytes)
@@ -68,17 +68,24 @@ def _report_damage(source: Source, groups: Groups) -> None:
     """Say on stderr what was skipped."""
     described = damage(groups)
     for item in described:
-        print(f"page_owner_sort: {source.name}: {item}; skipped", file=sys.stderr)
+        stdio.say(f"page_owner_sort: {source.name}: {item}; skipped")
     if groups.nr_damaged > len(described):
-        print(
-            f"page_owner_sort: {source.name}: and {groups.nr_damaged - len(described)} more",
-            file=sys.stderr,
-        )
+        more = groups.nr_damaged - len(described)
+        stdio.say(f"page_owner_sort: {source.name}: and {more} more")
     if described:
-        print(
-            f"page_owner_sort: {source.name}: {groups.nr_damaged} damaged records skipped",
-            file=sys.stderr,
-        )
+        stdio.say(f"page_owner_sort: {source.name}: {groups.nr_damaged} damaged records skipped")
+
+
+def _tell(text: str, *, flush: bool = False) -> None:
+    """Say on stdout how far it is."""
+    try:
+        print(text, end="", flush=flush)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Here it is not the output file that can't be written.
+        stdio.drop_output()
+        raise PageOwnerError(stdio.describe(error)) from error
 
 
 def _sort(options: Options) -> None:
@@ -92,13 +99,12 @@ def _sort(options: Options) -> None:
             loading.end()
         _report_damage(source, groups)
         if not quiet:
-            print(f"loaded {groups.nr_records}\nsorting ....\nculling", flush=True)
+            _tell(f"loaded {groups.nr_records}\nsorting ....\nculling\n", flush=True)
         out.writelines(format_groups(groups, options.rules))
         if options.debug:
-            print(
+            stdio.say(
                 f"page_owner_sort: {source.name}: {groups.nr_bytes} bytes, {groups.nr_records} "
-                f"records that count, {groups.nr_damaged} damaged ones, {len(groups)} groups",
-                file=sys.stderr,
+                f"records that count, {groups.nr_damaged} damaged ones, {len(groups)} groups"
             )
 
 
@@ -117,29 +123,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    if sys.stderr is None:  # closed: print() would take stdout instead
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    stdio.fill_closed()
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
-        if options is None:
-            print(HELP, end="")
-        else:
-            _sort(options)
-        print(end="", flush=True)
-    except UsageError as error:
-        print(USAGE, end="", flush=True)
-        print(f"page_owner_sort: {error}; --help tells more", file=sys.stderr)
-        return 1
-    except PageOwnerError as error:
-        print(f"page_owner_sort: {error}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print("page_owner_sort: out of memory", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Nothing may complain of that at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_SIGNAL + signal.SIGPIPE
+        return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return _EXIT_SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        stdio.drop_output()
+        return _EXIT_SIGNAL + signal.SIGPIPE
+    except PageOwnerError as error:
+        stdio.say(f"page_owner_sort: {error}")
+    except MemoryError:
+        stdio.say("page_owner_sort: out of memory")
+    return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        options = parse_options(words)
+    except UsageError as error:
+        _tell(USAGE, flush=True)
+        stdio.say(f"page_owner_sort: {error}; --help tells more")
+        return 1
+    if options is None:
+        _tell(HELP, flush=True)
+    else:
+        _sort(options)
+        _tell("", flush=True)
     return 0

@@ -124,14 +124,24 @@ def _renamed(path: str) -> Iterator[BinaryIO]:
         mode = stat.S_IMODE(os.stat(path).st_mode)
         # Renaming would replace a file that may not be written.
         os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
-    new_path = os.path.join(os.path.dirname(path), f".page_owner_sort-{os.getpid()}")
-    with open(new_path, "xb", buffering=_BUFFER_BYTES) as file:
+    # Imported where it is needed: it takes longer than the reading of most dumps.
+    import tempfile  # noqa: PLC0415
+
+    # A name that is nobody's, whatever an earlier run that was killed has left.
+    fd, new_path = tempfile.mkstemp(prefix=".page_owner_sort-", dir=os.path.dirname(path))
+    with open(fd, "wb", buffering=_BUFFER_BYTES) as file:
         try:
             yield file
             file.flush()
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
+            os.fchmod(fd, 0o666 & ~_umask() if mode is None else mode)
             os.rename(new_path, path)
         except BaseException:
             os.unlink(new_path)
             raise
+
+
+def _umask() -> int:
+    # It can't be read without being set.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -88,7 +88,7 @@ class Source(Protocol):
 
     @property
     def boot_nsec(self) -> int | None:
-        """What to add to a record's times for CLOCK_BOOTTIME here; None: those of elsewhere."""
+        """What to add to a record's times for CLOCK_BOOTTIME; None: its processes are not ours."""
         ...
 
     def zone_ranges(self) -> Sequence[ZoneRange]:

@@ -16,16 +16,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # tables, a view reads them, the mount knows views, the daemon puts them together.
 LAYERS = {
     "errors": set(),
+    "stdio": set(),
     "_native": set(),
     "mm": {"errors", "_native"},
-    "page_owner_sort": {"errors", "_native"},
+    "page_owner_sort": {"errors", "stdio", "_native"},
     "sources": {"errors", "_native", "mm", "page_owner_sort"},
     "views": {"errors", "_native", "mm", "page_owner_sort"},
     "fs": {"errors", "views"},
     "daemon": {"errors", "_native", "mm", "sources", "views", "fs"},
     "cli": {
         *("errors", "_native", "mm", "page_owner_sort", "sources", "views", "fs", "daemon"),
-        "__init__",
+        *("stdio", "__init__"),
     },
     "__init__": {"errors", "_native", "mm"},
     "__main__": {"cli"},

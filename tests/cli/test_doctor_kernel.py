@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,8 @@ from pageownerfs.cli.doctor_check import OK, WARN, Check
 from pageownerfs.daemon import checks as mount_checks
 from pageownerfs.errors import MountError
 from pageownerfs.sources.kernel import bpf_object, checks, libbpf
+from pageownerfs.sources.kernel.btf import Btf
+from pageownerfs.sources.kernel.refusal import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +72,7 @@ def root(tmp_path: Path) -> Path:
     write(tmp_path, "proc/zoneinfo", ZONEINFO)
     write(tmp_path, "proc/meminfo", "MemTotal: 9 kB\nMemAvailable:    65536 kB\n")
     write(tmp_path, "sys/kernel/btf/vmlinux", "")
+    write(tmp_path, "proc/sys/net/core/bpf_jit_enable", "1\n")
     write(tmp_path, "sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
     return tmp_path
 
@@ -80,6 +86,7 @@ def named(found: list[Check], name: str) -> Check:
 @pytest.fixture
 def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have libbpf and the programs, and a kernel that takes them."""
+    monkeypatch.setattr(doctor_kernel, "check_age", lambda: None)
     monkeypatch.setattr(checks, "library", object)
     monkeypatch.setattr(doctor_kernel, "check_object", lambda: None)
     monkeypatch.setattr(checks, "check_tracepoints", lambda: None)
@@ -109,6 +116,12 @@ class TestRequirements:
                 "none integrity [confidentiality]\n",
                 "BPF lockdown",
                 "locked down|integrity will do",
+            ),
+            (
+                "proc/sys/net/core/bpf_jit_enable",
+                "0\n",
+                "BPF JIT",
+                "net.core.bpf_jit_enable is 0|sysctl net.core.bpf_jit_enable=1",
             ),
             ("proc/kallsyms", None, "kernel symbols", "can't be read (No such|KALLSYMS=y"),
             (
@@ -162,12 +175,14 @@ class TestRequirements:
         (root / "proc/self/uid_map").unlink()
         checks.check_rights(root)
 
-    def test_no_securityfs(self, root: Path) -> None:
-        """That lockdown can't be asked is no obstacle."""
+    def test_no_lockdown(self, root: Path) -> None:
+        """A kernel without lockdown is no obstacle, and the JIT's switch is not everywhere."""
         (root / "sys/kernel/security/lockdown").unlink()
-        check = named(doctor_kernel.check_requirements(root), "BPF lockdown")
-        assert check.state == OK
-        assert "no securityfs" in check.text
+        (root / "proc/sys/net/core/bpf_jit_enable").unlink()
+        found = doctor_kernel.check_requirements(root)
+        assert named(found, "BPF lockdown").state == OK
+        assert "has none" in named(found, "BPF lockdown").text
+        assert named(found, "BPF JIT").state == OK
 
     def test_symbols_at_zero(self, root: Path) -> None:
         """The first symbols of some kernels are at 0, or near it, and hidden are all or none."""
@@ -196,33 +211,54 @@ class TestRequirements:
         assert rows[-1].state == OK
 
     @pytest.mark.parametrize(
-        ("number", "advice"), [(errno.EPERM, "seccomp"), (errno.EINVAL, "newer kernel")]
+        ("number", "advice"),
+        [
+            (errno.EPERM, "seccomp=unconfined"),
+            (errno.EINVAL, "take a newer pageownerfs, or report this line (Linux "),
+            (524, "sysctl net.core.bpf_jit_enable=1"),
+        ],
     )
-    @pytest.mark.parametrize("wrapped", [False, True])
     def test_refused(
-        self,
-        root: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        number: int,
-        advice: str,
-        *,
-        wrapped: bool,
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
     ) -> None:
-        """A kernel that refuses the programs blocks, and is quoted."""
+        """A kernel that refuses a step blocks; the step and the reason are quoted."""
 
         def refuse() -> None:
-            error = OSError(number, f"the kernel refuses: {os.strerror(number)}")
-            if wrapped:
-                raise MountError("pageownerfs doctor tells") from error
-            raise error
+            with step("loading its BPF programs"):
+                raise OSError(number, f"page_owner.bpf.o: {os.strerror(number)}")
 
         monkeypatch.setattr(checks, "rehearse", refuse)
         rows = doctor_kernel.run_kernel_checks(root)
         check = named(rows, "BPF loading")
         assert check.state == WARN
-        assert check.text == f"refused: the kernel refuses: {os.strerror(number)}"
+        assert check.text == (
+            "refused: the kernel source fails while loading its BPF programs "
+            f"(page_owner.bpf.o: {os.strerror(number)})"
+        )
         assert advice in check.advice
+        assert "newer kernel" not in check.advice
         assert rows[-1].text == "blocked by BPF loading"
+
+    @pytest.mark.parametrize(
+        "helpers", [{}, {"BPF_FUNC_unspec": 0, "BPF_FUNC_snprintf": 165, "__BPF_FUNC_MAX_ID": 166}]
+    )
+    def test_too_old(self, helpers: dict[str, int]) -> None:
+        """A kernel without bpf_loop() is told to be too old, in place of the verifier's words."""
+
+        class Types(Btf):
+            def __init__(self) -> None:
+                pass
+
+            def enum(self, name: str) -> dict[str, int]:
+                if not helpers:
+                    raise KeyError(name)
+                return helpers
+
+        release = re.escape(os.uname().release)
+        with pytest.raises(
+            MountError, match=f"^Linux {release} is too old .*: 5.17 or later is needed$"
+        ):
+            checks.check_age(Types())
 
     def test_refused_by_us(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the source itself does not take is quoted, too."""
@@ -293,6 +329,38 @@ class TestThisMachine:
         monkeypatch.setattr(checks, "TRACEPOINTS", ("mm_page_alloc", "mm_page_x"))
         with pytest.raises(MountError, match=r"no tracepoint kmem:mm_page_x: .*BPF_EVENTS"):
             checks.check_tracepoints()
+
+    def test_it_is_not_too_old(self) -> None:
+        """Where the programs load, the kernel is not called too old."""
+        checks.check_age()
+
+    def test_lockdown_without_securityfs(self) -> None:
+        """Where securityfs is not mounted, lockdown is asked all the same."""
+        mounted = checks.read_lockdown()
+        if mounted is None:
+            pytest.skip("This kernel has no lockdown.")
+        code = "from pageownerfs.sources.kernel.checks import read_lockdown as r; print(r())"
+        line = f"umount -l /sys/kernel/security; exec {sys.executable} -c '{code}'"
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", line], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == mounted
+
+    def test_step_that_fails(self, tmp_path: Path) -> None:
+        """Whatever the kernel refuses, the user gets a sentence that names the step."""
+        code = (
+            "import resource, sys; from pageownerfs.cli import main; "
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)); "
+            f"sys.exit(main(['kernel', {str(tmp_path)!r}, '-o', 'page_owner=on']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 3
+        assert "the kernel source fails while loading its BPF programs (" in done.stderr
+        assert "Too many open files" in done.stderr
+        assert "Error" not in done.stderr
+        assert not os.path.ismount(tmp_path)
 
     def test_rehearsal_leaves_nothing(self) -> None:
         """The programs are gone from the kernel afterwards, and so are their descriptors."""

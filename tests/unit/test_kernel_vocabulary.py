@@ -11,8 +11,9 @@ from pageownerfs.errors import MountError
 from pageownerfs.mm.flags import FlagName
 from pageownerfs.mm.gfp import GFP_NAMES_6_12
 from pageownerfs.mm.page_flags import format_page_flags, page_flag_names
-from pageownerfs.sources.kernel import vocabulary
+from pageownerfs.sources.kernel import pseudo_fs, vocabulary
 from pageownerfs.sources.kernel.btf import Btf
+from pageownerfs.sources.kernel.pseudo_fs import read_tracefs
 from pageownerfs.sources.kernel.vocabulary import (
     GFP_EVENT,
     KernelVocabulary,
@@ -21,7 +22,6 @@ from pageownerfs.sources.kernel.vocabulary import (
     order_base_2,
     page_flags_fields,
     parse_gfp_names,
-    read_tracefs,
 )
 
 if TYPE_CHECKING:
@@ -286,9 +286,10 @@ def test_migratetypes() -> None:
 
 
 def test_migrate_reasons() -> None:
-    """Reasons print as their enumerators, but for one."""
-    enum = {"MR_COMPACTION": 0, "MR_SYSCALL": 1, "MR_NEW_ONE": 2, "MR_TYPES": 3}
-    assert migrate_reason_names(enum) == ("compaction", "syscall_or_cpuset", "new_one")
+    """Reasons print as their enumerators, but for one, and one since 7.3."""
+    enum = {"MR_COMPACTION": 0, "MR_SYSCALL": 1, "MR_NEW_ONE": 2, "MR_NEVER": 3, "MR_TYPES": 4}
+    names = ("compaction", "syscall_or_cpuset", "new_one", "never_migrated")
+    assert migrate_reason_names(enum) == names
 
 
 def test_numbers_without_a_name() -> None:
@@ -334,7 +335,7 @@ def test_tracefs_leaves_nothing(
     """Tracefs is read without a mount, and neither a mount nor a descriptor is left."""
     if running.gfp_source != "tracefs":
         pytest.skip("This kernel has no tracefs, or root may not read it.")
-    monkeypatch.setattr(vocabulary, "TRACEFS_PATHS", ())
+    monkeypatch.setattr(pseudo_fs, "TRACEFS_PATHS", ())
     before = mounts_and_descriptors()
     try:
         text = read_tracefs(GFP_EVENT)

@@ -215,7 +215,10 @@ class BpfObject:
         return int(info.recursion_misses)
 
     def lookup(
-        self, name: str, key: bytes, value: ctypes.Structure | ctypes.Array[ctypes.c_char]
+        self,
+        name: str,
+        key: bytes,
+        value: ctypes.Structure | ctypes.Array[ctypes.c_char] | ctypes.c_uint32,
     ) -> bool:
         """Read a value of a hash map; whether there is one."""
         key_buffer = ctypes.create_string_buffer(key, len(key))

@@ -7,10 +7,11 @@ those of check_all(), which take milliseconds; ``pageownerfs doctor`` makes all 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pageownerfs.errors import MountError
+from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.mm.page_ext import PAGE_OWNER_STRUCT
 
 from .bpf_object import check_object
@@ -19,12 +20,16 @@ from .features import TRACKERS
 from .kallsyms import KALLSYMS_PATH, Kallsyms
 from .libbpf import library
 from .options import KernelOptions
+from .pseudo_fs import read_securityfs
+from .refusal import JIT_ADVICE, step
 from .tracker import Tracker
 from .vocabulary import KernelVocabulary
 from .zoneinfo import ZONEINFO_PATH, ZoneSpan, read_zoneinfo
 
 BTF_PATH: Final = "/sys/kernel/btf/vmlinux"
 LOCKDOWN_PATH: Final = "/sys/kernel/security/lockdown"
+JIT_PATH: Final = "/proc/sys/net/core/bpf_jit_enable"
+"""Only in the machine's own network namespace."""
 UNPRIVILEGED_PATH: Final = "/proc/sys/kernel/unprivileged_bpf_disabled"
 """Every kernel with CONFIG_BPF_SYSCALL has it; what it says is of no matter."""
 TRACEPOINTS: Final = ("mm_page_alloc", "mm_page_free")
@@ -53,7 +58,11 @@ def check_rights(root: Path = _ROOT) -> None:
     :raises MountError: it may not
     """
     fields = {}
-    for line in _at(root, "/proc/self/status").read_text(errors="replace").splitlines():
+    try:
+        text = _at(root, "/proc/self/status").read_text(errors="replace")
+    except OSError as error:
+        raise MountError(f"/proc/self/status: {error.strerror}: {PROC_ADVICE}") from error
+    for line in text.splitlines():
         name, _, value = line.partition(":")
         fields[name] = value.split()
     if not int(fields["CapEff"][0], 16) >> _CAP_SYS_ADMIN & 1:
@@ -97,26 +106,77 @@ def check_types(root: Path = _ROOT) -> None:
     """
     if not _at(root, BTF_PATH).exists():
         raise MountError(
-            f"{BTF_PATH} is not there, which the kernel source needs: take a kernel built with "
-            "CONFIG_DEBUG_INFO_BTF=y"
+            f"{BTF_PATH} is not there, which the kernel source needs: take Linux 5.17 or later, "
+            "built with CONFIG_DEBUG_INFO_BTF=y"
+        )
+
+
+def check_age(btf: Btf | None = None) -> None:
+    """
+    See whether the kernel has bpf_loop(), which came with Linux 5.17.
+
+    Some distributions' older kernels have it as well, so it is looked for.
+
+    :param btf: types of the kernel; None: of the running one
+    :raises MountError: the kernel is too old
+    """
+    if btf is None:
+        with Btf() as running:
+            check_age(running)
+        return
+    try:
+        helpers = btf.enum("bpf_func_id")
+    except KeyError:
+        helpers = {}
+    if "BPF_FUNC_loop" not in helpers:
+        raise MountError(
+            f"Linux {os.uname().release} is too old for the kernel source: 5.17 or later is needed"
+        )
+
+
+def check_jit(root: Path = _ROOT) -> None:
+    """
+    See whether BPF programs are compiled; an interpreted one has no callbacks.
+
+    :raises MountError: they are not
+    """
+    try:
+        value = _at(root, JIT_PATH).read_text().strip()
+    except OSError:
+        return
+    if value == "0":
+        raise MountError(
+            "net.core.bpf_jit_enable is 0, and the kernel source's BPF programs can't be "
+            f"interpreted: {JIT_ADVICE}"
         )
 
 
 def check_lockdown(root: Path = _ROOT) -> None:
     """
-    See whether programs may read the kernel's memory; securityfs need not be mounted.
+    See whether programs may read the kernel's memory.
 
     :raises MountError: the kernel is locked down to confidentiality
     """
-    try:
-        modes = _at(root, LOCKDOWN_PATH).read_text(errors="replace").split()
-    except OSError:
-        return
-    if "[confidentiality]" in modes:
+    if "[confidentiality]" in (read_lockdown(root) or ""):
         raise MountError(
             "the kernel is locked down to confidentiality, so that BPF programs can't read its "
             "memory: boot without lockdown=confidentiality (integrity will do)"
         )
+
+
+def read_lockdown(root: Path = _ROOT) -> str | None:
+    """
+    Tell how far the kernel is locked down; securityfs need not be mounted.
+
+    :return: ``none [integrity] confidentiality``, the one in force in brackets; None: not known,
+        or the kernel has no lockdown
+    """
+    try:
+        if root == _ROOT:
+            return read_securityfs("lockdown").strip()
+        return _at(root, LOCKDOWN_PATH).read_text(errors="replace").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def check_symbols(root: Path = _ROOT) -> None:
@@ -165,6 +225,8 @@ def check_all() -> None:
     check_object()
     check_bpf()
     check_types()
+    check_age()
+    check_jit()
     check_lockdown()
     check_symbols()
 
@@ -232,9 +294,9 @@ def rehearse() -> Rehearsal:
     Do for a second what a mount does: load and attach all, with a table of one record.
 
     :raises MountError: it can't be done
-    :raises OSError: the same
     """
-    kallsyms = Kallsyms()
+    with step("reading the kernel's symbols"):
+        kallsyms = Kallsyms()
     zones = [ZoneSpan(0, "DMA", 0, 1, 1, 1)]
     options = KernelOptions(stack_depot_bytes=_REHEARSAL_DEPOT_BYTES)
     with Btf() as btf:

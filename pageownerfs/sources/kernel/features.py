@@ -36,7 +36,7 @@ HOOKS: Final = (
     ),
     Hook(
         "hook_contig",
-        ("alloc_contig_range_noprof", "alloc_contig_range"),
+        ("alloc_contig_frozen_range_noprof", "alloc_contig_range_noprof", "alloc_contig_range"),
         "contiguous ranges: gigantic pages, CMA",
     ),
     Hook(

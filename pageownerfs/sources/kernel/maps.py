@@ -69,6 +69,8 @@ class KernelConfig(ctypes.Structure):
         ("section_shift", _u32),
         ("split_order_argument", _u32),
         ("padding", _u32),
+        ("pid_ns_dev", _u64),
+        ("pid_ns_ino", _u64),
     )
 
 
@@ -78,17 +80,35 @@ class KernelAddresses(ctypes.Structure):
     _fields_ = (("vmemmap_base", _u64), ("mem_section", _u64))
 
 
+class Unwinding(ctypes.Structure):
+    """``struct unwinding``: a stack on its way into the depot."""
+
+    _fields_ = (
+        ("context", _u64),
+        ("position", _u64),
+        ("nr", _u32),
+        ("words", _u32),
+        ("frame", _u32),
+        ("number", _u32),
+        ("located", _u32),
+        ("complete", _u32),
+        ("certain", _u32),
+        ("padding", _u32),
+    )
+
+
 class CpuState(ctypes.Structure):
     """``struct cpu_state``: of one program on one CPU."""
 
     _fields_ = (
         ("context", _u64),
         ("counter", _u64 * NR_COUNTERS),
+        ("unwinding", Unwinding),
         ("ip", _u64 * MAX_STACK_DEPTH),
         ("window", _u64 * STACK_WINDOW_WORDS),
         ("low", _u16 * MAX_STACK_DEPTH),
         ("high", _u16 * MAX_STACK_DEPTH),
-        ("padding", _u16 * 56),
+        ("padding", _u16 * 12),
     )
 
 
@@ -98,6 +118,8 @@ class ScanRequest(ctypes.Structure):
     _fields_ = (
         ("start", _u64),
         ("end", _u64),
+        ("next", _u64),
+        ("pid_tgid", _u64),
         ("nr_marked", _u64),
         ("nr_stale", _u64),
         ("nr_suspects", _u64),

@@ -8,7 +8,6 @@ page in a table of 64 bytes per PFN, which this process maps and only reads.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -25,12 +24,14 @@ from pageownerfs.mm.vmstat import parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
 from pageownerfs.sources.clock import boot_nsec
+from pageownerfs.sources.pid_ns import pid_namespace
 from pageownerfs.sources.stack_counts import StackCounts
 from pageownerfs.sources.ticker import Ticker
 
 from . import maps
 from .btf import Btf
 from .kallsyms import Kallsyms
+from .refusal import step
 from .tracker import Tracker
 from .user_stacks import UserStacks, split_user_words
 from .vocabulary import KernelVocabulary
@@ -161,8 +162,9 @@ class KernelSource:
 
     def _init_page_owner(self) -> None:
         options = self._options
-        zones = self._zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
-        self._kallsyms = Kallsyms()
+        with step("reading the kernel's zones and symbols"):
+            zones = self._zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
+            self._kallsyms = Kallsyms()
         with Btf() as btf:
             kernel = KernelVocabulary(btf)
             tracker = Tracker(options, zones, btf, self._kallsyms)
@@ -179,19 +181,20 @@ class KernelSource:
                 maps.HANDLE_EARLY: register_early_stack(),
                 maps.HANDLE_FAILURE: register_failure_stack(),
             }
-            self._user_stacks = UserStacks() if options.user_stacks else None
+            self._user_stacks = UserStacks(tracker.local_tgid) if options.user_stacks else None
             table = _native.KernelTable(
                 tracker.page_ext,
                 tracker.end_pfn,
                 PAGEBLOCK_ORDER,
-                _early_record().pack(),
+                _early_record(tracker.pid, tracker.tgid).pack(),
                 tracker.page_scan,
                 tracker.scan_pages_fd,
                 _node_field(kernel),
             )
             _log.info("allocated %d bytes of page_ext", len(tracker.page_ext))
             if not tracker.options.has_filter:
-                self._find_early_pages(tracker)
+                with step("looking for early pages"):
+                    self._find_early_pages(tracker)
         except BaseException:
             tracker.close()
             raise
@@ -256,9 +259,9 @@ class KernelSource:
         return {}
 
     @property
-    def boot_nsec(self) -> int:
-        """Records have CLOCK_MONOTONIC of this machine."""
-        return boot_nsec()
+    def boot_nsec(self) -> int | None:
+        """Records have this machine's CLOCK_MONOTONIC, and pids of its own namespace."""
+        return boot_nsec() if pid_namespace().is_initial else None
 
     def update(self) -> None:
         """
@@ -387,15 +390,15 @@ def _node_field(kernel: KernelVocabulary) -> tuple[int, int]:
     return next(((field.shift, field.width) for field in fields), (0, 0))
 
 
-def _early_record() -> PageOwner:
+def _early_record(pid: int, tgid: int) -> PageOwner:
     with Path("/proc/self/comm").open("rb") as file:
         comm = file.read().rstrip(b"\n")
     return PageOwner(
         ts_nsec=time.monotonic_ns(),
         free_ts_nsec=0,
         gfp_mask=0,
-        pid=threading.get_native_id(),
-        tgid=os.getpid(),
+        pid=pid,
+        tgid=tgid,
         handle=maps.HANDLE_EARLY,
         free_handle=0,
         free_pid=0,

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pageownerfs.errors import MountError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER
+from pageownerfs.sources.pid_ns import pid_namespace
 
 from . import maps
 from .bpf_object import BpfObject
 from .features import HOOKS, MIGRATION, REASON, SCANS, TRACKERS, select_hooks
+from .refusal import step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,6 +47,7 @@ _STACK_CHECK_EVERY: Final = 1024
 _SUSPECT_SEC: Final = 0.02
 _CALIBRATION_PAGES: Final = 64
 _BASE_ALIGNMENT: Final = 1 << 16
+_PID_MASK: Final = (1 << 32) - 1
 # Functions that read mem_section, for kernels whose kallsyms lack data.
 _MEM_SECTION_USERS: Final = (
     "get_pfnblock_migratetype",
@@ -112,10 +115,15 @@ class Tracker:
         self._nr_states = os.sysconf("SC_NPROCESSORS_CONF") * maps.NR_PROGRAMS
         self._scan_lock = threading.Lock()
         self.unseen: list[str] = []
+        self.pid = self.tgid = 0
+        """The daemon, by the numbers that records have."""
         self._object = self._load(btf)
         try:
-            self._map()
-            self._calibrate(kallsyms)
+            with step("mapping the tables of its BPF programs"):
+                self._map()
+            with step("looking for struct page"):
+                self._calibrate()
+            self._find_mem_section(kallsyms)
             self._attach()
         except BaseException:
             self.close()
@@ -123,6 +131,8 @@ class Tracker:
 
     def _make_config(self, options: KernelOptions) -> maps.KernelConfig:
         nr_nodes = options.stack_depot_bytes // maps.STACK_NODE_BYTES
+        namespace = pid_namespace()
+        inner = not namespace.is_initial
         return maps.KernelConfig(
             nr_stack_buckets=max(_power_of_two(nr_nodes // maps.STACK_WAYS), 1 << 8),
             stack_depth=options.stack_depth,
@@ -136,6 +146,8 @@ class Tracker:
             user_depth=options.stack_depth if options.user_stacks else 0,
             pageblock_order=PAGEBLOCK_ORDER,
             section_shift=_SECTION_SHIFT,
+            pid_ns_dev=namespace.device if inner else 0,
+            pid_ns_ino=namespace.inode if inner else 0,
         )
 
     # Loading
@@ -149,30 +161,43 @@ class Tracker:
         programs: dict[str, str | None] = dict.fromkeys(
             (*TRACKERS, *SCANS, *(hook.program for hook in tracepoints))
         )
-        # Kernels that let nothing be hooked refuse the whole object: so it is tried out alone.
-        if self.options.hooks and self._takes(selection.programs):
-            programs |= selection.programs
+        if self.options.hooks:
+            programs |= self._accepted(selection.programs)
         self._loaded = programs
         return self._open_table(programs)
 
-    def _takes(self, programs: dict[str, str | None]) -> bool:
+    def _accepted(self, hooks: dict[str, str | None]) -> dict[str, str | None]:
+        # A kernel that does not let one function be hooked refuses the whole object: so hooks are
+        # tried out beforehand, and one by one if not all are taken.
+        if self._refusal_of(hooks) is None:
+            return hooks
+        refusals = {name: self._refusal_of({name: hooks[name]}) for name in hooks}
+        accepted = {name: hooks[name] for name, refusal in refusals.items() if refusal is None}
+        # Where none is accepted the kernel lets nothing be hooked, whatever it is.
+        for name, refusal in refusals.items() if accepted else ():
+            if refusal is not None:
+                _log.info("%s on %s: %s", name, hooks[name], refusal)
+        return accepted
+
+    def _refusal_of(self, hooks: dict[str, str | None]) -> str | None:
         try:
-            self._open(programs, 1).close()
+            self._open(hooks, 1).close()
         except OSError as error:
-            _log.debug("%s: %s", ", ".join(programs), error)
-            return False
-        return True
+            return error.strerror
+        return None
 
     def _open_table(self, programs: dict[str, str | None]) -> BpfObject:
-        try:
-            return self._open(programs, self.end_pfn)
-        except OSError as error:
-            table = format_size(self.end_pfn * _RECORD_BYTES)
-            if error.errno == errno.ENOMEM:
-                msg = f"no memory for the table of {table} ({_RECORD_BYTES} bytes for each page)"
-            else:
-                msg = f"{error.strerror}; pageownerfs doctor tells what is missing"
-            raise MountError(msg) from error
+        with step("loading its BPF programs"):
+            try:
+                return self._open(programs, self.end_pfn)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                table = format_size(self.end_pfn * _RECORD_BYTES)
+                raise MountError(
+                    f"no memory for the table of {table} ({_RECORD_BYTES} bytes for each page): "
+                    "free memory"
+                ) from error
 
     def _open(self, programs: dict[str, str | None], nr_records: int) -> BpfObject:
         bpf = BpfObject()
@@ -214,14 +239,14 @@ class Tracker:
 
     # Finding the kernel's tables
 
-    def _calibrate(self, kallsyms: Kallsyms) -> None:
+    def _calibrate(self) -> None:
         # A program sees the struct page of each page that is faulted in here, /proc/self/pagemap
         # tells its PFN.
         self._request.tgid = os.getpid()
         self._request.nr_pages = 0
         self._object.attach("calibrate")
         with mmap.mmap(-1, _CALIBRATION_PAGES * mmap.PAGESIZE, mmap.MAP_PRIVATE) as memory:
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
+            _advise_small_pages(memory)
             for offset in range(0, len(memory), mmap.PAGESIZE):
                 memory[offset] = 1
             self._object.detach("calibrate")
@@ -238,7 +263,7 @@ class Tracker:
                 "or /proc/self/pagemap hides PFNs (run as root)"
             )
         self._addresses.vmemmap_base = base
-        self._find_mem_section(kallsyms)
+        self.pid, self.tgid = (self._request.pid_tgid & _PID_MASK, self._request.pid_tgid >> 32)
 
     def _find_mem_section(self, kallsyms: Kallsyms) -> None:
         # Without it the type of a pageblock is not known, and the record's own type is shown.
@@ -250,7 +275,10 @@ class Tracker:
                 ranges.append((code, code + _CODE_BYTES))
         for start, end in ranges:
             self._request.start, self._request.end = start, end
-            self._object.run("find_mem_section")
+            try:
+                self._object.run("find_mem_section")
+            except OSError as error:
+                _log.info("find_mem_section can't run: %s", error.strerror)
             if self._addresses.mem_section:
                 return
         self.unseen.append("types of pageblocks: shown as when the page was allocated")
@@ -259,11 +287,8 @@ class Tracker:
 
     def _attach(self) -> None:
         for program in TRACKERS:
-            try:
+            with step(f"attaching {program} to its tracepoint"):
                 self._object.attach(program)
-            except OSError as error:
-                msg = f"{program} can't be attached to its tracepoint: {error.strerror}"
-                raise MountError(msg) from error
         optional = [p for p in self._loaded if p not in (*SCANS, *TRACKERS)]
         attached = [program for program in optional if self._try_attach(program)]
         for hook in (*HOOKS, REASON):
@@ -411,6 +436,22 @@ class Tracker:
     def user_tasks(self) -> list[int]:
         """Processes whose user stacks are in the depot."""
         return [key for (key,) in struct.iter_unpack("<I", self._object.keys("user_tasks", 4))]
+
+    def local_tgid(self, tgid: int) -> int:
+        """Number in our PID namespace, and so in /proc, of one of user_tasks(); 0: it has none."""
+        number = ctypes.c_uint32()
+        self._object.lookup("user_tasks", struct.pack("<I", tgid), number)
+        return number.value
+
+
+def _advise_small_pages(memory: mmap.mmap) -> None:
+    # One fault for each page. Kernels without huge pages (CONFIG_TRANSPARENT_HUGEPAGE), as all
+    # real-time ones, don't know the advice, and don't need it.
+    try:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _pfns_of(memory: mmap.mmap) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pageownerfs.mm.stack_depot import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 # Lower halves of kernel text addresses of x86-64 have this bit; a process id has not.
 _KERNEL_BIT: Final = 1 << 31
@@ -57,8 +57,13 @@ def split_user_words(words: Sequence[int]) -> tuple[Sequence[int], UserStack | N
 class UserStacks:
     """Mappings of processes, and what their addresses are in."""
 
-    def __init__(self) -> None:
-        """Know no process yet."""
+    def __init__(self, local_tgid: Callable[[int], int]) -> None:
+        """
+        Know no process yet.
+
+        :param local_tgid: number of a process in /proc; 0: it is not there
+        """
+        self._local_tgid = local_tgid
         self._lock = threading.Lock()
         self._mappings: dict[int, list[_Mapping]] = {}
 
@@ -92,7 +97,7 @@ class UserStacks:
 
     def _read(self, tgid: int) -> None:
         try:
-            lines = Path(f"/proc/{tgid}/maps").read_bytes().splitlines()
+            lines = Path(f"/proc/{self._local_tgid(tgid)}/maps").read_bytes().splitlines()
         except OSError:
             lines = []
         found = []

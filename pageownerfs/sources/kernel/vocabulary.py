@@ -9,8 +9,6 @@ kmem:mm_page_alloc, whose text has the gfp names.
 from __future__ import annotations
 
 import ast
-import ctypes
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,24 +18,18 @@ from pageownerfs.mm import gfp, page_flags
 from pageownerfs.mm.flags import FlagName
 from pageownerfs.mm.page_flags import PageFlagsField, page_flag_names
 
+from .pseudo_fs import read_tracefs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pageownerfs.sources.kernel.btf import Btf
 
-TRACEFS_PATHS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 GFP_EVENT: Final = "events/kmem/mm_page_alloc/format"
 """File of tracefs that has the table of gfp names, as C."""
 
 _KERNEL_MAX: Final = "/sys/devices/system/cpu/kernel_max"
 _BITS_PER_LONG: Final = 64
-
-# The same on every architecture (include/uapi/asm-generic/unistd.h).
-_SYS_FSOPEN: Final = 430
-_SYS_FSCONFIG: Final = 431
-_SYS_FSMOUNT: Final = 432
-_CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
-_FSCONFIG_CMD_CREATE: Final = 6
 
 # MIGRATE_* as migratetype_names[] of mm/page_alloc.c has them. What else the enum has are
 # numbers of types, not types.
@@ -51,7 +43,7 @@ _MIGRATETYPES: Final = {
 }
 _NO_MIGRATETYPES: Final = frozenset(("MIGRATE_PCPTYPES", "__MIGRATE_TYPE_END", "MIGRATE_TYPES"))
 # MR_* whose name in migrate_reason_names[] of mm/debug.c is another word.
-_MIGRATE_REASONS: Final = {"MR_SYSCALL": "syscall_or_cpuset"}
+_MIGRATE_REASONS: Final = {"MR_SYSCALL": "syscall_or_cpuset", "MR_NEVER": "never_migrated"}
 
 _GFP_ROW: Final = re.compile(r'\{([^{},"]+), "([^"]+)"\}')
 _C_CAST: Final = re.compile(r"\(\s*(?:unsigned long|unsigned int|gfp_t)\s*\)")
@@ -186,49 +178,6 @@ def parse_gfp_names(text: str) -> tuple[FlagName, ...]:
     names = [FlagName(_evaluate(value) & gfp.GFP_MASK_MAX, name) for value, name in rows]
     # A flag that is not configured is 0.
     return tuple(row for row in names if row.mask)
-
-
-def read_tracefs(path: str) -> str:
-    """
-    Read a file of tracefs, be it mounted or not.
-
-    Where it is not, it is mounted for this process only, detached, and gone on return.
-
-    :param path: below the root of tracefs: ``events/kmem/mm_page_alloc/format``
-    :raises OSError: there is no tracefs, no such file, or no permission
-    """
-    for root in TRACEFS_PATHS:
-        try:
-            return Path(root, path).read_text(encoding="ascii")
-        except OSError:
-            continue
-    root_fd = _mount_tracefs()
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root_fd)) as file:  # noqa: PTH123 - of a directory without path
-            return file.read()
-    finally:
-        os.close(root_fd)
-
-
-def _mount_tracefs() -> int:
-    """Return the root of a tracefs that is in no namespace: it goes with the descriptor."""
-    context = _syscall(_SYS_FSOPEN, b"tracefs", _CLOEXEC)
-    try:
-        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0)
-    finally:
-        os.close(context)
-
-
-def _syscall(number: int, *arguments: bytes | int | None) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    # syscall() reads whole registers: an int alone would be passed as 32 bits.
-    wide = (ctypes.c_long(value) if isinstance(value, int) else value for value in arguments)
-    result = libc.syscall(ctypes.c_long(number), *wide)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), "tracefs")
-    return int(result)
 
 
 def _gfp_names() -> tuple[tuple[FlagName, ...], str]:
