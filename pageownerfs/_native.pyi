@@ -104,7 +104,7 @@ class Pool:
         """Stop the clients between two operations, until thaw(). OSError EBUSY: one is stopped
         inside of one. What else stops clients, or recovers dead ones, must not be called."""
     def thaw(self) -> None:
-        """Let the clients go on; by the thread that has stopped them."""
+        """Let the clients go on. OSError EPERM: this thread has not stopped them."""
     def stack_counts(self) -> list[tuple[int, int]]:
         """(handle, nr_base_pages) of each stack that has allocated, the oldest first: kept with
         each allocation and free."""

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from typing import Final
+
+# What write() may say of a stream.
+_OUTPUT_ERRORS: Final = frozenset(
+    (
+        *(errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN),
+        *(errno.EINVAL, errno.EPERM),
+    )
+)
 
 
 def fill_closed() -> None:
@@ -37,12 +47,11 @@ def drop_output() -> None:
 
 
 def describe(error: OSError) -> str:
-    """Tell an error in a line; without a file's name it is of standard output."""
-    names = [name for name in (error.filename, error.filename2) if name is not None]
-    where = " -> ".join(
-        os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names
-    )
-    return f"{where or 'standard output'}: {error.strerror or error}"
+    """Tell an error in a line: of the file that it names, or of standard output."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}"
+    return f"standard output: {reason}" if error.errno in _OUTPUT_ERRORS else reason
 
 
 def _to_null(number: int) -> None:

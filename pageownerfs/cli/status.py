@@ -7,13 +7,13 @@ With --json: one object for a MOUNTPOINT, else a list.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from pageownerfs.daemon.mounts import read_mounts
-from pageownerfs.errors import PageOwnerError
+from pageownerfs.daemon.ask import ask_mount, ask_mounts
+from pageownerfs.daemon.mounts import read_mounts, resolve_mountpoint
+from pageownerfs.errors import NotAPoolError, PageOwnerError
 from pageownerfs.mm.kstrtox import format_size
-from pageownerfs.mm.page_alloc import read_mount
+from pageownerfs.sources.pid_ns import pid_namespace
 
 if TYPE_CHECKING:
     import argparse
@@ -28,11 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show it."""
     if args.mountpoint is not None:
-        one = _read(args.mountpoint)
+        one = _with_rss(ask_mount(args.mountpoint))
         print(json.dumps(one, indent=2) if args.json else _format(args.mountpoint, one))
         return 0
     mountpoints = [mount.mountpoint for mount in read_mounts(ours=True)]
-    mounts = [_read_or_error(mountpoint) for mountpoint in mountpoints]
+    mounts = [
+        _error(mountpoint, answer) if isinstance(answer, PageOwnerError) else _with_rss(answer)
+        for mountpoint, answer in zip(mountpoints, ask_mounts(mountpoints), strict=True)
+    ]
     if args.json:
         print(json.dumps(mounts, indent=2))
     elif not mounts:
@@ -40,21 +43,18 @@ def run(args: argparse.Namespace) -> int:
             "nothing is mounted; mount a pool with: pageownerfs pool MOUNTPOINT -o page_owner=on"
         )
     else:
-        print("\n\n".join(map(_format, mountpoints, mounts)))
+        print("\n\n".join(map(_format_or_error, mountpoints, mounts)))
     return 0
 
 
-def _read(mountpoint: str) -> dict[str, Any]:
-    mount = read_mount(mountpoint)
-    mount["rss_bytes"] = _rss_bytes(mount["pid"])
+def _with_rss(mount: dict[str, Any]) -> dict[str, Any]:
+    here = mount.get("pid_ns") == pid_namespace().inode
+    mount["rss_bytes"] = _rss_bytes(mount["pid"]) if here else None
     return mount
 
 
-def _read_or_error(mountpoint: str) -> dict[str, Any]:
-    try:
-        return _read(mountpoint)
-    except PageOwnerError as error:
-        return {"mount_points": [mountpoint], "error": str(error)}
+def _error(mountpoint: str, error: PageOwnerError) -> dict[str, Any]:
+    return {"mount_points": [mountpoint], "error": str(error)}
 
 
 def _rss_bytes(pid: int) -> int | None:
@@ -62,14 +62,31 @@ def _rss_bytes(pid: int) -> int | None:
 
     try:
         rss: int = psutil.Process(pid).memory_info().rss
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None
     return rss
 
 
+def _format_or_error(mountpoint: str, mount: dict[str, Any]) -> str:
+    error = mount.get("error")
+    try:
+        return str(error) if "error" in mount else _format(mountpoint, mount)
+    except PageOwnerError as unclear:
+        return str(unclear)
+
+
 def _format(mountpoint: str, mount: dict[str, Any]) -> str:
-    if "error" in mount:
-        return f"{mountpoint}\n  error: {mount['error'].removeprefix(f'{mountpoint}: ')}"
+    # Whoever mounts something of our type may say whatever he likes of it.
+    try:
+        return _format_rows(mountpoint, mount)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise NotAPoolError(
+            f"{mountpoint}: what it says of itself is not understood "
+            f"({type(error).__name__}: {error}); is it of another version? --json shows it"
+        ) from error
+
+
+def _format_rows(mountpoint: str, mount: dict[str, Any]) -> str:
     rows = [
         ("source", f"{mount['source']} (pageownerfs {mount['version']})"),
         *_ROWS.get(mount["source"], _recorded_rows)(mount),
@@ -78,7 +95,7 @@ def _format(mountpoint: str, mount: dict[str, Any]) -> str:
         ("daemon", _format_daemon(mount)),
         ("log", mount["log"]),
     ]
-    here = os.path.realpath(mountpoint)
+    here = resolve_mountpoint(mountpoint)
     others = [path for path in mount["mount_points"] if path != here]
     if others:
         rows.insert(1, ("also at", ", ".join(others)))

@@ -13,10 +13,11 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pageownerfs.daemon.ask import ask_mount
 from pageownerfs.daemon.mounts import mount_at
 from pageownerfs.errors import MountError, NotAPoolError, PageOwnerError
 from pageownerfs.fs import FSTYPE
-from pageownerfs.mm.page_alloc import read_mount
+from pageownerfs.sources.pid_ns import pid_namespace
 from pageownerfs.sources.shm import remove_stale_pools
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _open_daemon(mountpoint: str) -> int | None:
     # Before unmounting: afterwards nobody tells the pid, and it may be another process's.
+    # Nor is one of another PID namespace known here.
     try:
-        return os.pidfd_open(read_mount(mountpoint)["pid"])
+        mount = ask_mount(mountpoint)
+        if mount.get("pid_ns", pid_namespace().inode) != pid_namespace().inode:
+            return None
+        return os.pidfd_open(mount["pid"])
     except (PageOwnerError, OSError):
         return None
 

@@ -15,6 +15,7 @@ from pageownerfs.mm.page_alloc import read_mount
 
 from .checks import check_all
 from .log import open_log
+from .mounts import resolve_mountpoint
 from .serve import Daemon, MountOptions
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
     :param on_ready: called when the mount answers
     :raises PageOwnerError: it could not be mounted, and nothing is left of the attempt
     """
-    options = options._replace(mountpoint=os.path.realpath(options.mountpoint))
+    options = options._replace(mountpoint=resolve_mountpoint(options.mountpoint))
     check_all(options.mountpoint, options.source)
     binding = load_binding()
     if options.foreground:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.fs import FSTYPE
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _MOUNTINFO: Final = "/proc/self/mountinfo"
+_MAX_LINKS: Final = 40  # MAXSYMLINKS
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -58,10 +62,39 @@ def read_mounts(*, ours: bool = False) -> list[Mount]:
 
 
 def mount_at(mountpoint: str) -> Mount | None:
-    """Find what is mounted on top at a path, also where its daemon is dead and stat() fails."""
-    path = os.path.realpath(mountpoint)
-    found = [mount for mount in read_mounts() if mount.mountpoint == path]
+    """Find what is mounted on top at a path, also where its daemon is dead, or does not answer."""
+    mounts = read_mounts()
+    path = _resolve(mountpoint, {mount.mountpoint for mount in mounts})
+    found = [mount for mount in mounts if mount.mountpoint == path]
     return found[-1] if found else None
+
+
+def resolve_mountpoint(path: str) -> str:
+    """Do what realpath() does, but ask nothing of a mount that is there."""
+    return _resolve(path, {mount.mountpoint for mount in read_mounts()})
+
+
+def _resolve(path: str, mountpoints: Collection[str]) -> str:
+    # realpath() looks at the last component, too: at a mount whose daemon may be stopped.
+    if not os.path.isabs(path):  # noqa: PTH117
+        try:
+            path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+        except OSError as error:
+            raise MountError(
+                f"{path}: the current directory is gone: give an absolute path"
+            ) from error
+    for _ in range(_MAX_LINKS):
+        parent, name = os.path.split(path.rstrip("/"))
+        if name in {"", ".", ".."}:
+            break
+        path = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118
+        if path in mountpoints:
+            return path
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+        except OSError:
+            return path
+    return os.path.realpath(path)
 
 
 def mount_points_of(mountpoint: str) -> list[str]:

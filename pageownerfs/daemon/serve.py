@@ -22,6 +22,7 @@ from pageownerfs.sources import (
     make_source,
     no_progress,
 )
+from pageownerfs.sources.pid_ns import pid_namespace
 from pageownerfs.views import make_tree
 
 from .mounts import mount_points_of
@@ -197,6 +198,7 @@ class Daemon:
             "abi": _native.ABI_VERSION,
             "source": options.source,
             "pid": os.getpid(),
+            "pid_ns": pid_namespace().inode,
             "uid": os.getuid(),
             "mount_points": mount_points_of(options.mountpoint),
             "uptime_nsec": time.monotonic_ns() - self._started_nsec,

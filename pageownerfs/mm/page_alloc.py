@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 XATTR: Final = "user.pageownerfs"
 """Extended attribute of the root of a mount: a JSON text that says what is mounted."""
 
+# What every version says.
+_MOUNT_KEYS: Final = {"version": str, "abi": int, "source": str, "pid": int}
+_MAX_PID: Final = 1 << 22  # PID_MAX_LIMIT
+
 _BAD_PAGE: Final = {
     _native.BAD_PFN: "is not a page of this pool that can be allocated",
     _native.BAD_FREE: "is not allocated: it never was, or it has been freed",
@@ -72,18 +76,33 @@ def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         text = os.getxattr(where, XATTR)
     except OSError as error:
-        raise _mount_error(where, error) from error
+        raise mount_error(where, error) from error
+    return parse_mount(where, text)
+
+
+def parse_mount(where: str, text: bytes) -> dict[str, Any]:
+    """
+    Parse what the mount at ``where`` has said.
+
+    :raises NotAPoolError: no pageownerfs says that
+    """
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
-    if not isinstance(data, dict) or "abi" not in data or "source" not in data:
+    if not isinstance(data, dict) or not _is_mount(data):
         msg = f"{where}: its attribute {XATTR} is not from a pageownerfs mount"
         raise NotAPoolError(msg)
     return data
 
 
-def _mount_error(where: str, error: OSError) -> PageOwnerError:
+def _is_mount(data: dict[str, Any]) -> bool:
+    known = all(isinstance(data.get(key), kind) for key, kind in _MOUNT_KEYS.items())
+    return known and 0 < data["pid"] <= _MAX_PID
+
+
+def mount_error(where: str, error: OSError) -> PageOwnerError:
+    """Say what an error means that came in place of an answer."""
     if error.errno == errno.ENOTCONN:
         return NotAPoolError(
             f"{where}: its daemon is gone; clean up with: pageownerfs umount {where}"

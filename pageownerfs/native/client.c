@@ -292,6 +292,7 @@ int pool_freeze(struct pool *pool)
 	error = lock_freeze(header);
 	if (error)
 		return error;
+	atomic_store(&pool->frozen_by, (s32)syscall(SYS_gettid));
 	atomic_fetch_or(&header->gate, GATE_FROZEN);
 	fence_all_clients(pool);
 	error = wait_quiescent(pool);
@@ -300,10 +301,16 @@ int pool_freeze(struct pool *pool)
 	return error;
 }
 
-void pool_thaw(struct pool *pool)
+/* -EPERM: this thread has not frozen it; the gate is somebody else's, or open. */
+int pool_thaw(struct pool *pool)
 {
+	s32 tid = (s32)syscall(SYS_gettid);
+
+	if (!atomic_compare_exchange_strong(&pool->frozen_by, &tid, 0))
+		return -EPERM;
 	atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
 	pthread_mutex_unlock(&pool->header->freeze_lock);
+	return 0;
 }
 
 /* Wait until who froze the pool is done, or dead. */

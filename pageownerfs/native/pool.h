@@ -226,6 +226,7 @@ struct pool {
 	struct pool_client *clients;
 	struct pool_client *client; /* ours; NULL until the first operation, and after fork() */
 	unsigned int slot;
+	_Atomic s32 frozen_by; /* thread of this process that has frozen the pool; 0: none */
 	struct page_owner *page_ext;
 	u32 *depot_hash;
 	char *depot;
@@ -324,7 +325,7 @@ int pool_register(struct pool *pool);
 void pool_unregister(struct pool *pool);
 bool pool_client_alive(struct pool *pool, unsigned int slot);
 int pool_freeze(struct pool *pool);
-void pool_thaw(struct pool *pool);
+int pool_thaw(struct pool *pool);
 int pool_wait_thaw(struct pool *pool);
 int pool_recover_clients(struct pool *pool);
 int drain_all_pages(struct pool *pool);

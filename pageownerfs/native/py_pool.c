@@ -32,6 +32,8 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 	case EBUSY:
 		return os_error(self, EBUSY, "a client of the pool is stopped inside the allocator and holds it up; "
 					     "`pageownerfs status` lists the clients");
+	case EPERM:
+		return os_error(self, EPERM, "this thread has not frozen the pool");
 	case EUSERS:
 		return os_error(self, EUSERS, "the pool has as many clients as it can have");
 	case BAD_PFN:
@@ -169,8 +171,8 @@ static PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kw
 {
 	static char *names[] = {"path", "size", "movablecore", "cma", "stack_depth", "stack_depot_bytes", NULL};
 	struct pool_config config = {0};
-	PyObject *path;
-	PoolObject *self;
+	PyObject *path, *name;
+	PoolObject *self = NULL;
 	u64 stack_depth;
 	int error;
 
@@ -181,21 +183,36 @@ static PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kw
 	if (check_config(&config, stack_depth))
 		return NULL;
 	config.stack_depth = (u32)stack_depth;
-	self = pool_alloc_object((PyTypeObject *)type, path);
-	if (!self)
+	/* Whatever bytes a file's name has: the encoding of those that are no text, errors for NUL. */
+	if (!PyUnicode_FSConverter(path, &name))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	error = pool_create(&self->pool, PyUnicode_AsUTF8(path), &config);
-	Py_END_ALLOW_THREADS
-	return pool_opened(self, error);
+	self = pool_alloc_object((PyTypeObject *)type, path);
+	if (self) {
+		const char *file = PyBytes_AS_STRING(name);
+
+		Py_BEGIN_ALLOW_THREADS
+		error = pool_create(&self->pool, file, &config);
+		Py_END_ALLOW_THREADS
+		self = (PoolObject *)pool_opened(self, error);
+	}
+	Py_DECREF(name);
+	return (PyObject *)self;
 }
 
 static PyObject *pool_open_method(PyObject *type, PyObject *path)
 {
-	const char *name = PyUnicode_AsUTF8(path);
-	PoolObject *self = name ? pool_alloc_object((PyTypeObject *)type, path) : NULL;
+	PyObject *name, *result = NULL;
+	PoolObject *self;
 
-	return self ? pool_opened(self, pool_open(&self->pool, name)) : NULL;
+	if (!PyUnicode_Check(path))
+		return PyErr_Format(PyExc_TypeError, "a path is str, not %.100s", Py_TYPE(path)->tp_name);
+	if (!PyUnicode_FSConverter(path, &name))
+		return NULL;
+	self = pool_alloc_object((PyTypeObject *)type, path);
+	if (self)
+		result = pool_opened(self, pool_open(&self->pool, PyBytes_AS_STRING(name)));
+	Py_DECREF(name);
+	return result;
 }
 
 /* The caller's stack, if tracking is on. */
@@ -237,7 +254,7 @@ static int page_argument(PoolObject *self, PyObject *arg, PageObject **page, u32
 		*page = (PageObject *)arg;
 		*pfn = (*page)->pfn;
 		if (unlikely((*page)->pool != self)) {
-			if (strcmp(PyUnicode_AsUTF8((*page)->pool->path), PyUnicode_AsUTF8(self->path)) == 0)
+			if (PyUnicode_Compare((*page)->pool->path, self->path) == 0)
 				return 0; /* another attachment to the same pool */
 			PyErr_Format(PyExc_ValueError, "PFN 0x%x: a page of another pool", *pfn);
 			return -1;

@@ -129,8 +129,9 @@ def check_age(btf: Btf | None = None) -> None:
     except KeyError:
         helpers = {}
     if "BPF_FUNC_loop" not in helpers:
+        release = ".".join(os.uname().release.split(".")[:2])
         raise MountError(
-            f"Linux {os.uname().release} is too old for the kernel source: 5.17 or later is needed"
+            f"Linux {release} is too old; 5.17 or later is needed: boot a newer kernel"
         )
 
 

@@ -1,0 +1,112 @@
+"""Asking mounts what they are, without waiting for one whose daemon does not answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pageownerfs.errors import NotAPoolError, PageOwnerError
+from pageownerfs.mm.page_alloc import XATTR, mount_error, parse_mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ANSWER_SEC: Final = 5.0
+"""How long a daemon may take to say what it serves."""
+_END_SEC: Final = 0.5
+_ERRNO_BYTES: Final = 4
+
+
+class _Question(NamedTuple):
+    mountpoint: str
+    pid: int
+    pipe: int
+
+
+def ask_mount(mountpoint: str) -> dict[str, Any]:
+    """
+    Ask a mount what it is, as read_mount() does, but for ANSWER_SEC at most.
+
+    :raises PageOwnerError: as read_mount(); or there is no answer in time
+    """
+    (answer,) = ask_mounts([mountpoint])
+    if isinstance(answer, PageOwnerError):
+        raise answer
+    return answer
+
+
+def ask_mounts(mountpoints: Iterable[str]) -> list[dict[str, Any] | PageOwnerError]:
+    """Ask several at the same time; what each has said, or the error that ask_mount() raises."""
+    # Who waits for FUSE can only be killed, and a mount that is waited for is busy: so processes
+    # of their own do it.
+    questions = [_begin(mountpoint) for mountpoint in mountpoints]
+    deadline = time.monotonic() + ANSWER_SEC
+    answers = [_finish(question, deadline) for question in questions]
+    _reap([question.pid for question in questions])
+    return answers
+
+
+def _begin(mountpoint: str) -> _Question:
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _ask(mountpoint, writable)
+    os.close(writable)
+    return _Question(mountpoint, pid, readable)
+
+
+def _ask(mountpoint: str, pipe: int) -> None:
+    # The child. First an errno, then what was said.
+    number, text = 0, b""
+    try:
+        text = os.getxattr(mountpoint, XATTR)
+    except OSError as error:
+        number = error.errno or errno.EIO
+    try:
+        with open(pipe, "wb") as file:
+            file.write(number.to_bytes(_ERRNO_BYTES, "little") + text)
+    finally:
+        os._exit(0)
+
+
+def _finish(question: _Question, deadline: float) -> dict[str, Any] | PageOwnerError:
+    where = question.mountpoint
+    try:
+        answer = _read(question.pipe, deadline)
+        if answer is None:
+            return NotAPoolError(
+                f"{where}: its daemon does not answer within {ANSWER_SEC:.0f} s; it may be "
+                "stopped, or very busy"
+            )
+        number = int.from_bytes(answer[:_ERRNO_BYTES], "little")
+        if number:
+            return mount_error(where, OSError(number, os.strerror(number)))
+        return parse_mount(where, answer[_ERRNO_BYTES:])
+    except PageOwnerError as error:
+        return error
+    finally:
+        os.close(question.pipe)
+        os.kill(question.pid, signal.SIGKILL)
+
+
+def _read(pipe: int, deadline: float) -> bytes | None:
+    parts: list[bytes] = []
+    while select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+        data = os.read(pipe, 1 << 16)
+        if not data:
+            return b"".join(parts)
+        parts.append(data)
+    return None
+
+
+def _reap(pids: Sequence[int]) -> None:
+    # One whose question the daemon has taken can't be killed before it is answered: init gets it.
+    left, deadline = list(pids), time.monotonic() + _END_SEC
+    while left and time.monotonic() < deadline:
+        left = [pid for pid in left if os.waitpid(pid, os.WNOHANG)[0] == 0]
+        if left:
+            time.sleep(0.005)

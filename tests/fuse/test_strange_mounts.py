@@ -1,0 +1,142 @@
+"""Mounts that don't answer, or say what nobody understands: one line each, and no waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from kernel_mount import wait_until
+
+from pageownerfs.daemon import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import MountedPool
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.require("fuse", "shm")
+
+LIB = Path(__file__).resolve().parent.parent / "lib"
+POOL = {"version": "9", "abi": 1, "source": "pool", "pid": 1}
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether it is, without asking the mount."""
+    return f" {path} " in Path("/proc/self/mounts").read_text()
+
+
+@contextlib.contextmanager
+def foreign_mount(path: Path, text: str) -> Iterator[None]:
+    """Mount something of our type that answers with a text."""
+    path.mkdir()
+    line = [sys.executable, str(LIB / "foreign_mount.py"), str(path), text]
+    with subprocess.Popen(line) as child:
+        try:
+            assert wait_until(lambda: is_mounted(path) or child.poll() is not None, 30)
+            yield
+        finally:
+            subprocess.run(["fusermount", "-u", path], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not from a pageownerfs mount"),
+        ("[1, 2]", "is not from a pageownerfs mount"),
+        ("[" * 50_000, "is not from a pageownerfs mount"),
+        (json.dumps(POOL | {"pid": "1"}), "is not from a pageownerfs mount"),
+        (json.dumps(POOL | {"pid": 1 << 70}), "is not from a pageownerfs mount"),
+        (json.dumps(POOL), "is not understood (KeyError: 'size_bytes')"),
+        (json.dumps(POOL | {"source": "kernel", "page_owner_on": 1}), "is not understood"),
+        (json.dumps(POOL | {"source": "x", "stats": 1, "path": 1}), "is not understood"),
+    ],
+)
+def test_foreign(
+    mount_pool: Callable[..., MountedPool],
+    pageownerfs: Command,
+    tmp_path: Path,
+    text: str,
+    said: str,
+) -> None:
+    """A mount that is not understood is a line; the others are shown as ever."""
+    pool = mount_pool()
+    foreign = tmp_path / "foreign"
+    with foreign_mount(foreign, text):
+        done = pageownerfs("status")
+        assert done.returncode == 0
+        assert f"  daemon:     pid {pool.pid}" in done.stdout
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(str(foreign))]
+        assert said in line
+        one = pageownerfs("status", foreign)
+        assert one.returncode == 4
+        assert said in one.stderr
+        assert len(one.stderr.splitlines()) == 1
+        assert len(json.loads(pageownerfs("status", "--json").stdout)) == 2
+
+
+def test_stopped(
+    mount_pool: Callable[..., MountedPool], pageownerfs: Command, tmp_path: Path
+) -> None:
+    """A daemon that is stopped is waited for a while; its mount can be taken away."""
+    pool, stopped = mount_pool(), mount_pool()
+    link = tmp_path / "link"
+    link.symlink_to(stopped.path)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        done = pageownerfs("status")
+        assert done.returncode == 0
+        assert f"  daemon:     pid {pool.pid}" in done.stdout
+        assert f"{stopped.path}: its daemon does not answer within" in done.stdout
+        for where in (stopped.path, link):
+            one = pageownerfs("status", where)
+            assert one.returncode == 4
+            assert "its daemon does not answer within" in one.stderr
+            again = pageownerfs("pool", where)
+            assert again.returncode == 3
+            assert "already a mount point" in again.stderr
+        assert pageownerfs("umount", link).returncode == 0
+        assert not is_mounted(stopped.path)
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+
+
+def test_nobody_is_left(mount_pool: Callable[..., MountedPool]) -> None:
+    """Who has waited for an answer is gone."""
+    pool = mount_pool()
+    os.kill(pool.pid, signal.SIGSTOP)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ask, "ANSWER_SEC", 0.2)
+            answers = ask.ask_mounts([str(pool.path)] * 3)
+        assert all("does not answer" in str(answer) for answer in answers)
+        assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        os.kill(pool.pid, signal.SIGCONT)
+
+
+def test_deleted_directory(tmp_path: Path) -> None:
+    """A relative path in a directory that is gone is an error in a line."""
+    line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; "
+    for verb in ("pool", "umount"):
+        command = f"{sys.executable} -m pageownerfs {verb} x"
+        done = subprocess.run(
+            ["sh", "-c", line + command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(LIB.parents[1])},
+        )
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1] == (
+            "pageownerfs: x: the current directory is gone: give an absolute path"
+        )
