@@ -200,3 +200,72 @@ class TestAlloc:
         assert done.returncode == 7
         assert "page allocation failure: order:10, mode:0xcc0(GFP_KERNEL); free: " in done.stderr
         assert pool.status()["pages_allocated"] == before
+
+
+NEED_OUTPUT = ("status", "doctor", "--help", "--version")
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("args", [*NEED_OUTPUT, "status --json", "mount --help"])
+def test_output_that_can_not_be_written(args: str, redirection: str) -> None:
+    """It is an error, in a line."""
+    line = f"exec {sys.executable} -m pageownerfs {args} {redirection}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    reason = "Bad file descriptor" if "&" in redirection else "No space left on device"
+    assert done.returncode == 1
+    assert done.stderr == f"pageownerfs: standard output: {reason}\n"
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(("args", "code"), [("fool", 2), ("fool /", 2), ("umount /proc", 4)])
+def test_errors_that_can_not_be_written(args: str, code: int, redirection: str) -> None:
+    """The exit code is what it is, and nothing comes elsewhere."""
+    line = f"exec {sys.executable} -m pageownerfs {args} {redirection}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.require("fuse", "shm")
+@pytest.mark.parametrize(
+    "redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"]
+)
+def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection: str) -> None:
+    """A mount needs none of them, nor does what else says nothing."""
+    program = f"{sys.executable} -m pageownerfs"
+    line = f"{program} pool {tmp_path} -o size=16M {redirection}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    try:
+        status = json.loads(pageownerfs("status", "--json", tmp_path).stdout)
+        # Its own streams are what they always are.
+        for number in range(3):
+            stream = Path(f"/proc/{status['pid']}/fd/{number}")
+            assert stream.readlink() == Path(os.devnull)
+        leaking = f"{program} alloc --leak --count 5000 {tmp_path}"
+        for broken in (">&-", ">/dev/full"):
+            shell = ["sh", "-c", f"{leaking} {broken}"]
+            done = subprocess.run(shell, capture_output=True, text=True, check=False)
+            assert done.returncode == 1
+            assert done.stderr.startswith("pageownerfs: standard output: ")
+        # Nobody was told of these pages, so they are not left behind.
+        status = json.loads(pageownerfs("status", "--json", tmp_path).stdout)
+        assert status["pages_allocated"] == 0
+    finally:
+        line = f"{program} umount {tmp_path} {redirection}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.require("root")
+def test_without_proc(tmp_path: Path) -> None:
+    """Without /proc doctor says so, and no command ends in a traceback."""
+    program = f"{sys.executable} -m pageownerfs"
+    for args, code in (("doctor", None), ("status", 3), (f"umount {tmp_path}", 3)):
+        line = f"mount -t tmpfs none /proc && exec {program} {args}"
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", line], capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in done.stderr
+        assert "mount -t proc proc /proc" in done.stdout + done.stderr
+        assert code is None or done.returncode == code

@@ -455,3 +455,38 @@ def test_closed(redirection: str, code: int, stderr: str, dump: Path, output: Pa
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, text=True)
     assert (done.returncode, done.stderr.removeprefix("page_owner_sort: ")) == (code, stderr)
     assert output.read_bytes() == (OLD if code else GROUPED)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_was_left_by_a_run_that_was_killed(dump: Path, tmp_path: Path, mask: int) -> None:
+    """A file of a run that was killed is in nobody's way, also not in that of its own pid."""
+    out = tmp_path / "out"
+    script = (
+        "import os, sys; from pageownerfs.page_owner_sort.command import main; "
+        "open(f'{sys.argv[2]}/.page_owner_sort-{os.getpid()}', 'x'); "
+        f"os.umask({mask}); sys.exit(main([sys.argv[1], sys.argv[3]]))"
+    )
+    line = [sys.executable, "-c", script, dump, tmp_path, out]
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert out.read_bytes() == GROUPED
+    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~mask
+    assert len(list(tmp_path.glob(".page_owner_sort-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("redirection", "stderr"),
+    [
+        ("{dump} {out} >/dev/full", "page_owner_sort: standard output: No space left on device\n"),
+        ("--help >/dev/full", "page_owner_sort: standard output: No space left on device\n"),
+        ("{dump} - >/dev/full", "page_owner_sort: standard output: No space left on device\n"),
+        ("{dump}x {out} 2>/dev/full", ""),
+        ("--nonsense 2>/dev/full >/dev/null", ""),
+    ],
+)
+def test_full(redirection: str, stderr: str, dump: Path, output: Path) -> None:
+    """What can't be written is an error in a line, that names the right file."""
+    line = f"{' '.join(SORT)} {redirection.format(dump=dump, out=output)}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr) == (1, stderr)
+    assert output.read_bytes() == OLD
