@@ -265,6 +265,9 @@ FIELD_FREE_TS: Final[int]
 FIELD_TIMES: Final[int]
 FIELD_PAGES: Final[int]
 
+def filesystem_type(fd: int, /) -> int:
+    """f_type of fstatfs(2): the magic number of the file system that an open file is in."""
+
 def parse_page_owner(
     text: Buffer, offset: int, final: bool, in_damage: bool, /
 ) -> tuple[int, int | None, Any]:

@@ -76,7 +76,10 @@ def page_owner_sort_6_1_missing() -> str | None:
     """The kernel's page_owner_sort of Linux 6.1 is built, which has options of its own."""
     if page_owner_sort_cache("6.1").exists():
         return None
-    return "That of Linux 6.1 is not built: run scripts/build-page-owner-sort 6.1."
+    return (
+        "That of Linux 6.1 is not built: run scripts/build-page-owner-sort 6.1, where the "
+        "distribution has linux-source-6.1."
+    )
 
 
 def user_missing() -> str | None:
@@ -88,6 +91,8 @@ def user_missing() -> str | None:
         return "setpriv or fusermount is not on PATH (packages util-linux, fuse3)."
     if not Path(fusermount).stat().st_mode & stat.S_ISUID:
         return "fusermount is not setuid root, so that an ordinary user can't mount."
+    if not Path("/etc/mtab").exists():
+        return "/etc/mtab is not there, without which an ordinary user can't unmount."
     command = [*as_user_prefix(), base_python(), "-c", "import ctypes"]
     if subprocess.run(command, cwd="/", capture_output=True, check=False).returncode:
         return f"The user {ORDINARY_USER} can't run {base_python()}."

@@ -23,6 +23,7 @@ from pageownerfs.sources.shm import SHM_DIR
 
 from .doctor_check import FAIL, OK, WARN, Check
 from .doctor_kernel import run_kernel_checks
+from .umount import MTAB, MTAB_ADVICE
 
 if TYPE_CHECKING:
     import argparse
@@ -64,6 +65,9 @@ def check_fusermount() -> Check:
         return Check(
             "fusermount", state, f"{path} is not setuid: only root can mount", f"chmod u+s {path}"
         )
+    if os.geteuid() != 0 and not MTAB.exists():
+        text, _, advice = MTAB_ADVICE.partition(": ")
+        return Check("fusermount", WARN, f"{text}: only root can unmount", advice)
     return Check("fusermount", OK, path)
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import argparse
 
 _PATIENCE_SEC: Final = 10
+MTAB: Final = Path("/etc/mtab")
+"""fusermount looks there for who has mounted what, unless it is run by root."""
+MTAB_ADVICE: Final = f"{MTAB} is not there: as root, ln -s /proc/self/mounts {MTAB}"
+"""What to do without it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +81,8 @@ def _unmount(mountpoint: str) -> None:
     if done.returncode:
         users = _users_of(mountpoint)
         text = done.stderr.strip() or f"{command[0]} failed"
+        if not MTAB.exists():
+            text += f"; {MTAB_ADVICE}"
         if users:
             text += f"; in use by {', '.join(users)}: end them first"
         raise MountError(text)

@@ -6,6 +6,8 @@
 #include "page_owner_sort.h"
 #include "render.h"
 
+#include <sys/vfs.h>
+
 static int add_constants(PyObject *module)
 {
 	static const struct {
@@ -73,7 +75,22 @@ static void module_free(void *Py_UNUSED(module))
 	page_clear_freelist();
 }
 
+static PyObject *filesystem_type(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	int fd = (int)PyLong_AsLong(arg), error;
+	struct statfs info;
+
+	if (PyErr_Occurred())
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	error = fstatfs(fd, &info);
+	Py_END_ALLOW_THREADS
+	return error ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromUnsignedLong((u32)info.f_type);
+}
+
 static PyMethodDef module_methods[] = {
+	{"filesystem_type", filesystem_type, METH_O,
+	 "filesystem_type(fd) -> f_type of fstatfs(2): the magic number of the file system that an open file is in."},
 	{"parse_page_owner", parse_page_owner, METH_VARARGS,
 	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see page_owner_sort/record.py"},
 	{NULL, NULL, 0, NULL},

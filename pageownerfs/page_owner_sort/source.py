@@ -8,6 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from pageownerfs import _native
 from pageownerfs.errors import PageOwnerError
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ _XZ: Final = b"\xfd7zXZ\0"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 # What raises errors that have no base of their own in common: zlib.error, LZMAError, ZstdError.
 _UNPACKERS: Final = {"zlib", "_lzma", "backports", "compression"}
-# File systems whose files are made as they are read: what stands at an offset changes.
-_VIRTUAL: Final = ("fuse", "debugfs", "tracefs", "proc", "sysfs")
+# File systems whose files are made as they are read: what stands at an offset changes. Magic
+# numbers of linux/magic.h: FUSE, debugfs, tracefs, proc, sysfs.
+_VIRTUAL: Final = frozenset((0x65735546, 0x64626720, 0x74726163, 0x9FA0, 0x62656572))
 
 
 class _Raw(io.RawIOBase):
@@ -80,7 +82,10 @@ class Source:
     @property
     def is_stable(self) -> bool:
         """Tell whether all of the file is read, at any offset, from several threads at once."""
-        return self._from_start and not self.packed and not _is_virtual(self.stat)
+        if not self._from_start or self.packed:
+            return False
+        with self.errors():
+            return _native.filesystem_type(self.fd) not in _VIRTUAL
 
     def readinto(self, view: memoryview) -> int:
         """
@@ -142,19 +147,6 @@ def _zstd_file(raw: _Raw) -> io.BufferedIOBase:
         from backports import zstd  # noqa: PLC0415
     file: io.BufferedIOBase = zstd.ZstdFile(raw)
     return file
-
-
-def _is_virtual(status: os.stat_result) -> bool:
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                if line.split(" ", 3)[2] == device:
-                    kind = line.rpartition(" - ")[2].split(" ", 1)[0]
-                    return kind.partition(".")[0] in _VIRTUAL
-    except OSError:
-        pass
-    return True  # not known: the safe way
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -118,6 +120,38 @@ def test_file_that_is_half_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         groups = groups_module.group_source(Source("half", file.fileno()), Rules())
     assert groups.nr_bytes == 4 * len(text)
     assert groups.nr_records == 4 * len(list(pos.parse_records(text)))
+
+
+STABLE = """
+import sys
+from pageownerfs.page_owner_sort.source import open_source
+for path in sys.argv[1:]:
+    with open_source(path) as source:
+        print(source.is_stable)
+"""
+
+
+@pytest.mark.require("root")
+def test_which_files_may_be_read_in_halves(tmp_path: Path) -> None:
+    """
+    Files of the disk, also where mountinfo does not have their device; none of /proc.
+
+    It has it neither in a chroot nor for a subvolume of btrfs; here there is no /proc at all.
+    """
+    dump = tmp_path / "dump"
+    dump.write_bytes(SAMPLE.read_bytes())
+    line = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*line, sys.executable, "-c", STABLE, dump], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True"]
+    done = subprocess.run(
+        [sys.executable, "-c", STABLE, dump, "/proc/version", "/sys/kernel/uevent_seqnum"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False", "False"]
 
 
 def spied(function: object, results: list[int]) -> object:
