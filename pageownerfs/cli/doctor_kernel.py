@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path("/")
 _SOURCE: Final = "kernel source"
+_MACHINE: Final = "machine"
+_HOOKS: Final = "BPF hooks"
+_NOT_BLOCKING: Final = frozenset((_MACHINE, _HOOKS))
 
 
 def _look(name: str, check: Callable[[], object], found: str) -> Check:
@@ -47,7 +50,20 @@ def check_requirements(root: Path = _ROOT) -> list[Check]:
         ("BPF lockdown", lambda: checks.check_lockdown(root), _describe_lockdown(root)),
         ("kernel symbols", lambda: checks.check_symbols(root), "their addresses can be read"),
     ]
-    return [_look(*row) for row in rows]
+    return [check_machine(), *(_look(*row) for row in rows)]
+
+
+def check_machine(machine: str | None = None) -> Check:
+    """
+    Say where the kernel source is not what it is on 64-bit x86.
+
+    :param machine: as uname(2) names it; None: this one
+    """
+    machine = machine or os.uname().machine
+    if machine == "x86_64":
+        return Check(_MACHINE, OK, machine)
+    text = f"{machine}: experimental, stacks and types of pageblocks may be missing"
+    return Check(_MACHINE, WARN, text, "kernel mode is made for x86_64; a pool does not need it")
 
 
 def _describe_bpf(root: Path) -> str:
@@ -92,18 +108,20 @@ def check_loading() -> list[Check]:
     loaded = Check("BPF loading", OK, text)
     hooks = ", ".join(rehearsal.hooks) or "none"
     if not rehearsal.unseen:
-        return [loaded, Check("BPF hooks", OK, hooks)]
+        return [loaded, Check(_HOOKS, OK, hooks)]
     unseen = "; ".join(rehearsal.unseen)
     advice = (
         "all else is seen. Hooks (fentry) need a kernel with CONFIG_FUNCTION_TRACER and "
         "CONFIG_DYNAMIC_FTRACE"
     )
-    return [loaded, Check("BPF hooks", WARN, f"{hooks}. Not seen: {unseen}", advice)]
+    return [loaded, Check(_HOOKS, WARN, f"{hooks}. Not seen: {unseen}", advice)]
 
 
 def summarize(found: list[Check]) -> Check:
-    """Say whether the kernel source is ready; only hooks that a kernel lacks do not block it."""
-    blocking = [check.name for check in found if check.state != OK and check.name != "BPF hooks"]
+    """Say whether the kernel source is ready."""
+    blocking = [
+        check.name for check in found if check.state != OK and check.name not in _NOT_BLOCKING
+    ]
     if blocking:
         text = f"blocked by {', '.join(blocking)}"
         return Check(_SOURCE, WARN, text, "see above; a pool does not need it")
@@ -120,7 +138,7 @@ def run_kernel_checks(root: Path = _ROOT) -> list[Check]:
             _look("kernel version", check_age, f"Linux {os.uname().release}"),
             _look("BPF tracepoints", checks.check_tracepoints, text),
         ]
-    if all(check.state == OK for check in found):
+    if all(check.state == OK or check.name in _NOT_BLOCKING for check in found):
         found += check_loading()
     found.append(check_memory(root))
     return [*found, summarize(found)]

@@ -189,6 +189,16 @@ class TestRequirements:
         write(root, "proc/kallsyms", zeros + "0000000000001000 A cpu_debug_store\n")
         checks.check_symbols(root)
 
+    def test_machine(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where it is experimental doctor says so, and tries all the same."""
+        check = doctor_kernel.check_machine("aarch64")
+        assert check.state == WARN
+        assert "experimental" in check.text
+        monkeypatch.setattr(doctor_kernel, "check_machine", lambda: check)
+        found = doctor_kernel.run_kernel_checks(root)
+        assert check in found
+        assert found[-1].state == OK
+
     def test_nothing_is_loaded_without_need(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
