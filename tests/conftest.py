@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -116,11 +117,22 @@ def busybox_missing() -> str | None:
     return None if shutil.which("busybox") else "busybox is not on PATH (package busybox)."
 
 
+def unshare_missing() -> str | None:
+    """Root may make a mount namespace."""
+    if os.geteuid() != 0:
+        return "Only root can make a mount namespace."
+    done = subprocess.run(["unshare", "-m", "true"], capture_output=True, text=True, check=False)
+    return f"A mount namespace can't be made: {done.stderr.strip()}." if done.returncode else None
+
+
 def bpf_missing() -> str | None:
     """The kernel source can be mounted: root, libbpf, the BPF programs, a fitting kernel."""
     from pageownerfs.errors import MountError
     from pageownerfs.sources.kernel.checks import check_all, rehearse
+    from pageownerfs.sources.pid_ns import pid_namespace
 
+    if not pid_namespace().is_initial:
+        return "The tests run in a PID namespace; the kernel source has the machine's pids."
     try:
         check_all()
         rehearse()
@@ -138,6 +150,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "user": functools.cache(user_missing),
     "tmpfs": functools.cache(tmpfs_missing),
     "busybox": functools.cache(busybox_missing),
+    "unshare": functools.cache(unshare_missing),
     "bpf": functools.cache(bpf_missing),
 }
 
@@ -159,7 +172,12 @@ def require_feature(name: str) -> None:
 
 
 def pytest_configure() -> None:
-    """Refuse a PAGEOWNERFS_REQUIRE that would require nothing because of a misspelt name."""
+    """
+    Refuse a PAGEOWNERFS_REQUIRE that would require nothing because of a misspelt name.
+
+    And take Ctrl-C, which a shell's background jobs ignore, and with them all that they start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     unknown = required_features() - FEATURES.keys()
     if unknown:
         msg = f"PAGEOWNERFS_REQUIRE: unknown {sorted(unknown)}; the features are {list(FEATURES)}"

@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs import _native
+from pageownerfs import _native, stdio
 from pageownerfs.errors import PageOwnerError
 
 from . import keys
@@ -114,6 +114,8 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if path == STDOUT:
+            stdio.drop_output()
         name = "standard output" if path == STDOUT else path
         raise PageOwnerError(f"{name}: {error.strerror or error}") from error
 

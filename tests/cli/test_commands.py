@@ -257,7 +257,7 @@ def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.require("root")
+@pytest.mark.require("unshare")
 def test_without_proc(tmp_path: Path) -> None:
     """Without /proc doctor says so, and no command ends in a traceback."""
     program = f"{sys.executable} -m pageownerfs"

@@ -344,8 +344,9 @@ class TestThisMachine:
         """Where the programs load, the kernel is not called too old."""
         checks.check_age()
 
-    def test_lockdown_without_securityfs(self) -> None:
+    def test_lockdown_without_securityfs(self, require: Callable[[str], None]) -> None:
         """Where securityfs is not mounted, lockdown is asked all the same."""
+        require("unshare")
         mounted = checks.read_lockdown()
         if mounted is None:
             pytest.skip("This kernel has no lockdown.")

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = pytest.mark.require("fuse", "root", "unshare", "bpf")
 
 MODULE = f"{sys.executable} -m pageownerfs"
 

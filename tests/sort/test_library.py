@@ -131,7 +131,7 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.require("root")
+@pytest.mark.require("unshare")
 def test_which_files_may_be_read_in_halves(tmp_path: Path) -> None:
     """
     Files of the disk, also where mountinfo does not have their device; none of /proc.

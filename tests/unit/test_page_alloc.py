@@ -123,7 +123,7 @@ def test_zones_add_up(pool: Pool) -> None:
 )
 def test_errors_of_mounts(number: int, kind: type[Exception], text: str) -> None:
     """What getxattr() answers decides which error it is, and each says what to do."""
-    error = page_alloc._mount_error("/mnt", OSError(number, "No such file"))
+    error = page_alloc.mount_error("/mnt", OSError(number, "No such file"))
     assert type(error) is kind
     assert text in str(error)
 
