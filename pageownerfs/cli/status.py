@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _with_rss(mount: dict[str, Any]) -> dict[str, Any]:
     here = mount.get("pid_ns") == pid_namespace().inode
-    mount["rss_bytes"] = _rss_bytes(mount["pid"]) if here else None
+    mount["rss_bytes"] = _rss_bytes(mount["pid"]) if here and "pid" in mount else None
     return mount
 
 

@@ -63,7 +63,7 @@ def _open_daemon(mountpoint: str) -> int | None:
         if mount.get("pid_ns", pid_namespace().inode) != pid_namespace().inode:
             return None
         return os.pidfd_open(mount["pid"])
-    except (PageOwnerError, OSError):
+    except (PageOwnerError, OSError, KeyError):
         return None
 
 

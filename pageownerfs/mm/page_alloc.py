@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 XATTR: Final = "user.pageownerfs"
 """Extended attribute of the root of a mount: a JSON text that says what is mounted."""
 
-# What every version says.
-_MOUNT_KEYS: Final = {"version": str, "abi": int, "source": str, "pid": int}
+# What each version says, and what it may leave out.
+_MOUNT_KEYS: Final = {"abi": int, "source": str}
+_MORE_MOUNT_KEYS: Final = {"version": str, "pid": int}
 _MAX_PID: Final = 1 << 22  # PID_MAX_LIMIT
 
 _BAD_PAGE: Final = {
@@ -68,7 +69,7 @@ def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
     """
     Ask a mount what it is: the JSON of XATTR, made by the daemon at this moment.
 
-    :return: at least version, abi, source, pid
+    :return: at least abi and source
     :raises NotAPoolError: nothing of this type is mounted there, or nobody serves it any more
     :raises PoolAccessError: no permission
     """
@@ -97,8 +98,11 @@ def parse_mount(where: str, text: bytes) -> dict[str, Any]:
 
 
 def _is_mount(data: dict[str, Any]) -> bool:
-    known = all(isinstance(data.get(key), kind) for key, kind in _MOUNT_KEYS.items())
-    return known and 0 < data["pid"] <= _MAX_PID
+    return (
+        all(isinstance(data.get(key), kind) for key, kind in _MOUNT_KEYS.items())
+        and all(isinstance(data.get(key, kind(1)), kind) for key, kind in _MORE_MOUNT_KEYS.items())
+        and 0 < data.get("pid", 1) <= _MAX_PID
+    )
 
 
 def mount_error(where: str, error: OSError) -> PageOwnerError:
