@@ -9,10 +9,7 @@ from typing import Final
 
 # What write() may say of a stream.
 _OUTPUT_ERRORS: Final = frozenset(
-    (
-        *(errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN),
-        *(errno.EINVAL, errno.EPERM),
-    )
+    (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN)
 )
 
 

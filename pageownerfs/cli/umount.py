@@ -81,7 +81,7 @@ def _unmount(mountpoint: str) -> None:
     if done.returncode:
         users = _users_of(mountpoint)
         text = done.stderr.strip() or f"{command[0]} failed"
-        if not MTAB.exists():
+        if os.geteuid() != 0 and not MTAB.exists():
             text += f"; {MTAB_ADVICE}"
         if users:
             text += f"; in use by {', '.join(users)}: end them first"

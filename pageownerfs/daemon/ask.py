@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from pageownerfs.errors import NotAPoolError, PageOwnerError
 from pageownerfs.mm.page_alloc import XATTR, mount_error, parse_mount
@@ -59,14 +59,14 @@ def _begin(mountpoint: str) -> _Question:
     return _Question(mountpoint, pid, readable)
 
 
-def _ask(mountpoint: str, pipe: int) -> None:
-    # The child. First an errno, then what was said.
-    number, text = 0, b""
+def _ask(mountpoint: str, pipe: int) -> NoReturn:
+    # The child, out of which nothing returns. First an errno, then what was said.
     try:
-        text = os.getxattr(mountpoint, XATTR)
-    except OSError as error:
-        number = error.errno or errno.EIO
-    try:
+        number, text = 0, b""
+        try:
+            text = os.getxattr(mountpoint, XATTR)
+        except OSError as error:
+            number = error.errno or errno.EIO
         with open(pipe, "wb") as file:
             file.write(number.to_bytes(_ERRNO_BYTES, "little") + text)
     finally:
@@ -95,7 +95,9 @@ def _finish(question: _Question, deadline: float) -> dict[str, Any] | PageOwnerE
 
 def _read(pipe: int, deadline: float) -> bytes | None:
     parts: list[bytes] = []
-    while select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+    poll = select.poll()
+    poll.register(pipe)
+    while poll.poll(max(deadline - time.monotonic(), 0) * 1000):
         data = os.read(pipe, 1 << 16)
         if not data:
             return b"".join(parts)

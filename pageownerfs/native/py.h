@@ -68,6 +68,7 @@ int parse_two(const char *function, const char *const names[2], PyObject *const 
 /* py_daemon.c */
 PyObject *pool_capture_stack(PyObject *op, PyObject *args);
 PyObject *pool_enable_page_owner(PyObject *op, PyObject *args);
+PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 PyObject *pool_freeze_method(PyObject *op, PyObject *unused);
 PyObject *pool_thaw_method(PyObject *op, PyObject *unused);
 PyObject *pool_recover(PyObject *op, PyObject *unused);

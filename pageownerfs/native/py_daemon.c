@@ -85,12 +85,12 @@ PyObject *pool_freeze_method(PyObject *op, PyObject *Py_UNUSED(unused))
 PyObject *pool_thaw_method(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	PoolObject *self = (PoolObject *)op;
-	int error;
 
 	if (pool_usable(self))
 		return NULL;
-	error = pool_thaw(&self->pool);
-	return error ? pool_error(self, error, 0, 0) : Py_NewRef(Py_None);
+	if (pool_thaw(&self->pool))
+		return pool_os_error(self, EPERM, "this thread has not frozen the pool");
+	Py_RETURN_NONE;
 }
 
 PyObject *pool_recover(PyObject *op, PyObject *Py_UNUSED(unused))

@@ -12,7 +12,8 @@ int pool_usable(PoolObject *self)
 	return -1;
 }
 
-static PyObject *os_error(PoolObject *self, int number, const char *text)
+/* Raise an OSError of the pool's file; returns NULL. */
+PyObject *pool_os_error(PoolObject *self, int number, const char *text)
 {
 	PyObject *args = Py_BuildValue("isO", number, text, self->path);
 
@@ -30,12 +31,10 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 
 	switch (-error) {
 	case EBUSY:
-		return os_error(self, EBUSY, "a client of the pool is stopped inside the allocator and holds it up; "
-					     "`pageownerfs status` lists the clients");
-	case EPERM:
-		return os_error(self, EPERM, "this thread has not frozen the pool");
+		return pool_os_error(self, EBUSY, "a client of the pool is stopped inside the allocator and holds it up; "
+						  "`pageownerfs status` lists the clients");
 	case EUSERS:
-		return os_error(self, EUSERS, "the pool has as many clients as it can have");
+		return pool_os_error(self, EUSERS, "the pool has as many clients as it can have");
 	case BAD_PFN:
 	case BAD_FREE:
 	case BAD_TAIL:
