@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pageownerfs.errors import MountError, PageOwnerError, UsageError
@@ -88,9 +89,19 @@ def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoRetu
         status = error.exit_code
     except BaseException as error:  # noqa: BLE001 - nothing may return into the parent's code
         _log.critical("the daemon fails", exc_info=True)
-        os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{_unforeseen(error)}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(status)
+
+
+def _unforeseen(error: BaseException) -> str:
+    # Of what nobody has thought of; the log has the traceback.
+    where = traceback.extract_tb(error.__traceback__)[-1].name
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (
+        f"the daemon fails in {where}() ({type(error).__name__}: {reason or error}): please "
+        "report this line, and what the log says"
+    )
 
 
 def _show_progress(line: str) -> None:

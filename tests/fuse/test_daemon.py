@@ -175,3 +175,20 @@ def test_mount_command(tmp_path: Path) -> None:
             subprocess.run(["umount", tmp_path], check=True)
     finally:
         link.unlink()
+
+
+def test_what_nobody_has_thought_of(tmp_path: Path) -> None:
+    """An error that nothing handles reaches the user as a line that says where it was."""
+    code = (
+        "import sys; from pageownerfs.cli import main; from pageownerfs.daemon import serve\n"
+        "def broken(*_): raise OSError(5, 'Input/output error')\n"
+        "serve.make_source = broken\n"
+        f"sys.exit(main(['pool', {str(tmp_path)!r}]))"
+    )
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "pageownerfs: the daemon fails in broken() (OSError: Input/output error): please report "
+        "this line, and what the log says\n"
+    )

@@ -60,3 +60,29 @@ def test_user_is_kept_out(
         [*ordinary_user.python, "-c", code], capture_output=True, text=True, check=False
     )
     assert "PermissionError" in done.stderr
+
+
+@pytest.mark.require("unshare")
+def test_without_mtab(ordinary_user: Any) -> None:
+    """Without /etc/mtab fusermount does not unmount for a user: umount says what to do."""
+    home = ordinary_user.directory
+    program = " ".join(ordinary_user.pageownerfs)
+    script = (
+        f"mkdir {home}/etc && cp -a /etc/. {home}/etc && rm -f {home}/etc/mtab\n"
+        f"mount --bind {home}/etc /etc && mkdir -m 777 {home}/mnt\n"
+        f"{program} pool {home}/mnt -o size=16M 2>/dev/null || exit 9\n"
+        f"{program} umount {home}/mnt; code=$?\n"
+        f"{program} doctor\n"
+        f"umount -l {home}/mnt; exit $code\n"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    advice = "as root, ln -s /proc/self/mounts /etc/mtab"
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.endswith(f"/etc/mtab is not there: {advice}\n")
+    assert f"-> {advice}" in done.stdout
