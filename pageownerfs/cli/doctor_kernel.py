@@ -110,10 +110,11 @@ def check_loading() -> list[Check]:
     if not rehearsal.unseen:
         return [loaded, Check(_HOOKS, OK, hooks)]
     unseen = "; ".join(rehearsal.unseen)
-    advice = (
-        "all else is seen. Hooks (fentry) need a kernel with CONFIG_FUNCTION_TRACER and "
-        "CONFIG_DYNAMIC_FTRACE"
-    )
+    advice = "all else is seen"
+    if not any(program.startswith("hook_") for program in rehearsal.hooks):
+        advice += (
+            ". Hooks (fentry) need a kernel with CONFIG_FUNCTION_TRACER and CONFIG_DYNAMIC_FTRACE"
+        )
     return [loaded, Check(_HOOKS, WARN, f"{hooks}. Not seen: {unseen}", advice)]
 
 
