@@ -21,7 +21,7 @@ Exit codes of the commands; a number is never given another meaning:
 
 from typing import ClassVar, Final
 
-PROC_ADVICE: Final = "mount it with mount -t proc proc /proc"
+PROC_ADVICE: Final = "as root, mount -t proc proc /proc"
 """What to do where a file of /proc is not there."""
 
 

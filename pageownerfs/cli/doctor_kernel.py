@@ -14,7 +14,6 @@ from pageownerfs.errors import MountError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.sources.kernel import checks
 from pageownerfs.sources.kernel.bpf_object import OBJECT_PATH, check_object
-from pageownerfs.sources.kernel.checks import check_age
 
 from .doctor_check import OK, WARN, Check
 
@@ -136,7 +135,7 @@ def run_kernel_checks(root: Path = _ROOT) -> list[Check]:
     if states["libbpf"] == states["BPF types"] == OK:
         text = ", ".join(f"kmem:{name}" for name in checks.TRACEPOINTS)
         found += [
-            _look("kernel version", check_age, f"Linux {os.uname().release}"),
+            _look("kernel version", checks.check_age, f"Linux {os.uname().release}"),
             _look("BPF tracepoints", checks.check_tracepoints, text),
         ]
     if all(check.state == OK or check.name in _NOT_BLOCKING for check in found):

@@ -28,33 +28,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show it."""
     if args.mountpoint is not None:
-        one = _with_rss(ask_mount(args.mountpoint))
-        print(json.dumps(one, indent=2) if args.json else _format(args.mountpoint, one))
+        one = ask_mount(args.mountpoint)
+        print(json.dumps(_with_rss(one), indent=2) if args.json else _format(args.mountpoint, one))
         return 0
     mountpoints = [mount.mountpoint for mount in read_mounts(ours=True)]
-    mounts = [
-        _error(mountpoint, answer) if isinstance(answer, PageOwnerError) else _with_rss(answer)
-        for mountpoint, answer in zip(mountpoints, ask_mounts(mountpoints), strict=True)
-    ]
+    answers = list(zip(mountpoints, ask_mounts(mountpoints), strict=True))
     if args.json:
-        print(json.dumps(mounts, indent=2))
-    elif not mounts:
+        print(json.dumps([_as_json(*answer) for answer in answers], indent=2))
+    elif not answers:
         print(
             "nothing is mounted; mount a pool with: pageownerfs pool MOUNTPOINT -o page_owner=on"
         )
     else:
-        print("\n\n".join(map(_format_or_error, mountpoints, mounts)))
+        print("\n\n".join(_as_text(*answer) for answer in answers))
     return 0
+
+
+def _as_json(mountpoint: str, answer: dict[str, Any] | PageOwnerError) -> dict[str, Any]:
+    if isinstance(answer, PageOwnerError):
+        return {"mount_points": [mountpoint], "error": str(answer)}
+    return _with_rss(answer)
+
+
+def _as_text(mountpoint: str, answer: dict[str, Any] | PageOwnerError) -> str:
+    try:
+        return str(answer) if isinstance(answer, PageOwnerError) else _format(mountpoint, answer)
+    except PageOwnerError as error:
+        return str(error)
 
 
 def _with_rss(mount: dict[str, Any]) -> dict[str, Any]:
     here = mount.get("pid_ns") == pid_namespace().inode
     mount["rss_bytes"] = _rss_bytes(mount["pid"]) if here and "pid" in mount else None
     return mount
-
-
-def _error(mountpoint: str, error: PageOwnerError) -> dict[str, Any]:
-    return {"mount_points": [mountpoint], "error": str(error)}
 
 
 def _rss_bytes(pid: int) -> int | None:
@@ -67,18 +73,10 @@ def _rss_bytes(pid: int) -> int | None:
     return rss
 
 
-def _format_or_error(mountpoint: str, mount: dict[str, Any]) -> str:
-    error = mount.get("error")
-    try:
-        return str(error) if "error" in mount else _format(mountpoint, mount)
-    except PageOwnerError as unclear:
-        return str(unclear)
-
-
 def _format(mountpoint: str, mount: dict[str, Any]) -> str:
     # Whoever mounts something of our type may say whatever he likes of it.
     try:
-        return _format_rows(mountpoint, mount)
+        return _format_rows(mountpoint, _with_rss(mount))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise NotAPoolError(
             f"{mountpoint}: what it says of itself is not understood "

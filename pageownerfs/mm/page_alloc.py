@@ -100,7 +100,9 @@ def parse_mount(where: str, text: bytes) -> dict[str, Any]:
 def _is_mount(data: dict[str, Any]) -> bool:
     return (
         all(isinstance(data.get(key), kind) for key, kind in _MOUNT_KEYS.items())
-        and all(isinstance(data.get(key, kind(1)), kind) for key, kind in _MORE_MOUNT_KEYS.items())
+        and all(
+            isinstance(data[key], kind) for key, kind in _MORE_MOUNT_KEYS.items() if key in data
+        )
         and 0 < data.get("pid", 1) <= _MAX_PID
     )
 

@@ -56,6 +56,7 @@ void page_clear_freelist(void);
 /* py_pool.c */
 int pool_usable(PoolObject *self); /* ValueError when closed */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
+PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 void pool_drop_user(PoolObject *self);
 
 /* py_args.c: 0, or -1 with ValueError or TypeError */
@@ -68,7 +69,6 @@ int parse_two(const char *function, const char *const names[2], PyObject *const 
 /* py_daemon.c */
 PyObject *pool_capture_stack(PyObject *op, PyObject *args);
 PyObject *pool_enable_page_owner(PyObject *op, PyObject *args);
-PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 PyObject *pool_freeze_method(PyObject *op, PyObject *unused);
 PyObject *pool_thaw_method(PyObject *op, PyObject *unused);
 PyObject *pool_recover(PyObject *op, PyObject *unused);

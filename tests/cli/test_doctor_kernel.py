@@ -85,7 +85,7 @@ def named(found: list[Check], name: str) -> Check:
 @pytest.fixture
 def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have libbpf and the programs, and a kernel that takes them."""
-    monkeypatch.setattr(doctor_kernel, "check_age", lambda: None)
+    monkeypatch.setattr(checks, "check_age", lambda: None)
     monkeypatch.setattr(checks, "library", object)
     monkeypatch.setattr(doctor_kernel, "check_object", lambda: None)
     monkeypatch.setattr(checks, "check_tracepoints", lambda: None)
@@ -269,7 +269,7 @@ class TestRequirements:
                 return helpers
 
         with pytest.raises(MountError) as raised:
-            checks.check_age(Types())
+            checks.require_bpf_loop(Types())
         major, minor = os.uname().release.split(".")[:2]
         text, _, advice = str(raised.value).partition(": ")
         assert text == f"Linux {major}.{minor} is too old; 5.17 or later is needed"

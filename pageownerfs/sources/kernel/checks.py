@@ -111,19 +111,22 @@ def check_types(root: Path = _ROOT) -> None:
         )
 
 
-def check_age(btf: Btf | None = None) -> None:
+def check_age() -> None:
     """
     See whether the kernel has bpf_loop(), which came with Linux 5.17.
 
-    Some distributions' older kernels have it as well, so it is looked for.
-
-    :param btf: types of the kernel; None: of the running one
     :raises MountError: the kernel is too old
     """
-    if btf is None:
-        with Btf() as running:
-            check_age(running)
-        return
+    with Btf() as btf:
+        require_bpf_loop(btf)
+
+
+def require_bpf_loop(btf: Btf) -> None:
+    """
+    Look for bpf_loop() in a kernel's types: some distributions' older kernels have it as well.
+
+    :raises MountError: the kernel is too old
+    """
     try:
         helpers = btf.enum("bpf_func_id")
     except KeyError:

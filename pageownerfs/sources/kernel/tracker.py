@@ -263,7 +263,7 @@ class Tracker:
                 "or /proc/self/pagemap hides PFNs (run as root)"
             )
         self._addresses.vmemmap_base = base
-        self.pid, self.tgid = (self._request.pid_tgid & _PID_MASK, self._request.pid_tgid >> 32)
+        self.pid, self.tgid = self._request.pid_tgid & _PID_MASK, self._request.pid_tgid >> 32
 
     def _find_mem_section(self, kallsyms: Kallsyms) -> None:
         # Without it the type of a pageblock is not known, and the record's own type is shown.
