@@ -11,8 +11,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("pageownerfs/native")
-BPF_SOURCE = NATIVE / "page_owner.bpf.c"
-BPF_OBJECT = NATIVE / "page_owner.bpf.o"
+BPF_SOURCE = NATIVE / "bpf/page_owner.bpf.c"
+BPF_OBJECT = NATIVE / "bpf/page_owner.bpf.o"
 BPF_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
 CFLAGS = ["-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra"]
@@ -26,7 +26,7 @@ def bpf_command(target: Path) -> list[str]:
     architecture = BPF_ARCHITECTURES.get(os.uname().machine, os.uname().machine)
     return [
         *(os.environ.get("CLANG", "clang"), "-O2", "-g", "-mcpu=v3", "-target", "bpf"),
-        *(f"-D__TARGET_ARCH_{architecture}", f"-I/usr/include/{multiarch}"),
+        *(f"-D__TARGET_ARCH_{architecture}", f"-I{NATIVE}", f"-I/usr/include/{multiarch}"),
         *("-Wall", "-Wextra", "-Werror", "-c", str(BPF_SOURCE), "-o", str(target)),
     ]
 
@@ -63,8 +63,8 @@ class BuildNative(build_ext):
         return [*super().get_outputs(), *([str(target)] if target.exists() else [])]
 
 
-# bench.c is a program of its own, page_owner.bpf.c is not for this machine
-SOURCES = [path for path in NATIVE.glob("*.c") if path.name not in ("bench.c", BPF_SOURCE.name)]
+# A room a folder; that of the BPF programs is not for this machine.
+SOURCES = [path for path in NATIVE.glob("*/*.c") if path.parent != BPF_SOURCE.parent]
 
 setup(
     cmdclass={"build_ext": BuildNative},
@@ -72,7 +72,8 @@ setup(
         Extension(
             "pageownerfs._native",
             sources=sorted(map(str, SOURCES)),
-            depends=sorted(map(str, [*NATIVE.glob("*.h"), BPF_SOURCE])),
+            depends=sorted(map(str, [*NATIVE.glob("*/*.h"), BPF_SOURCE])),
+            include_dirs=[str(NATIVE)],
             define_macros=[("CONFIG_PAGE_OWNER", "1")],
             extra_compile_args=CFLAGS,
             extra_link_args=["-pthread"],

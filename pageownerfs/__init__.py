@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._native import Page
+    from .client import Client, Pool
     from .errors import (
         BadPageError,
         MountError,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
         GFP_TRANSHUGE_LIGHT,
         GFP_USER,
     )
-    from .mm.page_alloc import Client, Pool
     from .mm.zone import Zone
 
 __version__ = "0.1.0"
@@ -120,10 +120,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import what is asked for only then: a command that needs none of it starts sooner."""
     if name in __all__:
-        from . import _native, errors  # noqa: PLC0415
-        from .mm import gfp, page_alloc  # noqa: PLC0415
+        from . import _native, client, errors  # noqa: PLC0415
+        from .mm import gfp  # noqa: PLC0415
 
-        for module in (errors, gfp, page_alloc, _native):
+        for module in (errors, gfp, client, _native):
             if hasattr(module, name):
                 value: object = getattr(module, name)
                 globals()[name] = value

@@ -141,7 +141,7 @@ sources_key() {
 		# Once they can be, the BPF programs are built.
 		can_build_bpf && echo bpf
 		"$VENV/bin/python" -VV
-		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*.[ch]
+		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*/*.[ch]
 	} 2>/dev/null | sha256sum | cut -d' ' -f1
 }
 

@@ -69,7 +69,7 @@ def shm_missing() -> str | None:
 def page_owner_sort_missing() -> str | None:
     """The kernel's page_owner_sort is built."""
     if find_page_owner_sort() is None:
-        return "The kernel's page_owner_sort is not built: run scripts/build-page-owner-sort."
+        return "The kernel's page_owner_sort is not built: run scripts/dev/build-page-owner-sort."
     return None
 
 
@@ -78,7 +78,7 @@ def page_owner_sort_6_1_missing() -> str | None:
     if page_owner_sort_cache("6.1").exists():
         return None
     return (
-        "That of Linux 6.1 is not built: run scripts/build-page-owner-sort 6.1, where the "
+        "That of Linux 6.1 is not built: run scripts/dev/build-page-owner-sort 6.1, where the "
         "distribution has linux-source-6.1."
     )
 
@@ -212,7 +212,7 @@ def find_page_owner_sort() -> Path | None:
 
 
 def page_owner_sort_cache(version: str) -> Path:
-    """Path at which scripts/build-page-owner-sort leaves the tool of a version."""
+    """Path at which scripts/dev/build-page-owner-sort leaves the tool of a version."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "pageownerfs" / f"page_owner_sort-{version}"
 

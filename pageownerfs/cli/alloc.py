@@ -15,8 +15,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pageownerfs import _native
+from pageownerfs.client import Pool
 from pageownerfs.mm.gfp import GFP_KERNEL, parse_gfp
-from pageownerfs.mm.page_alloc import Pool
 
 if TYPE_CHECKING:
     from pageownerfs._native import Page

@@ -19,7 +19,7 @@ from pageownerfs.daemon.checks import check_fuse_device, check_shm
 from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.fs import load_binding
 from pageownerfs.mm.kstrtox import format_size
-from pageownerfs.sources.shm import SHM_DIR
+from pageownerfs.sources.pool.shm import SHM_DIR
 
 from .doctor_check import FAIL, OK, WARN, Check
 from .doctor_kernel import run_kernel_checks

@@ -18,7 +18,7 @@ from pageownerfs.daemon.mounts import mount_at
 from pageownerfs.errors import MountError, NotAPoolError, PageOwnerError
 from pageownerfs.fs import FSTYPE
 from pageownerfs.sources.pid_ns import pid_namespace
-from pageownerfs.sources.shm import remove_stale_pools
+from pageownerfs.sources.pool.shm import remove_stale_pools
 
 if TYPE_CHECKING:
     import argparse

@@ -10,9 +10,9 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from pageownerfs.client import read_mount
 from pageownerfs.errors import MountError, PageOwnerError, UsageError
 from pageownerfs.fs import load_binding
-from pageownerfs.mm.page_alloc import read_mount
 
 from .checks import check_all
 from .log import open_log

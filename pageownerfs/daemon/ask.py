@@ -9,8 +9,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from pageownerfs.client import XATTR, mount_error, parse_mount
 from pageownerfs.errors import NotAPoolError, PageOwnerError
-from pageownerfs.mm.page_alloc import XATTR, mount_error, parse_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

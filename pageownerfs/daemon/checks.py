@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pageownerfs.errors import MountError
 from pageownerfs.sources.kernel.checks import check_all as check_kernel
-from pageownerfs.sources.shm import SHM_DIR
+from pageownerfs.sources.pool.shm import SHM_DIR
 
 from .mounts import mount_at
 

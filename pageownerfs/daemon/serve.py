@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from pageownerfs import _native
+from pageownerfs.client import XATTR
 from pageownerfs.errors import MountError
 from pageownerfs.fs import FileSystem, Session
-from pageownerfs.mm.page_alloc import XATTR
 from pageownerfs.sources import (
     FILE_SOURCES,
     PoolOptions,

@@ -17,7 +17,7 @@ def test_state_of_callbacks_is_not_on_the_stack() -> None:
     Up to Linux 6.7 the verifier takes what a callback finds on the stack at its first call for
     constants, and drops the branches that these rule out.
     """
-    text = "".join(path.read_text() for path in sorted(NATIVE.glob("*.bpf.[ch]")))
+    text = "".join(path.read_text() for path in sorted(NATIVE.glob("bpf/*.bpf.[ch]")))
     callbacks = dict(_CALLBACK.findall(text))
     looped = [name for name, _ in _LOOP.findall(text)]
     assert len(looped) == text.count("\tbpf_loop(") >= 8

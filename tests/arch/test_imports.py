@@ -20,15 +20,16 @@ LAYERS = {
     "_native": set(),
     "mm": {"errors", "_native"},
     "page_owner_sort": {"errors", "stdio", "_native"},
-    "sources": {"errors", "_native", "mm", "page_owner_sort"},
+    "client": {"errors", "_native", "mm"},
+    "sources": {"errors", "_native", "mm", "page_owner_sort", "client"},
     "views": {"errors", "_native", "mm", "page_owner_sort"},
     "fs": {"errors", "views"},
-    "daemon": {"errors", "_native", "mm", "sources", "views", "fs"},
+    "daemon": {"errors", "_native", "mm", "client", "sources", "views", "fs"},
     "cli": {
-        *("errors", "_native", "mm", "page_owner_sort", "sources", "views", "fs", "daemon"),
-        *("stdio", "__init__"),
+        *("errors", "_native", "mm", "page_owner_sort", "client", "sources", "views", "fs"),
+        *("daemon", "stdio", "__init__"),
     },
-    "__init__": {"errors", "_native", "mm"},
+    "__init__": {"errors", "_native", "mm", "client"},
     "__main__": {"cli"},
 }
 FUSE_BINDINGS = {"fuse", "mfusepy"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.client import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

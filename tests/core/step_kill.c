@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
+#include "pool/pool.h"
 
 #define POOL_BYTES (12UL << 20)
 #define GFP_MOVABLE 0x100ccau

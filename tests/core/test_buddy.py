@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
-from pageownerfs.mm.page_alloc import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

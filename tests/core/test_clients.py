@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.client import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,7 +153,7 @@ def test_multiprocessing_fork(tracked: Pool) -> None:
 
 SPAWN = """
 import multiprocessing, os, sys
-from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.client import Pool
 
 def run(path, queue):
     with Pool.open(path) as pool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
     Unchanged = Callable[[Pool], AbstractContextManager[None]]
 
@@ -354,7 +354,7 @@ def test_out_of_memory(pool: Pool, unchanged: Unchanged, order: int) -> None:
 )
 def test_impossible_sizes(tmp_path: Any, sizes: tuple[int, int, int, int, int]) -> None:
     """A pool that can't be is refused before there is a file."""
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
     path = tmp_path / "pool"
     with pytest.raises((ValueError, OverflowError)):
@@ -366,7 +366,7 @@ def test_no_pool(tmp_path: Any, pool: Pool) -> None:
     """A file that is no pool, another version, a cut or a damaged one is refused."""
     from pathlib import Path
 
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
     with pytest.raises(FileExistsError):
         Pool.create(pool.path, 1 << 25, 0, 0, 16, 1 << 20)

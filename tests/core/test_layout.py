@@ -16,7 +16,7 @@ from pageownerfs.mm.page_ext import PAGE_OWNER_LAYOUT, PAGE_OWNER_STRUCT, PageOw
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
 NATIVE = Path(_native.__file__).resolve().parent / "native"
 DESIGN = {
@@ -56,7 +56,7 @@ def test_header_alone(tmp_path: Path) -> None:
     )
     source = tmp_path / "layout.c"
     source.write_text(
-        "#include <stddef.h>\n#include <stdio.h>\n#include <page_owner.h>\n"
+        "#include <stddef.h>\n#include <stdio.h>\n#include <base/page_owner.h>\n"
         '#define P(name, at, size) printf("%s %zu %zu\\n", name, (size_t)(at), (size_t)(size))\n'
         f"static struct page_owner record;\nint main(void) {{ {members} return 0; }}\n"
     )

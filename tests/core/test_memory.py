@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageownerfs import _native
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
 pytestmark = pytest.mark.require("shm")
 
@@ -183,7 +183,7 @@ def fill_up(directory: Path) -> Path:
 
 def refused(path: str) -> str:
     """Attach, allocate and free in a pool that has no room for another client."""
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
     with Pool.open(path) as pool:
         with pytest.raises(OutOfMemoryError) as caught:
@@ -233,7 +233,7 @@ def test_no_room_for_the_depot(small: Pool, tmpfs: Path) -> None:
 
 def test_no_room_for_a_pool(tmpfs: Path) -> None:
     """A pool that finds no room for struct page is an OSError, and leaves no file."""
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
     filler = fill_up(tmpfs)
     with pytest.raises(OSError, match="No space left"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pageownerfs import _native
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
 pytestmark = pytest.mark.require("shm")
 

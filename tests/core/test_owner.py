@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
-from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_EARLY,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-import re
 import subprocess
 import time
 from collections import Counter
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from core_sources import NATIVE, core_sources
 
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
-from pageownerfs.mm.page_alloc import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.require("shm")
 
-NATIVE: Final = Path(__file__).parents[2] / "pageownerfs" / "native"
-NEEDS_PYTHON: Final = re.compile(r'#include "py\w*\.h"')
 NR_KILLS: Final = 120
 POINTS: Final = 15
 ORDERS: Final = (*[0] * 10, 1, 2, 3, 5, 9)
@@ -311,7 +309,7 @@ def test_killed_inside(tracked: Pool, fork: Fork) -> None:
 STEP_KILL: Final = """
 #include <stdio.h>
 #include <stdlib.h>
-#include "pool.h"
+#include "pool/pool.h"
 
 static int check_and_count(struct pool *pool, void (*fail)(void *, const char *), void *arg)
 {
@@ -357,15 +355,9 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("step_kill_counts")
     source, program = folder / "step_kill_counts.c", folder / "step_kill"
     source.write_text(STEP_KILL)
-    core = [
-        str(path)
-        for path in sorted(NATIVE.glob("*.c"))
-        if not path.name.endswith(("bench.c", ".bpf.c"))
-        and not NEEDS_PYTHON.search(path.read_text())
-    ]
     options = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"]
     folders = [f"-I{NATIVE}", f"-I{Path(__file__).parent}"]
-    subprocess.run(["cc", *options, *folders, "-o", program, source, *core], check=True)
+    subprocess.run(["cc", *options, *folders, "-o", program, source, *core_sources()], check=True)
     return program
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.client import Pool
 from pageownerfs.mm.stack_depot import Frame, format_stack
 
 if TYPE_CHECKING:

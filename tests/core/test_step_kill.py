@@ -1,13 +1,11 @@
 """A client killed at any instruction of any operation: see step_kill.c."""
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from core_sources import NATIVE, core_sources
 
-NATIVE = Path(__file__).parents[2] / "pageownerfs" / "native"
-NEEDS_PYTHON = re.compile(r'#include "py\w*\.h"')
 OPERATIONS = [
     "attach",
     "alloc_0",
@@ -32,15 +30,9 @@ POINTS = 60
 def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile step_kill.c with the core, without Python."""
     program = tmp_path_factory.mktemp("step_kill") / "step_kill"
-    sources = [
-        str(path)
-        for path in sorted(NATIVE.glob("*.c"))
-        if not path.name.endswith(("bench.c", ".bpf.c"))
-        and not NEEDS_PYTHON.search(path.read_text())
-    ]
     options = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{NATIVE}"]
     source = str(Path(__file__).with_name("step_kill.c"))
-    subprocess.run(["cc", *options, "-o", str(program), source, *sources], check=True)
+    subprocess.run(["cc", *options, "-o", str(program), source, *core_sources()], check=True)
     return program
 
 

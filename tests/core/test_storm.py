@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
-from pageownerfs.mm.page_alloc import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from minimal_source import MinimalSource
 
+from pageownerfs.client import Pool
 from pageownerfs.mm import gfp
 from pageownerfs.mm.gfp import format_gfp
-from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.stack_depot import format_stack
-from pageownerfs.sources import pool as pool_source
+from pageownerfs.sources.pool import source as pool_source
 from pageownerfs.views import make_tree
 from pageownerfs.views.page_owner import PageOwnerView
 

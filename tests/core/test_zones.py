@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageownerfs.mm.page_alloc import Pool
+    from pageownerfs.client import Pool
 
 pytestmark = pytest.mark.require("shm")
 

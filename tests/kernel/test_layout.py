@@ -46,7 +46,7 @@ def in_c(directory: Path, expressions: list[str]) -> list[int]:
     source = directory / "layout.c"
     source.write_text(
         "#include <stddef.h>\n#include <stdio.h>\n"
-        '#include "kernel_source.h"\n#include "page_scan.h"\n'
+        '#include "bpf/kernel_source.h"\n#include "base/page_scan.h"\n'
         f"int main(void)\n{{\n{lines}\treturn 0;\n}}\n"
     )
     program = compile_c(source, directory / "layout")
@@ -93,7 +93,7 @@ def test_counters(tmp_path: Path) -> None:
     names = [f"COUNT_{name.upper()}" for name in maps.COUNTERS]
     assert in_c(tmp_path, names) == list(range(len(names)))
     assert len(names) <= maps.NR_COUNTERS
-    native = page_ext.__file__.replace("mm/page_ext.py", "native/kernel_source.h")
+    native = page_ext.__file__.replace("mm/page_ext.py", "native/bpf/kernel_source.h")
     with open(native, encoding="utf-8") as file:  # noqa: PTH123
         declared = re.findall(r"^\t(COUNT_\w+),", file.read(), re.MULTILINE)
     assert declared == names

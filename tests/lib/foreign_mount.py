@@ -6,8 +6,8 @@ import errno
 import stat
 import sys
 
+from pageownerfs.client import XATTR
 from pageownerfs.fs import load_binding
-from pageownerfs.mm.page_alloc import XATTR
 
 binding = load_binding()
 

@@ -4,7 +4,7 @@
  */
 #include <stddef.h>
 
-#include "page_owner.h"
+#include "base/page_owner.h"
 
 /* A word that changes whenever the record does. */
 static u64 digest(const volatile struct page_owner *owner)

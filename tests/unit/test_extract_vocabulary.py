@@ -1,4 +1,4 @@
-"""scripts/extract-vocabulary: the sample that it made, and that it makes the same again."""
+"""scripts/dev/extract-vocabulary: the sample that it made, and that it makes the same again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pageownerfs.page_owner_sort import Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPT = ROOT / "scripts" / "extract-vocabulary"
+SCRIPT = ROOT / "scripts" / "dev" / "extract-vocabulary"
 DATA = ROOT / "tests" / "data"
 FILES = ("gfp_masks.txt", "page_flags.txt", "oracle_sample.txt")
 
@@ -77,4 +77,4 @@ def test_usage() -> None:
     """Without a dump it says how it is used."""
     done = run()
     assert done.returncode == 2
-    assert "usage: scripts/extract-vocabulary DUMP" in done.stderr
+    assert "usage: scripts/dev/extract-vocabulary DUMP" in done.stderr

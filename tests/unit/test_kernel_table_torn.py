@@ -41,7 +41,7 @@ CHANGE_HANDS: Final = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "page_owner.h"
+#include "base/page_owner.h"
 
 #define STORE(type, field, value) \
 	atomic_store_explicit((_Atomic type *)&(field), (value), memory_order_release)
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
 def changing(tmp_path: Path) -> Iterator[mmap.mmap]:
     """Give a table of which two processes change records all the time."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not (NATIVE / "page_owner.h").is_file():
+    if compiler is None or not (NATIVE / "base/page_owner.h").is_file():
         pytest.skip("There is no C compiler here, or no page_owner.h beside the package.")
     source, command = tmp_path / "change_hands.c", tmp_path / "change_hands"
     source.write_text(CHANGE_HANDS)

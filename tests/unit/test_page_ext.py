@@ -52,7 +52,7 @@ def test_fields_are_those_of_the_layout() -> None:
 def test_record_written_by_c(tmp_path: Path) -> None:
     """A record that a C program fills by page_owner.h reads as the same fields."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not (NATIVE / "page_owner.h").is_file():
+    if compiler is None or not (NATIVE / "base/page_owner.h").is_file():
         pytest.skip("There is no C compiler here, or no page_owner.h beside the package.")
     numbers = RECORD._replace(state=PageOwner._fields.index("state"))._asdict()
     comm = numbers.pop("comm").decode()
@@ -61,7 +61,7 @@ def test_record_written_by_c(tmp_path: Path) -> None:
     source = tmp_path / "record.c"
     source.write_text(
         "#include <stdio.h>\n#include <string.h>\n"
-        f'#include "{NATIVE}/page_owner.h"\n'
+        f'#include "{NATIVE}/base/page_owner.h"\n'
         f"int main(void)\n{{\nstruct page_owner owner = {{ 0 }};\n{fill}"
         f'strcpy(owner.comm, "{comm}");\nfwrite(&owner, sizeof(owner), 1, stdout);\n'
         + "".join(f"putchar(PAGE_EXT_OWNER_{state});\n" for state in states)

@@ -22,7 +22,7 @@ from pageownerfs.mm.migratetype import MIGRATE_CMA, MIGRATE_REASON_NAMES, MIGRAT
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_EARLY, PageOwner
 from pageownerfs.page_owner_sort import parse_records
 from pageownerfs.page_owner_sort import source as source_module
-from pageownerfs.sources.dump import read_dump
+from pageownerfs.sources.dump.source import read_dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

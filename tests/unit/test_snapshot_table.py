@@ -24,10 +24,10 @@ from kernel_tables import (
 )
 
 from pageownerfs import _native
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
 from pageownerfs.mm.migratetype import MIGRATE_CMA
-from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_FREED, PageOwner
 
 if TYPE_CHECKING:

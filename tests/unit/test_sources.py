@@ -14,7 +14,7 @@ import pytest
 
 from pageownerfs import UsageError
 from pageownerfs.sources import PoolOptions, PoolSource
-from pageownerfs.sources.shm import SHM_DIR, default_size_bytes, remove_stale_pools
+from pageownerfs.sources.pool.shm import SHM_DIR, default_size_bytes, remove_stale_pools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.require("shm")
 SIZE = 8 << 20
 ORPHAN = """
 import os, signal
-from pageownerfs.mm.page_alloc import Pool
-from pageownerfs.sources.shm import new_pool_path
+from pageownerfs.client import Pool
+from pageownerfs.sources.pool.shm import new_pool_path
 pool = Pool.create(new_pool_path(), 8 << 20, 0, 0, 16, 1 << 20)
 print(pool.path, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 CLIENT = """
 import sys
-from pageownerfs.mm.page_alloc import Pool
+from pageownerfs.client import Pool
 pool = Pool.open(sys.argv[1])
 pool.alloc_pages()
 print("allocated", flush=True)

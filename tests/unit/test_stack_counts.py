@@ -23,8 +23,8 @@ from kernel_tables import (
 )
 
 from pageownerfs import _native
+from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
-from pageownerfs.mm.page_alloc import Pool
 from pageownerfs.page_owner_sort import parse_records
 from pageownerfs.sources.stack_counts import StackCounts
 
@@ -92,7 +92,7 @@ def test_dumps(era: Any) -> None:
 
 def test_oracle(oracle_dump: Path, oracle_records: list[Record]) -> None:
     """A whole dump of a kernel."""
-    from pageownerfs.sources.dump import read_dump
+    from pageownerfs.sources.dump.source import read_dump
 
     table, _ = read_dump(str(oracle_dump))
     everything = counted_by_text(table, early=True)

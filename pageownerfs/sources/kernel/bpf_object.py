@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-OBJECT_PATH: Final = Path(__file__).parents[2] / "native" / "page_owner.bpf.o"
+OBJECT_PATH: Final = Path(__file__).parents[2] / "native" / "bpf" / "page_owner.bpf.o"
 """The programs, compiled when the package was built."""
 _LOG_BYTES: Final = 1 << 20
 

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * page_owner.bpf.c - page owner for a running kernel: a record per page, written as pages come and go.
+ *
+ * Mirrors mm/page_owner.c from outside: the tracepoints mm_page_alloc and mm_page_free are its
+ * __set_page_owner() and __reset_page_owner(); hooks.bpf.h has what they do not show; scan.bpf.h looks at
+ * struct page. Helpers that are used here are for programs under the GPL, too.
+ */
+#include "bpf/kernel_types.bpf.h"
+#include "base/page_owner.h"
+#include "bpf/kernel_source.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+#define barrier() asm volatile("" ::: "memory")
+
+const volatile struct kernel_config config SEC(".rodata.config") = {};
+struct kernel_addresses addresses = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct page_owner);
+} page_ext SEC(".maps");
+
+/* Thread and process of current in the daemon's PID namespace, in which users give pids; false: it is in another one. */
+static __always_inline bool current_ids(struct bpf_pidns_info *ids)
+{
+	u64 pid = bpf_get_current_pid_tgid();
+
+	if (config.pid_ns_ino)
+		return bpf_get_ns_current_pid_tgid(config.pid_ns_dev, config.pid_ns_ino, ids, sizeof(*ids)) == 0;
+	ids->pid = (u32)pid;
+	ids->tgid = (u32)(pid >> 32);
+	return true;
+}
+
+#include "bpf/stacks.bpf.h"
+
+static __always_inline u64 pfn_to_page(u64 pfn)
+{
+	return addresses.vmemmap_base + pfn * bpf_core_type_size(struct page);
+}
+
+static __always_inline u32 page_to_pfn(u64 page)
+{
+	u64 bytes = page - addresses.vmemmap_base, size = bpf_core_type_size(struct page);
+
+	return (u32)(size == 64 ? bytes >> 6 : bytes / size);
+}
+
+static __always_inline struct page_owner *get_page_owner(u32 pfn)
+{
+	return bpf_map_lookup_elem(&page_ext, &pfn);
+}
+
+static __always_inline struct cpu_state *get_state(enum program program)
+{
+	u32 index = bpf_get_smp_processor_id() * NR_PROGRAMS + program;
+
+	return bpf_map_lookup_elem(&cpu_states, &index);
+}
+
+/* The order to migrate_reason to state to migratetype word, which changes at once. */
+static __always_inline u32 *state_word(struct page_owner *owner)
+{
+	return (u32 *)&owner->order;
+}
+
+#define STATE_WORD(order, state, migratetype) \
+	((u32)(u8)(order) | 0xffU << 8 | (u32)(state) << 16 | (u32)(u8)(migratetype) << 24)
+#define STATE_SHIFT 16
+
+/* What the records of a block have in common. */
+struct new_owner {
+	u64 ts_nsec;
+	u64 comm[2];
+	u32 gfp_mask, handle, order, migratetype;
+	s32 pid, tgid;
+};
+
+/* current: one helper where the kernel lets its fields be read */
+static __always_inline void read_task(struct new_owner *new)
+{
+	if (bpf_rdonly_cast) {
+		u64 task = bpf_get_current_task();
+		u64 pid = read_word(task + bpf_core_field_offset(struct task_struct, pid));
+
+		new->pid = (s32)pid;
+		if (bpf_core_field_offset(struct task_struct, tgid) ==
+		    bpf_core_field_offset(struct task_struct, pid) + 4)
+			new->tgid = (s32)(pid >> 32);
+		else
+			new->tgid = (s32)read_word(task + bpf_core_field_offset(struct task_struct, tgid));
+		new->comm[0] = read_word(task + bpf_core_field_offset(struct task_struct, comm));
+		new->comm[1] = read_word(task + bpf_core_field_offset(struct task_struct, comm) + 8);
+	} else {
+		u64 pid = bpf_get_current_pid_tgid();
+
+		new->pid = (s32)pid;
+		new->tgid = (s32)(pid >> 32);
+		bpf_get_current_comm(new->comm, sizeof(new->comm));
+	}
+}
+
+/* The mount's filter; what it leaves out is as if it were not allocated. */
+static __always_inline bool has_filter(void)
+{
+	return config.filter_pid >= 0 || config.filter_order >= 0 || config.filter_comm;
+}
+
+static __always_inline bool filtered_out(const struct new_owner *new)
+{
+	if (config.filter_pid >= 0) {
+		struct bpf_pidns_info ids = {};
+		u32 wanted = (u32)config.filter_pid;
+
+		if (!current_ids(&ids) || (ids.pid != wanted && ids.tgid != wanted))
+			return true;
+	}
+	if (config.filter_order >= 0 && new->order != (u32)config.filter_order)
+		return true;
+	if (config.filter_comm) {
+		/* as strings: what follows the NUL may be older */
+		for (int i = 0; i < TASK_COMM_LEN; i++) {
+			char a = ((const char *)new->comm)[i], b = config.filter_comm_name[i];
+
+			if (a != b)
+				return true;
+			if (!a)
+				break;
+		}
+	}
+	return false;
+}
+
+/* Fill a record. First it says that there is none, last that there is one: a reader sees no mixture. */
+static __always_inline void write_owner(struct page_owner *owner, const struct new_owner *new)
+{
+	u8 state = owner->state & PAGE_EXT_OWNER_FREED;
+
+	owner->state = state;
+	barrier();
+	*(volatile u64 *)&owner->ts_nsec = new->ts_nsec;
+	barrier();
+	owner->gfp_mask = new->gfp_mask;
+	owner->pid = new->pid;
+	owner->tgid = new->tgid;
+	owner->handle = new->handle;
+	((u64 *)owner->comm)[0] = new->comm[0];
+	((u64 *)owner->comm)[1] = new->comm[1];
+	barrier();
+	*(volatile u32 *)state_word(owner) =
+		STATE_WORD(new->order, state | PAGE_EXT_OWNER_ALLOCATED, new->migratetype);
+}
+
+static __always_inline bool is_tracked(const struct page_owner *owner)
+{
+	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) == PAGE_EXT_OWNER_ALLOCATED;
+}
+
+#define MAX_BLOCK (1U << 10)
+
+/* Blocks of more than 2^10 pages are rare: gigantic pages, and whatever the configuration allows. */
+#define MAX_LARGE_ORDER 23
+
+struct large_block {
+	struct new_owner owner;
+	u32 pfn;
+	bool is_free;
+};
+
+/* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
+static __always_inline void write_free(struct page_owner *owner, const struct new_owner *task)
+{
+	owner->state = PAGE_EXT_OWNER_FREED;
+	barrier();
+	owner->free_ts_nsec = task->ts_nsec;
+	owner->free_handle = task->handle;
+	owner->free_pid = task->pid;
+	owner->free_tgid = task->tgid;
+}
+
+static long write_large(u32 index, const struct large_block *block)
+{
+	struct page_owner *owner = get_page_owner(block->pfn + MAX_BLOCK + index);
+
+	if (!owner)
+		return 1;
+	if (block->is_free)
+		write_free(owner, &block->owner);
+	else
+		write_owner(owner, &block->owner);
+	return 0;
+}
+
+/* What write_owner() or write_free() has done for the first MAX_BLOCK pages, for the others. */
+static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owner *owner, bool is_free)
+{
+	struct large_block block = {.pfn = pfn, .is_free = is_free};
+
+	if (is_free) {
+		/* the other fields are not set */
+		block.owner.ts_nsec = owner->ts_nsec;
+		block.owner.handle = owner->handle;
+		block.owner.pid = owner->pid;
+		block.owner.tgid = owner->tgid;
+	} else {
+		block.owner = *owner;
+	}
+	if (order > 10 && order <= MAX_LARGE_ORDER)
+		bpf_loop((1U << (order & 31)) - MAX_BLOCK, write_large, &block, 0);
+}
+
+/* __set_page_owner() */
+static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
+{
+	u64 page = ctx->args[0];
+	struct new_owner new = {.order = (u32)ctx->args[1], .gfp_mask = (u32)ctx->args[2],
+				.migratetype = (u32)ctx->args[3]};
+	u32 pfn = page_to_pfn(page);
+	struct page_owner *owner = get_page_owner(pfn);
+	struct cpu_state *state;
+
+	if (!page || (program == PROGRAM_ALLOC_AGAIN && owner && is_tracked(owner)))
+		return 0; /* a failed allocation is an event too */
+	state = get_state(program);
+	if (!state)
+		return 0;
+	if (!owner) {
+		state->counter[COUNT_OUT_OF_RANGE]++;
+		return 0;
+	}
+	if (program == PROGRAM_ALLOC_AGAIN)
+		state->counter[COUNT_RECOVERED]++;
+	read_task(&new);
+	if (filtered_out(&new)) {
+		state->counter[COUNT_FILTERED]++;
+		owner->state &= ~PAGE_EXT_OWNER_ALLOCATED;
+		return 0;
+	}
+	state->counter[COUNT_EVENTS]++;
+	new.ts_nsec = bpf_ktime_get_ns();
+	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, program == PROGRAM_ALLOC);
+	if (config.user_depth)
+		new.handle = add_user_stack(ctx, state, new.handle, (u32)new.tgid);
+	write_owner(owner, &new);
+	if (new.order == 0)
+		return 0;
+	state->counter[COUNT_TAIL_PAGES] += (1ULL << (new.order & 31)) - 1;
+	for (u32 nr = 1; nr < MAX_BLOCK && nr < 1U << (new.order & 31); nr++) {
+		owner = get_page_owner(pfn + nr);
+		if (!owner)
+			break;
+		write_owner(owner, &new);
+	}
+	if (new.order > 10)
+		write_rest(pfn, new.order, &new, false);
+	return 0;
+}
+
+struct split {
+	u32 pfn, order, new_order;
+};
+
+static long split_one(u32 index, const struct split *split)
+{
+	struct page_owner *owner = get_page_owner(split->pfn + index);
+
+	if (!owner)
+		return 1;
+	if (owner->order == split->order)
+		owner->order = (u8)split->new_order;
+	return 0;
+}
+
+#define MAX_SPLIT_ORDER 20
+
+/* split_page_owner(): of the block of an order that a page is in */
+static __always_inline void split_page_owner(u32 pfn, u32 order, u32 new_order)
+{
+	struct split split = {.pfn = pfn & ~((1U << (order & 31)) - 1), .order = order, .new_order = new_order};
+
+	if (order <= MAX_SPLIT_ORDER)
+		bpf_loop(1U << (order & 31), split_one, &split, 0);
+}
+
+static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
+{
+	u32 pfn = page_to_pfn(ctx->args[0]), order = (u32)ctx->args[1];
+	struct page_owner *owner = get_page_owner(pfn);
+	struct cpu_state *state;
+	struct new_owner task;
+	u64 pid;
+
+	if (program == PROGRAM_FREE_AGAIN && owner && !(owner->state & PAGE_EXT_OWNER_ALLOCATED))
+		return 0;
+	/* Before the record is looked at: reading the clock waits for all reads before. */
+	task.ts_nsec = bpf_ktime_get_ns();
+	state = get_state(program);
+	if (!state)
+		return 0;
+	if (!owner) {
+		state->counter[COUNT_OUT_OF_RANGE]++;
+		return 0;
+	}
+	if (!(owner->state & PAGE_EXT_OWNER_ALLOCATED)) {
+		state->counter[COUNT_UNTRACKED]++;
+		/* A filter leaves out the rest of what a page tells, too. */
+		if (has_filter())
+			return 0;
+	} else if (program == PROGRAM_FREE_AGAIN) {
+		state->counter[COUNT_RECOVERED]++;
+	}
+	state->counter[COUNT_EVENTS]++;
+	/*
+	 * A part of a block: it was split, and no hook has told. Without this it would hide from readers who gets
+	 * the part next. What orders it was split into can't be known, so each page stands for itself.
+	 */
+	if (owner->order > order && is_tracked(owner))
+		split_page_owner(pfn, owner->order, 0);
+	pid = bpf_get_current_pid_tgid();
+	task.pid = (s32)pid;
+	task.tgid = (s32)(pid >> 32);
+	task.handle = save_stack(ctx, state, PROGRAM_FREE, program == PROGRAM_FREE);
+	write_free(owner, &task);
+	if (order == 0)
+		return 0;
+	state->counter[COUNT_TAIL_PAGES] += (1ULL << (order & 31)) - 1;
+	for (u32 nr = 1; nr < MAX_BLOCK && nr < 1U << (order & 31); nr++) {
+		owner = get_page_owner(pfn + nr);
+		if (!owner)
+			break;
+		write_free(owner, &task);
+	}
+	if (order > 10)
+		write_rest(pfn, order, &task, true);
+	return 0;
+}
+
+SEC("raw_tp/mm_page_alloc")
+int page_alloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	return set_page_owner(ctx, PROGRAM_ALLOC);
+}
+
+SEC("raw_tp/mm_page_free")
+int page_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	return reset_page_owner(ctx, PROGRAM_FREE);
+}
+
+/*
+ * A program is not run while it runs on the same CPU: what an interrupt frees meanwhile is missed. The second
+ * copies come after the first ones, and do the work only where the record shows that it wasn't done.
+ */
+SEC("raw_tp/mm_page_alloc")
+int page_alloc_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	return set_page_owner(ctx, PROGRAM_ALLOC_AGAIN);
+}
+
+SEC("raw_tp/mm_page_free")
+int page_free_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	return reset_page_owner(ctx, PROGRAM_FREE_AGAIN);
+}
+
+#include "bpf/hooks.bpf.h"
+#include "bpf/scan.bpf.h"

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool: a page allocator in one shared-memory file that processes map and work on themselves.
+ *
+ * The file (offsets are in struct pool_header, all regions page-aligned):
+ *
+ *   PFN 0             struct pool_header with the zones; a reserved page
+ *   PFN 1 ..          the page frames: PFN n is at byte n * PAGE_SIZE; page_ext is among them, at the
+ *                     end of the last zone below Movable, as the kernel takes it from its own memory
+ *   mem_map           struct page of every PFN
+ *   pageblock_flags   one migratetype byte per pageblock
+ *   clients           NR_CLIENTS struct pool_client
+ *   depot             the stack depot: hash table, then objects
+ *
+ * The file is sparse. Whatever is touched has been fallocate()d before, so that a full /dev/shm is
+ * an error of the call that needed the memory and never a SIGBUS.
+ *
+ * Crash safety: page->word is the only truth about a page, and each change of hands is one store to
+ * it. Free lists, counters and order-0 lists can be rebuilt from the words by whoever finds that the
+ * holder of a lock, or a client, has died.
+ */
+#ifndef PAGEOWNERFS_POOL_H
+#define PAGEOWNERFS_POOL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/page_owner.h"
+
+#ifndef CONFIG_PAGE_OWNER
+#define CONFIG_PAGE_OWNER 1
+#endif
+
+#define POOL_MAGIC 0x52454e574f454750ULL /* "PGEOWNER" */
+#define POOL_ABI_VERSION 2
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
+#define MAX_PAGE_ORDER 10
+#define NR_PAGE_ORDERS (MAX_PAGE_ORDER + 1)
+#define MAX_ORDER_NR_PAGES (1U << MAX_PAGE_ORDER)
+#define PAGEBLOCK_ORDER 9
+#define PAGEBLOCK_NR_PAGES (1U << PAGEBLOCK_ORDER)
+#define MAX_NR_PAGES (1U << 30) /* 4 TiB: a PFN fits u32 with room */
+#define NR_CLIENTS 1024
+#define PCP_HIGH_MAX 256
+#define MAX_STACK_DEPTH 64
+
+enum zone_type { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, MAX_NR_ZONES };
+#define DMA_END_PFN (16U << (20 - PAGE_SHIFT))
+
+enum migratetype {
+	MIGRATE_UNMOVABLE,
+	MIGRATE_MOVABLE,
+	MIGRATE_RECLAIMABLE,
+	MIGRATE_PCPTYPES,
+	MIGRATE_HIGHATOMIC = MIGRATE_PCPTYPES,
+	MIGRATE_CMA,
+	MIGRATE_ISOLATE,
+	MIGRATE_TYPES
+};
+
+/* The bits of a gfp mask that the allocator acts on; mm/gfp.py has the whole table. */
+#define __GFP_DMA 0x1u
+#define __GFP_HIGHMEM 0x2u
+#define __GFP_DMA32 0x4u
+#define __GFP_MOVABLE 0x8u
+#define __GFP_RECLAIMABLE 0x10u
+#define __GFP_HIGH 0x20u
+#define __GFP_ZERO 0x100u
+#define __GFP_DIRECT_RECLAIM 0x400u
+#define __GFP_NOFAIL 0x8000u
+#define __GFP_MEMALLOC 0x20000u
+#define __GFP_COMP 0x40000u
+#define __GFP_NOMEMALLOC 0x80000u
+#define GFP_MOVABLE_MASK (__GFP_RECLAIMABLE | __GFP_MOVABLE)
+#define GFP_KERNEL 0xcc0u
+
+static inline unsigned int gfp_migratetype(u32 gfp_mask)
+{
+	return (gfp_mask & GFP_MOVABLE_MASK) >> 3;
+}
+
+/* page->flags, as 6.12 numbers them; the zone is in the top two bits. */
+#define PG_head 6
+#define PG_reserved 13
+#define ZONES_PGSHIFT 62
+
+/*
+ * page->word: refcount in bits 0-31, order 32-39, state 40-47, client slot 48-63.
+ * For PAGE_BUDDY the low bits say what of the block's memory the system holds.
+ */
+enum page_state {
+	PAGE_FREE,	/* inside a free block */
+	PAGE_BUDDY,	/* head of a free block, on a free list */
+	PAGE_PCP,	/* in the hands of a client: on its order-0 list, or on the way in or out */
+	PAGE_ALLOCATED, /* head of an allocated block */
+	PAGE_TAIL,	/* of an allocated block */
+	PAGE_RESERVED,
+};
+#define BUDDY_HOLE 1	  /* some of the block has no memory: fallocate before use */
+#define BUDDY_POPULATED 2 /* some of it may have: worth giving back */
+
+#define PAGE_WORD(state, order, slot, low)                                                         \
+	((u64)(u32)(low) | (u64)(order) << 32 | (u64)(state) << 40 | (u64)(slot) << 48)
+#define word_count(w) ((u32)(w))
+#define word_order(w) ((unsigned int)((w) >> 32 & 0xff))
+#define word_state(w) ((enum page_state)((w) >> 40 & 0xff))
+#define word_slot(w) ((unsigned int)((w) >> 48))
+
+struct page {
+	u64 flags;
+	_Atomic u64 word;
+	u32 next, prev; /* free list links: PFNs, 0 = none */
+	u32 gfp_mask;	/* of the allocation: tells movable pages when a pageblock is stolen */
+	u32 list_migratetype; /* of the list that a free block is on */
+};
+
+struct free_area {
+	u32 free_list[MIGRATE_TYPES]; /* PFN of the first block, 0 = none */
+	u32 nr_free[MIGRATE_TYPES];   /* blocks */
+};
+
+struct zone {
+	pthread_mutex_t lock; /* robust, process-shared */
+	u32 start_pfn, end_pfn;
+	u32 present_pages, managed_pages;
+	u64 nr_free; /* base pages on the free lists */
+	u64 nr_free_cma;
+	u64 nr_reserved_highatomic;
+	u32 nr_populated; /* free blocks with BUDDY_POPULATED */
+	u64 watermark[3]; /* min, low, high */
+	u64 lowmem_reserve[MAX_NR_ZONES];
+	u32 pcp_batch, pcp_high;
+	struct free_area free_area[NR_PAGE_ORDERS];
+};
+enum { WMARK_MIN, WMARK_LOW, WMARK_HIGH };
+
+/* A client's order-0 list of one zone and migratetype: struct per_cpu_pages. */
+struct pcp {
+	u32 count;
+	u32 pfn[PCP_HIGH_MAX];
+};
+
+/* Stacks whose pages a client counts by itself, so that no two of them write to one place all the time. */
+#define STACK_PAGES_SLOTS 64
+#define stack_pages_slot(handle) ((u32)((handle) * 0x9e3779b1u) >> 26)
+_Static_assert(STACK_PAGES_SLOTS == 1 << (32 - 26), "as many slots as the hash has values");
+
+/* One attached process. Alive as long as somebody holds an OFD lock on its byte of the file. */
+struct pool_client {
+	_Atomic u32 in_op;  /* 1 inside the allocator: see pool_freeze() */
+	_Atomic u32 active; /* 0 = the slot is free */
+	s32 pid, tgid;
+	u64 attached_nsec;
+	u64 pgalloc, pgfree; /* base pages that clients in this slot have allocated and freed, ever */
+	u64 pgsplit;	     /* base pages of blocks that they have split */
+	char comm[TASK_COMM_LEN];
+	_Atomic u64 stack_pages[STACK_PAGES_SLOTS]; /* handle << 32 | pages that the depot has not counted yet */
+	struct pcp pcp[MAX_NR_ZONES][MIGRATE_PCPTYPES];
+};
+
+/* pool_header.gate */
+#define GATE_PAGE_OWNER 1 /* tracking is on */
+#define GATE_FROZEN 2	  /* clients wait before their next operation */
+
+struct pool_stats {
+	_Atomic u64 oom, commit_failed;
+	_Atomic u64 dead_clients, recovered_pages, zone_rebuilds;
+	_Atomic u64 reported_pages;
+	_Atomic u64 early_pages;
+	_Atomic u64 stack_depot_failed;
+	_Atomic u64 stack_depot_stacks;
+};
+
+struct pool_header {
+	u64 magic;
+	u32 abi_version;
+	u32 header_bytes; /* sizeof(struct pool_header), checked on attach with the next three */
+	u32 page_bytes, client_bytes, page_owner_bytes;
+	u32 nr_pages;
+	u32 page_ext_pfn, nr_page_ext_pages; /* where page_ext lies */
+	u32 stack_depth;
+	u32 page_group_by_mobility_disabled;
+	u64 mem_map_offset, pageblock_offset, clients_offset, depot_offset;
+	u64 depot_bytes, file_bytes;
+	u64 created_nsec;
+	u32 early_handle, failure_handle;
+	_Atomic u32 nr_clients; /* slots that have memory: the others must not be touched */
+	_Atomic u32 gate;
+	_Atomic u32 depot_ready;
+	_Atomic u32 nr_listed_stacks;
+	_Atomic u32 stacks_suspect;  /* a client died where it may have changed a page, but not its stack's count */
+	_Atomic u32 membarrier_slow; /* a client could not register for the expedited kind */
+	pthread_mutex_t clients_lock; /* taking and giving back slots */
+	pthread_mutex_t freeze_lock;
+	pthread_mutex_t depot_lock;
+	_Atomic u64 depot_used, depot_committed;
+	struct pool_stats stats;
+	struct zone zones[MAX_NR_ZONES];
+};
+_Static_assert(sizeof(struct pool_header) <= PAGE_SIZE, "the header is PFN 0");
+_Static_assert(sizeof(struct page) == 32, "struct page");
+
+/* Bytes of the file, far beyond its end, that carry OFD locks: who holds one is alive. */
+#define POOL_DAEMON_BYTE (1LL << 62)
+#define POOL_CLIENT_BYTE (POOL_DAEMON_BYTE + 1)
+
+#define DEPOT_HASH_ORDER 16
+#define DEPOT_HASH_BYTES (sizeof(u32) << DEPOT_HASH_ORDER)
+
+/*
+ * This process's view of a pool. Sizes and offsets are copies, checked when attached: whatever a
+ * client scribbles over the header later, nobody else reads or writes outside of the mapping.
+ */
+struct pool {
+	char *base;
+	struct pool_header *header;
+	struct page *mem_map;
+	u8 *pageblock_flags;
+	struct pool_client *clients;
+	struct pool_client *client; /* ours; NULL until the first operation, and after fork() */
+	unsigned int slot;
+	_Atomic s32 frozen_by; /* thread of this process that has frozen the pool; 0: none */
+	struct page_owner *page_ext;
+	u32 *depot_hash;
+	char *depot;
+	u32 nr_pages, nr_pageblocks;
+	u32 page_ext_pfn, nr_page_ext_pages;
+	u32 stack_depth;
+	bool mobility_disabled;
+	u64 depot_bytes; /* of objects, without the hash table */
+	u64 file_bytes;
+	struct {
+		u32 start_pfn, end_pfn;
+	} zone_span[MAX_NR_ZONES];
+	u32 pcp_batch[MAX_NR_ZONES], pcp_high[MAX_NR_ZONES];
+	u8 first_zone[MAX_NR_ZONES]; /* the highest populated zone at or below */
+	int fd;
+	struct pool *next; /* all pools of the process, for fork() */
+};
+
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define barrier() __asm__ __volatile__("" ::: "memory")
+
+static inline struct page *pfn_to_page(const struct pool *pool, u32 pfn)
+{
+	return &pool->mem_map[pfn];
+}
+
+static inline u64 page_word(const struct pool *pool, u32 pfn)
+{
+	return atomic_load_explicit(&pool->mem_map[pfn].word, memory_order_acquire);
+}
+
+static inline void set_page_word(struct pool *pool, u32 pfn, u64 word)
+{
+	atomic_store_explicit(&pool->mem_map[pfn].word, word, memory_order_release);
+}
+
+static inline void *page_address(const struct pool *pool, u32 pfn)
+{
+	return pool->base + ((u64)pfn << PAGE_SHIFT);
+}
+
+static inline unsigned int get_pageblock_migratetype(const struct pool *pool, u32 pfn)
+{
+	unsigned int mt = pool->pageblock_flags[pfn >> PAGEBLOCK_ORDER];
+
+	return likely(mt < MIGRATE_TYPES) ? mt : MIGRATE_MOVABLE;
+}
+
+static inline unsigned int page_zone(const struct pool *pool, u32 pfn)
+{
+	if (pfn < pool->zone_span[ZONE_DMA].end_pfn)
+		return ZONE_DMA;
+	return pfn < pool->zone_span[ZONE_NORMAL].end_pfn ? ZONE_NORMAL : ZONE_MOVABLE;
+}
+
+static inline u64 ktime_get_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ULL + (u64)ts.tv_nsec;
+}
+
+#define stat_inc(pool, name) atomic_fetch_add(&(pool)->header->stats.name, 1)
+#define stat_add(pool, name, n) atomic_fetch_add(&(pool)->header->stats.name, (n))
+
+/* What is wrong with a PFN that was given; returned negated, beside -errno (which are above -4096). */
+enum bad_page {
+	BAD_PFN = 5000, /* outside of the pool, or reserved */
+	BAD_FREE,	/* not allocated: a double free, or never allocated */
+	BAD_TAIL,	/* a tail page of an allocated block */
+	BAD_ORDER,	/* allocated with another order */
+	BAD_COMPOUND,	/* can't split a compound page */
+	BAD_COUNT,	/* shared where it must not be, or too many references */
+};
+
+/* pool.c: the file, its mapping, and the processes on it */
+struct pool_config {
+	u64 size, movablecore, cma, stack_depot_bytes;
+	u32 stack_depth;
+};
+int pool_create(struct pool *pool, const char *path, const struct pool_config *config);
+int pool_open(struct pool *pool, const char *path);
+void pool_unmap(struct pool *pool);
+int pool_commit(struct pool *pool, u64 offset, u64 bytes);
+int pool_decommit(struct pool *pool, u64 offset, u64 bytes);
+int pool_mutex_init(pthread_mutex_t *mutex);
+int pool_mutex_lock(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, EBUSY */
+
+/* client.c: slots, stopping the world, the dead */
+int pool_register(struct pool *pool);
+void pool_unregister(struct pool *pool);
+bool pool_client_alive(struct pool *pool, unsigned int slot);
+int pool_freeze(struct pool *pool);
+int pool_thaw(struct pool *pool);
+int pool_wait_thaw(struct pool *pool);
+int pool_recover_clients(struct pool *pool);
+int drain_all_pages(struct pool *pool);
+u32 pool_nr_clients(const struct pool *pool);
+u64 pool_version(const struct pool *pool);
+void pool_link(struct pool *pool);
+void pool_unlink(struct pool *pool);
+
+/* page_alloc.c */
+int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn);
+int free_pages(struct pool *pool, u32 pfn, int order, u32 handle);
+void drain_pages(struct pool *pool, unsigned int slot);
+void drain_local_pages(struct pool *pool);
+int zone_lock(struct pool *pool, unsigned int zone);
+void zone_unlock(struct pool *pool, unsigned int zone);
+
+/* buddy.c */
+void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order); /* zone lock held */
+
+/* page_ref.c */
+int allocated_order(struct pool *pool, u32 pfn); /* of an allocated head, or -BAD_* */
+int get_page(struct pool *pool, u32 pfn);
+int split_page(struct pool *pool, u32 pfn, unsigned int new_order);
+
+/* page_reporting.c */
+u64 page_reporting(struct pool *pool);
+
+/* mm_init.c: a new pool's zones and free lists */
+int free_area_init(struct pool *pool, const struct pool_config *config);
+void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn, u32 hole_bits);
+
+/* rebuild.c: free lists from struct page; and the check that they agree */
+void rebuild_zone(struct pool *pool, unsigned int zone);
+typedef void (*check_fn)(void *arg, const char *problem);
+int pool_check(struct pool *pool, check_fn report, void *arg);
+
+/* page_owner.c */
+#if CONFIG_PAGE_OWNER
+void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 handle);
+void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle);
+void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order);
+void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
+int init_page_owner_memory(struct pool *pool);
+void drop_page_owner_memory(struct pool *pool);
+int recount_stacks(struct pool *pool);
+int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
+void task_forked(void);
+#endif
+
+/* stack_depot.c */
+enum depot_kind { DEPOT_STRING = 1, DEPOT_FRAME, DEPOT_STACK };
+struct depot_frame {
+	u32 name, module, filename; /* handles of strings */
+	u32 offset, size, lineno;
+};
+int depot_init(struct pool *pool);
+void depot_drop(struct pool *pool);
+u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
+void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages);
+void depot_flush_pages(struct pool *pool, unsigned int slot);
+void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
+long long depot_unflushed_pages(const struct pool *pool, u32 handle);
+struct stack_record {
+	u32 handle, listed; /* listed: ascending in the order in which stacks first allocated */
+	long long nr_base_pages;
+};
+u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack);
+u32 depot_after(const struct pool *pool, u32 handle);
+const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
+
+#endif

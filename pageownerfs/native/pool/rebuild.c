@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+/*
+ * rebuild.c - free lists from struct page, and the check that everything agrees.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pool/free_area.h"
+
+/* Pages that the word at pfn covers, at least 1, never beyond end_pfn. */
+static u32 covered(u64 word, u32 pfn, u32 end_pfn)
+{
+	unsigned int order = word_order(word);
+
+	if (order > MAX_PAGE_ORDER || pfn & ((1U << order) - 1) || end_pfn - pfn < 1U << order)
+		return 1;
+	return 1U << order;
+}
+
+static bool word_is_free(u64 word)
+{
+	return word_state(word) == PAGE_FREE || word_state(word) == PAGE_BUDDY;
+}
+
+/* A client may have died while it split this block: the head, written last, still covers it. Undo that. */
+static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
+{
+	bool split = false;
+
+	for (u32 nr = 1; nr < 1U << order; nr++) {
+		if (word_state(page_word(pool, pfn + nr)) == PAGE_TAIL)
+			continue;
+		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_TAIL, 0, 0, 0));
+		split = true;
+	}
+#if CONFIG_PAGE_OWNER
+	/* The owners are split before the first word: an early block's were never of one order. */
+	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER &&
+	    !(pool->page_ext[pfn].state & PAGE_EXT_OWNER_EARLY) &&
+	    (split || pool->page_ext[pfn + (1U << order) - 1].order != order))
+		__split_page_owner(pool, pfn, order, order);
+#else
+	(void)split;
+#endif
+}
+
+/*
+ * Make the free lists and counters of a zone anew: whatever no allocated, held or reserved head covers
+ * is free. Called when the holder of the zone's lock died or its lists make no sense. Lock held.
+ */
+void rebuild_zone(struct pool *pool, unsigned int zone)
+{
+	struct zone *z = pool_zone(pool, zone);
+	u32 end = pool->zone_span[zone].end_pfn;
+	u32 pfn = pool->zone_span[zone].start_pfn;
+
+	memset(z->free_area, 0, sizeof(z->free_area));
+	z->nr_free = z->nr_free_cma = z->nr_populated = 0;
+	while (pfn < end) {
+		u64 word = page_word(pool, pfn);
+		u32 start = pfn;
+
+		if (!word_is_free(word)) {
+			u32 nr = covered(word, pfn, end);
+
+			if (word_state(word) == PAGE_ALLOCATED && nr > 1)
+				undo_split(pool, pfn, word_order(word));
+			pfn += nr;
+			continue;
+		}
+		while (pfn < end && word_is_free(page_word(pool, pfn))) {
+			set_page_word(pool, pfn, PAGE_WORD(PAGE_FREE, 0, 0, 0));
+			pfn++;
+		}
+		/* What memory they have is not known any more: allow for both. */
+		add_free_range(pool, zone, start, pfn, BUDDY_HOLE | BUDDY_POPULATED);
+	}
+	stat_inc(pool, zone_rebuilds);
+}
+
+struct check {
+	struct pool *pool;
+	check_fn report;
+	void *arg;
+	int nr_problems;
+	u8 *on_list; /* per PFN: 1 = on a free list, 2 = on a client's list */
+};
+
+__attribute__((format(printf, 2, 3))) static void problem(struct check *check, const char *format, ...)
+{
+	char text[160];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (check->nr_problems++ < 100)
+		check->report(check->arg, text);
+}
+
+static void check_free_lists(struct check *check, unsigned int zone)
+{
+	struct pool *pool = check->pool;
+	struct zone *z = pool_zone(pool, zone);
+	u64 nr_free = 0;
+
+	for (unsigned int order = 0; order <= MAX_PAGE_ORDER; order++) {
+		for (unsigned int mt = 0; mt < MIGRATE_TYPES; mt++) {
+			u32 pfn = z->free_area[order].free_list[mt], prev = 0, nr = 0;
+
+			while (pfn && pfn < pool->nr_pages && nr <= pool->nr_pages) {
+				if (!page_is_buddy(pool, zone, pfn, order))
+					problem(check, "PFN 0x%x: on the free list of order %u, word 0x%llx", pfn,
+						order, (unsigned long long)page_word(pool, pfn));
+				if (pfn_to_page(pool, pfn)->prev != prev)
+					problem(check, "PFN 0x%x: prev is 0x%x, not 0x%x", pfn,
+						pfn_to_page(pool, pfn)->prev, prev);
+				if (check->on_list[pfn]++)
+					problem(check, "PFN 0x%x: twice on a free list", pfn);
+				prev = pfn;
+				pfn = pfn_to_page(pool, pfn)->next;
+				nr++;
+			}
+			if (nr != z->free_area[order].nr_free[mt])
+				problem(check, "zone %u order %u type %u: %u blocks, nr_free says %u", zone, order,
+					mt, nr, z->free_area[order].nr_free[mt]);
+			nr_free += (u64)nr << order;
+		}
+	}
+	if (nr_free != z->nr_free)
+		problem(check, "zone %u: %llu free pages, nr_free says %llu", zone,
+			(unsigned long long)nr_free, (unsigned long long)z->nr_free);
+}
+
+static void check_client_lists(struct check *check)
+{
+	struct pool *pool = check->pool;
+
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
+		struct pool_client *client = &pool->clients[slot];
+
+		if (!atomic_load(&client->active) || atomic_load(&client->in_op))
+			continue;
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
+			for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)
+				for (u32 i = 0; i < client->pcp[zone][mt].count && i < PCP_HIGH_MAX; i++) {
+					u32 pfn = client->pcp[zone][mt].pfn[i];
+
+					if (pfn >= pool->nr_pages ||
+					    page_word(pool, pfn) != PAGE_WORD(PAGE_PCP, 0, slot, 0))
+						problem(check, "PFN 0x%x: on the list of client %u, word 0x%llx",
+							pfn, slot, pfn < pool->nr_pages ?
+							(unsigned long long)page_word(pool, pfn) : 0ULL);
+					else if (check->on_list[pfn])
+						problem(check, "PFN 0x%x: on two lists", pfn);
+					else
+						check->on_list[pfn] = 2;
+				}
+	}
+}
+
+static void check_tails(struct check *check, u32 pfn, u32 nr, enum page_state expect)
+{
+	for (u32 i = 1; i < nr; i++)
+		if (word_state(page_word(check->pool, pfn + i)) != expect)
+			problem(check, "PFN 0x%x: state %u inside of the block at 0x%x", pfn + i,
+				word_state(page_word(check->pool, pfn + i)), pfn);
+}
+
+#if CONFIG_PAGE_OWNER
+static void check_owner(struct check *check, u32 pfn, u32 nr, bool allocated)
+{
+	if (!(atomic_load(&check->pool->header->gate) & GATE_PAGE_OWNER))
+		return;
+	for (u32 i = 0; i < nr; i++) {
+		const struct page_owner *owner = &check->pool->page_ext[pfn + i];
+
+		if (allocated != !!(owner->state & PAGE_EXT_OWNER_ALLOCATED))
+			problem(check, "PFN 0x%x: %s, its page_owner is %s", pfn + i,
+				allocated ? "allocated" : "free",
+				allocated ? "not allocated" : "allocated");
+		else if (allocated && !(owner->state & PAGE_EXT_OWNER_EARLY) && 1U << (owner->order & 31) != nr)
+			problem(check, "PFN 0x%x: page_owner of order %u in a block of %u pages", pfn + i,
+				owner->order, nr);
+		else if (allocated && owner->handle == 0)
+			problem(check, "PFN 0x%x: page_owner without a stack", pfn + i);
+	}
+}
+#endif
+
+static bool client_is_dead(struct pool *pool, unsigned int slot)
+{
+	return slot < pool_nr_clients(pool) && atomic_load(&pool->clients[slot].active) &&
+	       !pool_client_alive(pool, slot);
+}
+
+static void check_pages(struct check *check, unsigned int zone)
+{
+	struct pool *pool = check->pool;
+	u32 end = pool->zone_span[zone].end_pfn, nr;
+
+	for (u32 pfn = pool->zone_span[zone].start_pfn; pfn < end; pfn += nr) {
+		u64 word = page_word(pool, pfn);
+		bool allocated = word_state(word) == PAGE_ALLOCATED;
+
+		nr = 1;
+		switch (word_state(word)) {
+		case PAGE_BUDDY:
+			nr = covered(word, pfn, end);
+			if (check->on_list[pfn] != 1)
+				problem(check, "PFN 0x%x: free block of order %u on no list", pfn, word_order(word));
+			check_tails(check, pfn, nr, PAGE_FREE);
+			break;
+		case PAGE_ALLOCATED:
+			nr = covered(word, pfn, end);
+			if (word_count(word) == 0)
+				problem(check, "PFN 0x%x: allocated without a reference", pfn);
+			check_tails(check, pfn, nr, PAGE_TAIL);
+			break;
+		case PAGE_PCP:
+			nr = covered(word, pfn, end);
+			if (client_is_dead(pool, word_slot(word)))
+				continue; /* put right when the client is recovered */
+			if (check->on_list[pfn] != 2)
+				problem(check, "PFN 0x%x: in the hands of client %u, on no list", pfn,
+					word_slot(word));
+			break;
+		case PAGE_RESERVED:
+			break;
+		default:
+			problem(check, "PFN 0x%x: state %u belongs to no block", pfn, word_state(word));
+		}
+#if CONFIG_PAGE_OWNER
+		if (word_state(word) != PAGE_RESERVED)
+			check_owner(check, pfn, nr, allocated);
+#else
+		(void)allocated;
+#endif
+	}
+}
+
+/* Stop the clients and check every invariant. Number of problems, each reported once; negative errno. */
+int pool_check(struct pool *pool, check_fn report, void *arg)
+{
+	struct check check = {.pool = pool, .report = report, .arg = arg};
+	int error;
+
+	check.on_list = calloc(pool->nr_pages, 1);
+	if (!check.on_list)
+		return -ENOMEM;
+	error = pool_freeze(pool);
+	if (!error) {
+		/* Through the locks, so that what a dead holder left is mended first. */
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES && !error; zone++) {
+			error = zone_lock(pool, zone);
+			if (!error) {
+				check_free_lists(&check, zone);
+				zone_unlock(pool, zone);
+			}
+		}
+		check_client_lists(&check);
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES && !error; zone++)
+			check_pages(&check, zone);
+		pool_thaw(pool);
+	}
+	free(check.on_list);
+	return error ? error : check.nr_problems;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* The Python types of the core, shared by the py_*.c files. All of it runs with the GIL held, but where said. */
+#ifndef PAGEOWNERFS_PY_H
+#define PAGEOWNERFS_PY_H
+
+#include "tables/kernel_table.h"
+#include "python/pystack.h"
+#include "text/record_load.h"
+
+typedef struct {
+	PyObject_HEAD
+	struct pool pool;
+	struct pystack_cache *stacks;
+	PyObject *path;
+	bool closed;
+	Py_ssize_t users; /* buffers and tables that need the mapping: it goes with the last one */
+} PoolObject;
+
+typedef struct {
+	PyObject_HEAD
+	PoolObject *pool;
+	PyObject *view; /* weak reference to what buffer has returned, or NULL */
+	Py_ssize_t exports;
+	u32 pfn;
+	u32 references; /* that this object may drop; 0 = freed */
+	u8 order;
+} PageObject;
+
+/* Table: of a pool; or KernelTable: of buffers. */
+typedef struct {
+	PyObject_HEAD
+	struct po_table table;
+	PoolObject *pool; /* whose memory table points to, or NULL: what follows is used */
+	Py_buffer page_ext, scan;
+	struct page_owner early;
+	struct page_scanner scanner;
+	_Atomic u32 gate;
+} TableObject;
+
+/* RecordTable: of records that are added. */
+typedef struct {
+	TableObject base;
+	struct record_list list;
+	struct record_load load;
+	bool busy;
+} RecordTableObject;
+
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, RecordTable_Type, Renderer_Type, Reader_Type;
+extern PyTypeObject Groups_Type, Group_Type;
+
+/* py_page.c */
+PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
+int page_release_buffer(PageObject *page); /* BufferError if a part of it is still in use */
+void page_clear_freelist(void);
+
+/* py_pool.c */
+int pool_usable(PoolObject *self); /* ValueError when closed */
+PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
+PyObject *pool_os_error(PoolObject *self, int number, const char *text);
+void pool_drop_user(PoolObject *self);
+
+/* py_args.c: 0, or -1 with ValueError or TypeError */
+int as_u32(PyObject *arg, const char *name, u32 *value);
+int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value);
+int as_u64(PyObject *arg, void *value); /* for "O&": 1, or 0 with the error */
+int parse_two(const char *function, const char *const names[2], PyObject *const *args, Py_ssize_t nargs,
+	      PyObject *kwnames, PyObject *values[2]);
+
+/* py_daemon.c */
+PyObject *pool_capture_stack(PyObject *op, PyObject *args);
+PyObject *pool_enable_page_owner(PyObject *op, PyObject *args);
+PyObject *pool_freeze_method(PyObject *op, PyObject *unused);
+PyObject *pool_thaw_method(PyObject *op, PyObject *unused);
+PyObject *pool_recover(PyObject *op, PyObject *unused);
+PyObject *pool_report_free_pages(PyObject *op, PyObject *unused);
+
+/* py_info.c: looking at a pool */
+PyObject *pool_zone_info(PyObject *self, PyObject *unused);
+PyObject *pool_client_info(PyObject *self, PyObject *unused);
+PyObject *pool_page_info(PyObject *self, PyObject *arg);
+PyObject *pool_stats(PyObject *self, PyObject *unused);
+PyObject *pool_depot_stack(PyObject *self, PyObject *arg);
+PyObject *pool_stack_counts(PyObject *self, PyObject *unused);
+PyObject *pool_check_all(PyObject *self, PyObject *unused);
+PyObject *layout(void);
+
+/* py_records.c */
+PyObject *table_snapshot(PyObject *self, PyObject *arg);
+
+/* py_table.c */
+PyObject *pool_table(PyObject *self, PyObject *unused);
+
+/* py_sort.c */
+PyObject *parse_page_owner(PyObject *module, PyObject *args);
+PyObject *damage_list(const struct text_walk *walk);
+
+#endif

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: MIT
+/*
+ * py_render.c - Renderer, Reader: render.c for Python.
+ *
+ * Rendering runs without the GIL. A reader's mutex is taken without it too, so that a thread which
+ * waits for the GIL to name a text never stops one that waits for the reader.
+ */
+#include "python/py.h"
+
+#define SIZE_NSEC 1000000000 /* that the size of a kernel table's text is taken for what it was */
+
+typedef struct {
+	PyObject_HEAD
+	TableObject *table;
+	PyObject *text; /* text(kind, value) -> bytes */
+	struct text_cache *cache;
+	u64 size, size_version; /* of the whole text, when the pool's version was that; 0: not known */
+	u64 size_until_nsec;	/* a kernel table has no version */
+	u8 fields;		/* TEXT_*; 0: as printed, or those of 6.12 */
+} RendererObject;
+
+typedef struct {
+	PyObject_HEAD
+	RendererObject *renderer;
+	struct po_reader reader;
+	pthread_mutex_t lock;
+} ReaderObject;
+
+static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"", "", "fields", NULL};
+	PyObject *table, *text;
+	RendererObject *self;
+	unsigned char fields = 0;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$b:Renderer", names, &Table_Type, &table, &text, &fields))
+		return NULL;
+	self = (RendererObject *)type->tp_alloc(type, 0);
+	if (!self)
+		return NULL;
+	self->table = (TableObject *)Py_NewRef(table);
+	self->text = Py_NewRef(text);
+	self->fields = fields;
+	self->cache = text_cache_new();
+	if (!self->cache) {
+		Py_DECREF(self);
+		return PyErr_NoMemory();
+	}
+	return (PyObject *)self;
+}
+
+static int renderer_traverse(PyObject *op, visitproc visit, void *arg)
+{
+	Py_VISIT(((RendererObject *)op)->text);
+	return 0;
+}
+
+static int renderer_clear(PyObject *op)
+{
+	Py_CLEAR(((RendererObject *)op)->text);
+	return 0;
+}
+
+static void renderer_dealloc(PyObject *op)
+{
+	RendererObject *self = (RendererObject *)op;
+
+	PyObject_GC_UnTrack(op);
+	text_cache_put(self->cache);
+	Py_XDECREF(self->text);
+	Py_XDECREF(self->table);
+	Py_TYPE(op)->tp_free(op);
+}
+
+/* Ask Python for a text, and keep it. */
+static int add_text(RendererObject *self, const struct text_miss *miss)
+{
+	PyObject *text = PyObject_CallFunction(self->text, "iK", (int)miss->kind, miss->value);
+	int error = -1;
+
+	if (!text)
+		return -1;
+	if (!PyBytes_Check(text)) {
+		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s", Py_TYPE(text)->tp_name);
+	} else {
+		if (text_cache_full(self->cache)) {
+			struct text_cache *empty = text_cache_new();
+
+			if (empty) {
+				text_cache_put(self->cache);
+				self->cache = empty;
+			}
+		}
+		if (text_cache_add(self->cache, miss->kind, miss->value, PyBytes_AS_STRING(text),
+				   (size_t)PyBytes_GET_SIZE(text)))
+			error = 0;
+		else
+			PyErr_NoMemory();
+	}
+	Py_DECREF(text);
+	return error;
+}
+
+static void renderer_reader_init(const RendererObject *self, struct po_reader *reader)
+{
+	reader_init(reader, &self->table->table);
+	reader->fields = self->fields;
+}
+
+static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	RendererObject *self = (RendererObject *)op;
+	PoolObject *pool = self->table->pool;
+	const struct record_list *list = self->table->table.list;
+	u64 version = pool ? pool_version(&pool->pool) : list ? list->nr : 0, total = 0;
+	struct po_reader reader;
+	int result;
+
+	if (table_is_empty(&self->table->table))
+		return PyLong_FromLong(0);
+	if (pool || list ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
+		return PyLong_FromUnsignedLongLong(self->size);
+	renderer_reader_init(self, &reader);
+	do {
+		struct text_cache *cache = text_cache_get(self->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		result = render_size(&reader, cache, &total);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (result == RENDER_MISS && add_text(self, &reader.miss))
+			break;
+	} while (result == RENDER_MISS);
+	reader_free(&reader);
+	if (result == RENDER_NOMEM)
+		PyErr_NoMemory();
+	if (result)
+		return NULL;
+	if (!pool && !list) {
+		self->size = total;
+		self->size_until_nsec = ktime_get_ns() + SIZE_NSEC;
+	} else if (list || pool_version(&pool->pool) == version) {
+		self->size = total;
+		self->size_version = version;
+	}
+	return PyLong_FromUnsignedLongLong(total);
+}
+
+static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+	ReaderObject *self = PyObject_New(ReaderObject, &Reader_Type);
+
+	if (!self)
+		return NULL;
+	self->renderer = (RendererObject *)Py_NewRef(op);
+	renderer_reader_init(self->renderer, &self->reader);
+	pthread_mutex_init(&self->lock, NULL);
+	return (PyObject *)self;
+}
+
+static PyMethodDef renderer_methods[] = {
+	{"size", renderer_size, METH_NOARGS, "Length of the whole text, now."},
+	{"reader", renderer_reader, METH_NOARGS, "A position in the text."},
+	{NULL, NULL, 0, NULL},
+};
+
+PyTypeObject Renderer_Type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "pageownerfs._native.Renderer",
+	.tp_basicsize = sizeof(RendererObject),
+	.tp_dealloc = renderer_dealloc,
+	.tp_traverse = renderer_traverse,
+	.tp_clear = renderer_clear,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.tp_doc = "Renderer(table, text, *, fields=0)\n\nTurns records into text; text(kind, value) -> bytes is asked once for each.",
+	.tp_methods = renderer_methods,
+	.tp_new = renderer_new,
+};
+
+static void reader_dealloc(PyObject *op)
+{
+	ReaderObject *self = (ReaderObject *)op;
+
+	reader_free(&self->reader);
+	pthread_mutex_destroy(&self->lock);
+	Py_DECREF(self->renderer);
+	PyObject_Free(self);
+}
+
+/* Fill out; -1 with an exception. */
+static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset, bool fill)
+{
+	RendererObject *renderer = self->renderer;
+	Py_ssize_t done = 0;
+	long result;
+
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	/* Who seeks takes a short read for the end of the file: tail does. */
+	fill = fill || offset != self->reader.read_end;
+	for (;;) {
+		struct text_cache *cache = text_cache_get(renderer->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		self->reader.miss.kind = NR_TEXT_KINDS;
+		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done), offset + (u64)done,
+				     fill);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (result > 0)
+			done += result;
+		/* Only a text that was missing, and room for more, are reasons to go on. */
+		if (result == RENDER_NOMEM || self->reader.miss.kind == NR_TEXT_KINDS)
+			break;
+		if (add_text(renderer, &self->reader.miss)) {
+			done = -1;
+			break;
+		}
+		if (!fill && done && size - done <= 4096)
+			break; /* the rest would be taken for a small buffer */
+	}
+	if (done >= 0)
+		self->reader.read_end = offset + (u64)done;
+	pthread_mutex_unlock(&self->lock);
+	if (result == RENDER_NOMEM) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	return done;
+}
+
+/* size and offset */
+static int read_arguments(PyObject *const *args, Py_ssize_t *size, u64 *offset)
+{
+	*size = PyLong_AsSsize_t(args[0]);
+	*offset = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[1]);
+	if (PyErr_Occurred())
+		return -1;
+	if (*size < 0 || *offset > (u64)1 << 62) {
+		PyErr_SetString(PyExc_ValueError, "size and offset must not be negative");
+		return -1;
+	}
+	return 0;
+}
+
+static PyObject *reader_read_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_ssize_t size, done;
+	PyObject *bytes;
+	u64 offset;
+
+	if (nargs != 2)
+		return PyErr_Format(PyExc_TypeError, "read() takes size and offset");
+	if (read_arguments(args, &size, &offset))
+		return NULL;
+	bytes = PyBytes_FromStringAndSize(NULL, size);
+	if (!bytes)
+		return NULL;
+	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset, false);
+	if (done < 0)
+		Py_CLEAR(bytes);
+	else if (done != size)
+		_PyBytes_Resize(&bytes, done);
+	return bytes;
+}
+
+static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_ssize_t size, done;
+	char *address;
+	u64 offset;
+	int fill;
+
+	if (nargs != 3 && nargs != 4)
+		return PyErr_Format(PyExc_TypeError, "read_into() takes address, size, offset, and fill");
+	if (read_arguments(args + 1, &size, &offset))
+		return NULL;
+	address = PyLong_AsVoidPtr(args[0]);
+	if (!address && PyErr_Occurred())
+		return NULL;
+	fill = nargs == 4 ? PyObject_IsTrue(args[3]) : 0;
+	if (fill < 0)
+		return NULL;
+	done = read_out((ReaderObject *)op, address, size, offset, fill);
+	return done < 0 ? NULL : PyLong_FromSsize_t(done);
+}
+
+static PyObject *reader_record(PyObject *op, PyObject *arg)
+{
+	ReaderObject *self = (ReaderObject *)op;
+	RendererObject *renderer = self->renderer;
+	u64 pfn = PyLong_AsUnsignedLongLong(arg);
+	PyObject *pair = NULL;
+	long size;
+
+	if (pfn == (u64)-1 && PyErr_Occurred())
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	do {
+		struct text_cache *cache = text_cache_get(renderer->cache);
+
+		Py_BEGIN_ALLOW_THREADS
+		size = render_record(&self->reader, cache, &pfn);
+		Py_END_ALLOW_THREADS
+		text_cache_put(cache);
+		if (size == RENDER_MISS && add_text(renderer, &self->reader.miss))
+			goto out;
+	} while (size == RENDER_MISS);
+	if (size == 0)
+		pair = Py_NewRef(Py_None);
+	else if (size < 0)
+		PyErr_NoMemory();
+	else
+		pair = Py_BuildValue("y#K", self->reader.record, (Py_ssize_t)size, pfn);
+out:
+	pthread_mutex_unlock(&self->lock);
+	return pair;
+}
+
+/* Numbers of a list, up to max; their number, -1 with the error. */
+static int parse_pids(PyObject *list, s32 pids[FILTER_PIDS])
+{
+	PyObject *tuple = PySequence_Tuple(list);
+	Py_ssize_t nr = tuple ? PyTuple_GET_SIZE(tuple) : 0;
+
+	if (nr > FILTER_PIDS)
+		PyErr_Format(PyExc_ValueError, "no more than %d pids", FILTER_PIDS);
+	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
+		pids[i] = (s32)PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : (int)nr;
+}
+
+static int parse_nids(PyObject *list, u64 nids[FILTER_NODES / 64])
+{
+	PyObject *tuple = PySequence_Tuple(list);
+
+	for (Py_ssize_t i = 0; tuple && i < PyTuple_GET_SIZE(tuple) && !PyErr_Occurred(); i++) {
+		long nid = PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+
+		if (nid < 0 || nid >= FILTER_NODES)
+			PyErr_SetString(PyExc_ValueError, "not a number of a node");
+		else
+			nids[nid / 64] |= 1ULL << nid % 64;
+	}
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
+{
+	ReaderObject *self = (ReaderObject *)op;
+	struct record_filter filter = {0};
+	PyObject *nids, *pids, *tgids;
+	int mode, nr_pids, nr_tgids;
+
+	if (!PyArg_ParseTuple(args, "iOOO:set_filter", &mode, &nids, &pids, &tgids))
+		return NULL;
+	if (mode < PRINT_STACK || mode > PRINT_STACK_HANDLE)
+		return PyErr_Format(PyExc_ValueError, "no print mode has number %d", mode);
+	filter.mode = (enum print_mode)mode;
+	nr_pids = parse_pids(pids, filter.pids);
+	nr_tgids = nr_pids < 0 ? -1 : parse_pids(tgids, filter.tgids);
+	if (nr_tgids < 0 || (nids != Py_None && parse_nids(nids, filter.nids)))
+		return NULL;
+	filter.by_nid = nids != Py_None;
+	filter.nr_pids = (u32)nr_pids;
+	filter.nr_tgids = (u32)nr_tgids;
+	filter.by_process = nr_pids || nr_tgids;
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS
+	reader_set_filter(&self->reader, &filter);
+	pthread_mutex_unlock(&self->lock);
+	Py_RETURN_NONE;
+}
+
+#define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef reader_methods[] = {
+	{"record", reader_record, METH_O,
+	 "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
+	{"set_filter", reader_set_filter_method, METH_VARARGS,
+	 "set_filter(mode, nids, pids, tgids): what is shown from here on; nids None: of all nodes."},
+	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
+	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset, fill=False) -> number of bytes"},
+	{NULL, NULL, 0, NULL},
+};
+
+PyTypeObject Reader_Type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "pageownerfs._native.Reader",
+	.tp_basicsize = sizeof(ReaderObject),
+	.tp_dealloc = reader_dealloc,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.tp_doc = "A position in the text: one open file.",
+	.tp_methods = reader_methods,
+};

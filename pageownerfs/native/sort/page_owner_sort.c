@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT
+/*
+ * page_owner_sort.c - group records by what they say.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+
+#include "text/known_stacks.h"
+#include "sort/page_owner_sort.h"
+
+static bool grow(void **items, u32 *max, size_t item_size)
+{
+	u32 new_max = *max ? 2 * *max : 1024;
+	void *new_items = new_max > *max ? realloc(*items, new_max * item_size) : NULL;
+
+	if (!new_items)
+		return false;
+	*items = new_items;
+	*max = new_max;
+	return true;
+}
+
+/* ---- stacks ---- */
+
+static u32 add_stack(void *self, const char *text, size_t size)
+{
+	struct sorter *sorter = self;
+	u32 nr = sorter->stacks.nr, number;
+	struct sort_stack *info;
+	const char *module;
+
+	/* Room first: no stack is ever found that has no info. */
+	if (nr == sorter->max_stacks &&
+	    !grow((void **)&sorter->stack_infos, &sorter->max_stacks, sizeof(*sorter->stack_infos)))
+		return NO_STRING;
+	number = strings_add(&sorter->stacks, text, size);
+	if (number == NO_STRING || number < nr)
+		return number;
+	info = &sorter->stack_infos[number];
+	*info = (struct sort_stack){
+		.module = NO_STRING,
+		.next = number,
+		.allocator = text_stack_allocator(text, size),
+	};
+	size = text_stack_module(text, size, &module);
+	if (size) {
+		info->module = strings_add(&sorter->modules, module, size);
+		if (info->module == NO_STRING)
+			return NO_STRING;
+	}
+	return number;
+}
+
+static enum text_status find_stack(void *self, const char *end, bool final, struct text_record *record, u32 *number)
+{
+	struct sorter *sorter = self;
+	const u32 last = sorter->last_stack, next = sorter->stacks.nr ? sorter->stack_infos[last].next : 0;
+	enum text_status status =
+		find_or_add_stack(&sorter->stacks, last, next, end, final, record, number, add_stack, sorter);
+
+	if (status == TEXT_RECORD && *number != NO_STRING) {
+		sorter->stack_infos[last].next = *number;
+		sorter->last_stack = *number;
+	}
+	return status;
+}
+
+/* ---- groups ---- */
+
+static u32 hash_group(const struct sorter *sorter, const struct sort_group *group)
+{
+	const u32 key = sorter->key;
+	u64 hash = 0x9e3779b97f4a7c15ull, ids, numbers;
+
+	if (key & BIT(FIELD_TXT)) {
+		ids = (u64)(u32)group->pid << 32 | (u32)group->tgid;
+		numbers = (u64)group->stack << 32 | group->comm;
+		hash = hash_mix(hash ^ ids, 0xa0761d6478bd642full ^ numbers);
+		numbers = (u64)group->mask << 32 | (u32)group->order << 8 | group->fields;
+		hash = hash_mix(hash ^ numbers, 0xe7037ed1a0b428dbull ^ group->free_ts_nsec);
+		if (key & BIT(FIELD_TS))
+			hash = hash_mix(hash ^ group->ts_nsec, 0x8ebc6af09c88c6e3ull);
+	} else {
+		ids = (u64)(key & BIT(FIELD_PID) ? (u32)group->pid : 0) << 32 |
+		      (key & BIT(FIELD_TGID) ? (u32)group->tgid : 0);
+		numbers = (u64)(key & BIT(FIELD_STACKTRACE) ? group->stack : 0) << 32 |
+			  (key & BIT(FIELD_COMM) ? group->comm : 0);
+		hash = hash_mix(hash ^ ids, 0xa0761d6478bd642full ^ numbers);
+		numbers = (u64)(key & BIT(FIELD_MODULE) ? module_of(sorter, group) : 0) << 16 |
+			  (key & BIT(FIELD_ALLOCATOR) ? (u32)group->allocator : 0) << 8 |
+			  (key & BIT(FIELD_FREE) ? is_released(group) : 0);
+		hash = hash_mix(hash ^ numbers, 0xe7037ed1a0b428dbull);
+	}
+	return (u32)(hash ^ hash >> 32);
+}
+
+/* Do both belong to one group? */
+static bool same_group(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+{
+	const u32 key = sorter->key;
+
+	if (a->hash != b->hash)
+		return false;
+	if (key & BIT(FIELD_TXT))
+		return a->stack == b->stack && a->pid == b->pid && a->tgid == b->tgid && a->comm == b->comm &&
+		       a->mask == b->mask && a->order == b->order && a->free_ts_nsec == b->free_ts_nsec &&
+		       a->fields == b->fields && (!(key & BIT(FIELD_TS)) || a->ts_nsec == b->ts_nsec);
+	return (!(key & BIT(FIELD_STACKTRACE)) || a->stack == b->stack) &&
+	       (!(key & BIT(FIELD_PID)) || a->pid == b->pid) && (!(key & BIT(FIELD_TGID)) || a->tgid == b->tgid) &&
+	       (!(key & BIT(FIELD_COMM)) || a->comm == b->comm) &&
+	       (!(key & BIT(FIELD_FREE)) || is_released(a) == is_released(b)) &&
+	       (!(key & BIT(FIELD_ALLOCATOR)) || a->allocator == b->allocator) &&
+	       (!(key & BIT(FIELD_MODULE)) || module_of(sorter, a) == module_of(sorter, b));
+}
+
+static bool grow_slots(struct sorter *sorter)
+{
+	u32 nr_slots = sorter->nr_slots ? 2 * sorter->nr_slots : 2048;
+	u32 *slots = nr_slots ? calloc(nr_slots, sizeof(*slots)) : NULL;
+
+	if (!slots)
+		return false;
+	for (u32 number = 0; number < sorter->nr_groups; number++) {
+		u32 i = sorter->groups[number].hash;
+
+		while (slots[i & (nr_slots - 1)])
+			i++;
+		slots[i & (nr_slots - 1)] = number + 1;
+	}
+	free(sorter->slots);
+	sorter->slots = slots;
+	sorter->nr_slots = nr_slots;
+	return true;
+}
+
+/* Count it in its group, or as the first of a new one; its hash is set here. */
+static bool add_group(struct sorter *sorter, struct sort_group *group)
+{
+	u32 i;
+
+	/* Three quarters full at most. */
+	if (sorter->nr_groups >= sorter->nr_slots / 4 * 3 && !grow_slots(sorter))
+		return false;
+	group->hash = hash_group(sorter, group);
+	for (i = group->hash; sorter->slots[i & (sorter->nr_slots - 1)]; i++) {
+		struct sort_group *found = &sorter->groups[sorter->slots[i & (sorter->nr_slots - 1)] - 1];
+
+		if (same_group(sorter, found, group)) {
+			found->times += group->times;
+			found->pages += group->pages;
+			return true;
+		}
+	}
+	if (sorter->nr_groups == sorter->max_groups &&
+	    !grow((void **)&sorter->groups, &sorter->max_groups, sizeof(*sorter->groups)))
+		return false;
+	sorter->groups[sorter->nr_groups++] = *group;
+	sorter->slots[i & (sorter->nr_slots - 1)] = sorter->nr_groups;
+	return true;
+}
+
+/* ---- reading ---- */
+
+static bool has_number(const s32 *numbers, u32 nr, s32 number)
+{
+	for (u32 i = 0; i < nr; i++)
+		if (numbers[i] == number)
+			return true;
+	return false;
+}
+
+static bool has_string(const struct string *strings, u32 nr, const char *text, size_t size)
+{
+	for (u32 i = 0; i < nr; i++)
+		if (string_equals(&strings[i], text, size))
+			return true;
+	return false;
+}
+
+static bool module_counts(const struct sorter *sorter, u32 stack)
+{
+	const struct sort_filter *filter = &sorter->filter;
+	const u32 number = sorter->stack_infos[stack].module;
+	const struct string *module = number == NO_STRING ? NULL : &sorter->modules.items[number];
+
+	return has_string(filter->modules, filter->nr_modules, module ? module->text : "vmlinux",
+			  module ? module->size : strlen("vmlinux"));
+}
+
+/* As is_need() in tools/mm/page_owner_sort.c. */
+static bool record_counts(const struct sorter *sorter, const struct text_record *record, u32 stack)
+{
+	const struct sort_filter *filter = &sorter->filter;
+
+	if (filter->pids &&
+	    (!(record->fields & TEXT_HAS_PID) || !has_number(filter->pids, filter->nr_pids, record->pid)))
+		return false;
+	if (filter->tgids &&
+	    (!(record->fields & TEXT_HAS_TGID) || !has_number(filter->tgids, filter->nr_tgids, record->tgid)))
+		return false;
+	if (filter->comms && (!(record->fields & TEXT_HAS_TGID) ||
+			      !has_string(filter->comms, filter->nr_comms, record->comm, record->comm_size)))
+		return false;
+	if (filter->unreleased && record->free_ts_nsec && record->ts_nsec < record->free_ts_nsec)
+		return false;
+	return !filter->modules || module_counts(sorter, stack);
+}
+
+/* The number of a string, which often is the last one's. */
+static inline u32 add_string(struct strings *strings, const char *text, size_t size, u32 *last)
+{
+	if (!strings->nr || !string_equals(&strings->items[*last], text, size)) {
+		u32 number = strings_add(strings, text, size);
+
+		if (number == NO_STRING)
+			return number;
+		*last = number;
+	}
+	return *last;
+}
+
+static bool add_record(void *self, const struct text_record *record, u32 stack)
+{
+	struct sorter *sorter = self;
+	struct sort_group group = {
+		/* What the text does not tell has the values that the kernel's tool takes then. */
+		.ts_nsec = record->fields & TEXT_HAS_TS ? record->ts_nsec : UINT64_MAX,
+		.free_ts_nsec = record->free_ts_nsec,
+		.times = 1,
+		.pages = 1ull << record->order,
+		.stack = stack,
+		.pid = record->fields & TEXT_HAS_PID ? record->pid : -1,
+		.tgid = record->fields & TEXT_HAS_TGID ? record->tgid : -1,
+		.order = record->order,
+		.fields = record->fields & ~(TEXT_HAS_PFN | TEXT_PFN_HEX),
+	};
+
+	sorter->fields |= record->fields;
+	if (!record_counts(sorter, record, stack))
+		return true;
+	sorter->nr_records++;
+	group.allocator = record->allocator | sorter->stack_infos[stack].allocator;
+	if (!group.allocator)
+		group.allocator = ALLOCATOR_OTHERS;
+	group.mask = add_string(&sorter->masks, record->mask, record->mask_size, &sorter->last_mask);
+	group.comm = add_string(&sorter->comms, record->comm, record->comm_size, &sorter->last_comm);
+	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
+}
+
+ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final)
+{
+	static const struct text_walker walker = {find_stack, NULL, add_record};
+
+	return text_walk(&sorter->walk, &walker, sorter, text, size, final);
+}
+
+/* ---- several at once ---- */
+
+/* Numbers in one table for those of another, as they are needed; *number becomes the new one. */
+static bool renumber(u32 *map, u32 *number, struct strings *strings, const struct strings *from)
+{
+	if (map[*number] == NO_STRING)
+		map[*number] = strings_add(strings, from->items[*number].text, from->items[*number].size);
+	*number = map[*number];
+	return *number != NO_STRING;
+}
+
+static u32 *new_map(u32 nr)
+{
+	u32 *map = malloc((nr + 1) * sizeof(*map));
+
+	if (map)
+		memset(map, 0xff, (nr + 1) * sizeof(*map));
+	return map;
+}
+
+static void merge_counters(struct sorter *sorter, const struct sorter *from)
+{
+	struct text_walk *walk = &sorter->walk;
+	const struct text_walk *other = &from->walk;
+
+	for (u64 i = 0; i < other->nr_damaged && i < NR_DAMAGE; i++, walk->nr_damaged++)
+		if (walk->nr_damaged < NR_DAMAGE)
+			walk->damage[walk->nr_damaged] = (struct text_damage){
+				.offset = walk->nr_bytes + other->damage[i].offset,
+				.record = walk->nr_seen + other->damage[i].record,
+				.reason = other->damage[i].reason,
+			};
+	if (other->nr_damaged > NR_DAMAGE)
+		walk->nr_damaged += other->nr_damaged - NR_DAMAGE;
+	sorter->fields |= from->fields;
+	sorter->nr_records += from->nr_records;
+	walk->nr_seen += other->nr_seen;
+	walk->nr_bytes += other->nr_bytes;
+}
+
+bool sorter_merge(struct sorter *sorter, struct sorter *from)
+{
+	u32 *masks = new_map(from->masks.nr), *comms = new_map(from->comms.nr), *stacks = new_map(from->stacks.nr);
+	bool done = masks && comms && stacks;
+
+	free(from->slots);
+	from->slots = NULL;
+	for (u32 i = 0; done && i < from->nr_groups; i++) {
+		struct sort_group group = from->groups[i];
+
+		if (stacks[group.stack] == NO_STRING) {
+			const struct string *stack = &from->stacks.items[group.stack];
+
+			stacks[group.stack] = add_stack(sorter, stack->text, stack->size);
+		}
+		group.stack = stacks[group.stack];
+		done = group.stack != NO_STRING && renumber(masks, &group.mask, &sorter->masks, &from->masks) &&
+		       renumber(comms, &group.comm, &sorter->comms, &from->comms) && add_group(sorter, &group);
+	}
+	if (done)
+		merge_counters(sorter, from);
+	free(masks);
+	free(comms);
+	free(stacks);
+	sorter_free(from);
+	return done;
+}
+
+void sorter_free(struct sorter *sorter)
+{
+	strings_free(&sorter->masks);
+	strings_free(&sorter->comms);
+	strings_free(&sorter->stacks);
+	strings_free(&sorter->modules);
+	free(sorter->stack_infos);
+	free(sorter->groups);
+	free(sorter->slots);
+	*sorter = (struct sorter){.key = sorter->key, .filter = sorter->filter};
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The records of a page_owner text, grouped as tools/mm/page_owner_sort.c groups them.
+ *
+ * A group keeps the fields of its first record and no text: a header is made of its fields again,
+ * byte for byte, and masks, comms and stacks are kept once each. So memory grows with the number
+ * of groups, 64 bytes each, and of different stacks; not with that of records.
+ */
+#ifndef PAGEOWNERFS_PAGE_OWNER_SORT_H
+#define PAGEOWNERFS_PAGE_OWNER_SORT_H
+
+#include "text/page_owner_text.h"
+#include "text/text_walk.h"
+
+/* What groups have: as bits 1 << FIELD what makes a group, as numbers what they are sorted by. */
+enum sort_field {
+	FIELD_TXT, /* the whole text but the PFN line and, unless FIELD_TS is there too, ts */
+	FIELD_STACKTRACE,
+	FIELD_PID,
+	FIELD_TGID,
+	FIELD_COMM,
+	FIELD_FREE, /* was the page freed before? */
+	FIELD_ALLOCATOR,
+	FIELD_MODULE,
+	FIELD_TS,
+	FIELD_FREE_TS,
+	FIELD_TIMES,
+	FIELD_PAGES,
+	NR_FIELDS,
+};
+
+#define BIT(field) (1u << (field))
+
+struct sort_group {
+	u64 ts_nsec, free_ts_nsec;
+	u64 times, pages;
+	u32 stack, mask, comm; /* numbers of strings */
+	s32 pid, tgid;
+	u32 hash;
+	u8 order, fields, allocator, unused[5];
+};
+
+_Static_assert(sizeof(struct sort_group) == 64, "what a group costs");
+
+/* What the tool must know of a stack. */
+struct sort_stack {
+	u32 module; /* number of a string; NO_STRING = none */
+	u32 next;   /* the stack that followed it last time */
+	u8 allocator;
+};
+
+/* Which records count; an array that is NULL lets all through. */
+struct sort_filter {
+	const s32 *pids, *tgids;
+	const struct string *comms, *modules;
+	u32 nr_pids, nr_tgids, nr_comms, nr_modules;
+	bool unreleased; /* not those freed after they were allocated */
+};
+
+struct sorter {
+	u32 key; /* bits 1 << FIELD */
+	struct sort_filter filter;
+	struct strings masks, comms, stacks, modules;
+	struct sort_stack *stack_infos;
+	struct sort_group *groups;
+	u32 *slots; /* number + 1, 0 = empty */
+	u32 nr_groups, max_groups, nr_slots, max_stacks;
+	u32 last_stack, last_mask, last_comm;
+	struct text_walk walk;
+	u8 fields; /* TEXT_HAS_* that some record has */
+	u64 nr_records; /* that count */
+};
+
+struct sort_key {
+	enum sort_field field;
+	int sign; /* 1 ascending, -1 descending */
+};
+
+/* An order of groups: by the keys; then as the key of the groups says, then as they came. */
+struct sort_order {
+	const struct sorter *sorter;
+	const struct sort_key *keys;
+	u32 nr_keys;
+	bool ties_reversed;
+};
+
+/* Room for any header line: the longest mask; what is fixed, the numbers and a comm take less than the rest. */
+#define HEADER_MAX (TEXT_MASK_MAX + 256)
+
+/* Was the page freed before it was allocated, or after? */
+static inline bool is_released(const struct sort_group *group)
+{
+	return group->free_ts_nsec != 0;
+}
+
+/* Number of a string; NO_STRING = none. */
+static inline u32 module_of(const struct sorter *sorter, const struct sort_group *group)
+{
+	return sorter->stack_infos[group->stack].module;
+}
+
+/* Read text; how many bytes of it were used: the rest must come again, with more behind. -1: no memory. */
+ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final);
+/* Add the groups of another, whose text came after this one's; false: no memory. from is emptied. */
+bool sorter_merge(struct sorter *sorter, struct sorter *from);
+void sorter_free(struct sorter *sorter);
+
+/* page_owner_sort_order.c */
+
+/* Numbers of the groups, in order; numbers has room for all. */
+void sorter_order(const struct sort_order *order, u32 *numbers);
+/* The header line of a group, with its newline; its size. */
+size_t sorter_header(const struct sorter *sorter, const struct sort_group *group, char *out);
+
+#endif

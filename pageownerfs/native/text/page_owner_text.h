@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parser of page_owner's text, of every kernel that has printed one: the only one there is.
+ *
+ * A record is a header line, a PFN line, and lines of the stack and of what else is known, up to an
+ * empty line. All that is variable is held against what a kernel can print, so that a record which
+ * was cut, spliced or overwritten is told from a good one. Lines may end in CR LF.
+ *
+ * The comm is up to 15 bytes of any value but NUL. It ends where what follows is the rest of a
+ * header line, to its newline: no comm is long enough to hold that much.
+ */
+#ifndef PAGEOWNERFS_PAGE_OWNER_TEXT_H
+#define PAGEOWNERFS_PAGE_OWNER_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "base/page_owner.h"
+
+/* What begins a record, and stands nowhere else. */
+#define RECORD_START "Page allocated via order "
+#define RECORD_START_SIZE (sizeof(RECORD_START) - 1)
+
+#define TEXT_MASK_MAX 1024 /* bytes of a mask with its names: all flags there are take half of that */
+
+enum text_status {
+	TEXT_RECORD,
+	TEXT_MORE, /* the text ends inside of the record, and may go on */
+	TEXT_DAMAGED,
+};
+
+/* text_record.fields: what a kernel of some age does not print */
+#define TEXT_HAS_PID 1	   /* since 5.11 */
+#define TEXT_HAS_TGID 2	   /* and comm; since 5.18 */
+#define TEXT_HAS_TS 4	   /* since 5.11 */
+#define TEXT_HAS_FREE_TS 8 /* 5.13 to 6.6 */
+#define TEXT_HAS_PFN 16	   /* always; but a line may be missing */
+#define TEXT_PFN_HEX 32	   /* since 6.7; decimal before */
+#define TEXT_FIELDS_6_12 (TEXT_HAS_PID | TEXT_HAS_TGID | TEXT_HAS_TS | TEXT_HAS_PFN | TEXT_PFN_HEX)
+
+/* text_record.allocator, as the bits of ALLOCATOR_* in tools/mm/page_owner_sort.c are ordered */
+#define ALLOCATOR_CMA 1
+#define ALLOCATOR_SLAB 2
+#define ALLOCATOR_VMALLOC 4
+#define ALLOCATOR_OTHERS 8
+
+struct text_record {
+	const char *start; /* of the header line */
+	const char *mask;  /* as printed: 0xcc0(GFP_KERNEL) */
+	const char *comm;     /* empty if not there, and so is pfn_line */
+	const char *pfn_line; /* without its newline */
+	const char *stack;    /* the lines behind it, innermost frame first; those of other kinds too */
+	const char *end;      /* behind the empty line */
+	const char *damage;   /* TEXT_DAMAGED: what is wrong */
+	size_t stack_size;
+	u64 ts_nsec, free_ts_nsec, pfn;
+	s32 pid, tgid;
+	u32 mask_size, pfn_line_size;
+	u8 comm_size, order, fields;
+	u8 allocator; /* ALLOCATOR_CMA, ALLOCATOR_SLAB: what the PFN line tells */
+	bool ragged;  /* stack has CR LF, or no newline at its end: see text_copy_stack() */
+};
+
+static inline bool text_is_start(const char *p, const char *end)
+{
+	return (size_t)(end - p) >= RECORD_START_SIZE && !memcmp(p, RECORD_START, RECORD_START_SIZE);
+}
+
+/*
+ * What the last record had, for the next one: often it has the same. Only a short cut; begins as zeros.
+ */
+struct text_hint {
+	u32 mask_size, types_size;
+	u8 allocator;
+	char mask[128];	 /* 0xcc0(GFP_KERNEL) */
+	char types[256]; /* "T Flags 0xF(names)": what follows the second "type " of a PFN line */
+};
+
+/*
+ * The head of the next record, header and PFN line, at or after *p; *p is then its start. Empty lines
+ * are skipped. TEXT_DAMAGED: something else stands there, or a record with a bad head. final: nothing
+ * follows end.
+ */
+enum text_status text_parse_head(const char **p, const char *end, bool final, struct text_hint *hint,
+				 struct text_record *record);
+/* The lines behind, once the head is parsed. */
+enum text_status text_parse_stack(const char *end, bool final, struct text_record *record);
+/*
+ * Where to go on in damage: at the next record from p on, or behind the next empty line if that comes
+ * first. *ended: there is one; otherwise all of it is damage but for what may begin a record.
+ */
+const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended);
+/* The stack, if ragged with plain newlines, into out of stack_size + 1 bytes; its size. */
+size_t text_copy_stack(const struct text_record *record, char *out);
+/* ALLOCATOR_VMALLOC if it is a stack of vmalloc(), or 0. */
+u8 text_stack_allocator(const char *stack, size_t size);
+/* The name in the first brackets of a stack, the innermost module; its size, 0: none. */
+size_t text_stack_module(const char *stack, size_t size, const char **module);
+
+#endif

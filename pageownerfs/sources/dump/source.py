@@ -1,0 +1,100 @@
+"""A saved page_owner: its records become a table, and page_owner of the mount is the same text."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pageownerfs import _native
+from pageownerfs.errors import MountError, PageOwnerError
+from pageownerfs.page_owner_sort.record import Damage
+from pageownerfs.page_owner_sort.source import Window, open_source
+from pageownerfs.sources.progress import no_progress
+from pageownerfs.sources.recorded import ZONE_NAMES, RecordedSource
+
+if TYPE_CHECKING:
+    from pageownerfs.sources.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+_MAX_LOGGED: Final = 8
+
+
+class DumpOptions(NamedTuple):
+    """What to read."""
+
+    path: str = ""
+    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
+    zone_names: tuple[str, ...] = ZONE_NAMES
+    """Names of the zones by their number in the page flags."""
+    page_owner: bool = True
+    """Always: a dump has owners."""
+
+
+def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.RecordTable, bool]:
+    """
+    Read the text of a page_owner, of any kernel that has one.
+
+    Its records take 64 bytes each; memory for stacks and names is taken once for each different
+    one. What is no whole record is counted, logged and skipped.
+
+    :param progress: called now and then with the bytes read and those there are, if known
+    :return: the table; whether packed data ended too early or was damaged, and the rest is lost
+    :raises PageOwnerError: it can't be read, or has no record
+    """
+    table = _native.RecordTable()
+    with open_source(path) as source:
+        total = source.stat.st_size if stat.S_ISREG(source.stat.st_mode) else None
+        source.place = lambda: f"after record {table.nr_records}: "
+        window = Window()
+        try:
+            while nr_bytes := source.readinto(window.room):
+                if window.add(nr_bytes):
+                    window.drop(table.feed(window.text))
+                    progress(source.nr_bytes, total)
+        except PageOwnerError as error:
+            if not source.is_cut or not table.nr_records:
+                raise
+            _log.warning("%s: what comes behind is lost", error)
+        table.feed(window.text, final=True)
+        progress(source.nr_bytes, total)
+        name, is_cut = source.name, source.is_cut
+    for damage in table.damage[:_MAX_LOGGED]:
+        _log.warning("%s: %s: skipped", name, Damage(*damage))
+    if table.nr_damaged > _MAX_LOGGED:
+        _log.warning("%s: %d damaged records in all", name, table.nr_damaged)
+    if not table.nr_records:
+        why = f"; {Damage(*table.damage[0])}" if table.nr_damaged else ": it is empty"
+        msg = f"{name}: no record of page_owner is in it{why}"
+        raise MountError(msg)
+    return table, is_cut
+
+
+class DumpSource(RecordedSource):
+    """A dump as a source."""
+
+    def __init__(self, options: DumpOptions, progress: Progress = no_progress) -> None:
+        """
+        Read it.
+
+        :raises PageOwnerError: it can't be read, or has no record
+        """
+        table, is_cut = read_dump(options.path, progress)
+        stats = {
+            "records": table.nr_records,
+            "damaged_records": table.nr_damaged,
+            "cut_files": int(is_cut),
+            "verbatim_records": table.nr_verbatim,
+            "text_bytes": table.nr_text_bytes,
+            "stacks": table.nr_stacks,
+            "record_bytes": table.nr_bytes,
+        }
+        lacks = "a dump does not say which pages are free"
+        super().__init__(
+            table,
+            stats,
+            {"free_areas": lacks},
+            path=options.path,
+            zone_names=options.zone_names,
+        )

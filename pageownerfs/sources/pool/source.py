@@ -1,0 +1,312 @@
+"""
+The pool: shared memory in which processes allocate pages themselves, and this daemon's side of it.
+
+The daemon makes the file, switches tracking on, and twice a second takes care of clients that
+have died. It is not asked when pages are allocated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from pageownerfs import _native
+from pageownerfs.client import Pool
+from pageownerfs.errors import MountError, UsageError
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
+from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
+from pageownerfs.mm.stack_depot import format_source_lines, format_stack
+from pageownerfs.mm.vmstat import ZoneFree, format_pagetypeinfo
+from pageownerfs.mm.vocabulary import VOCABULARY
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
+from pageownerfs.sources.clock import boot_nsec
+from pageownerfs.sources.ticker import Ticker
+
+from .shm import SHM_DIR, default_size_bytes, new_pool_path, remove_stale_pools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from pageownerfs.mm.vocabulary import Vocabulary
+
+_log = logging.getLogger(__name__)
+
+# Frames of the early and the failure stack, as create_dummy_stack() has it.
+_SYNTHETIC_DEPTH: Final = 4
+# XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
+_MAX_CLIENTS_DESCRIBED: Final = 512
+
+
+class PoolOptions(NamedTuple):
+    """How to make a pool; sizes in bytes."""
+
+    page_owner: bool = False
+    """Track owners from the first page on."""
+    size_bytes: int | None = None
+    """Managed memory; None: 1 GiB, or a quarter of what /dev/shm has free if that is less."""
+    movablecore_bytes: int = 0
+    """Part of it that is zone Movable."""
+    cma_bytes: int = 0
+    """Part of zone Normal in CMA pageblocks."""
+    stack_depth: int = 16
+    """Frames kept of a call stack, 1..64."""
+    stack_depot_bytes: int = 32 << 20
+    """Most that the stack depot may take."""
+
+
+# The kernel's own two have no more frames either.
+_SPECIAL_STACK_DEPTH: Final = 4
+
+
+def register_early_stack(pool: Pool) -> int:
+    """Make the stack of pages that were allocated before tracking; its handle."""
+    return pool.capture_stack(_SPECIAL_STACK_DEPTH)
+
+
+def register_failure_stack(pool: Pool) -> int:
+    """Make the stack of pages whose own could not be stored; its handle."""
+    return pool.capture_stack(_SPECIAL_STACK_DEPTH)
+
+
+def init_page_owner(pool: Pool) -> None:
+    """
+    Switch tracking on, find the early pages, and log both in the kernel's words.
+
+    Mirrors init_page_owner() in mm/page_owner.c; the functions' names are what the records of
+    early pages show.
+
+    :raises OSError: ENOSPC, nothing has changed
+    """
+    early = pool.enable_page_owner(
+        functools.partial(register_early_stack, pool),
+        functools.partial(register_failure_stack, pool),
+    )
+    page_owner_bytes = _native.LAYOUT["struct page_owner"][""]
+    _log.info("allocated %d bytes of page_ext", page_owner_bytes * pool.nr_pages)
+    for zone, nr_early in zip(pool.zone_info(), early, strict=True):
+        if zone["present_pages"]:
+            _log.info(
+                "Node 0, zone %8s: page owner found early allocated %d pages",
+                zone["name"],
+                nr_early,
+            )
+
+
+def _lives(tgid: int) -> bool:
+    return Path("/proc", str(tgid)).exists()
+
+
+class PoolSource:
+    """The daemon's side of one pool; a context manager that leaves no file behind."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        """
+        Make the pool, 0600 under /dev/shm.
+
+        :raises UsageError: sizes that make no pool
+        :raises MountError: no memory for it
+        """
+        remove_stale_pools()
+        self._options = options
+        self._size_bytes = (
+            default_size_bytes() if options.size_bytes is None else options.size_bytes
+        )
+        self._pool = self._create()
+        self._enabling = threading.Lock()
+        self._ticker = Ticker("pool", self.tick)
+        if not options.page_owner:
+            _log.info("page_owner is disabled")
+            return
+        try:
+            self.enable_page_owner()
+        except OSError as error:
+            self.close()
+            raise self._no_memory(error, "for page_owner=on") from error
+
+    def _create(self) -> Pool:
+        options = self._options
+        try:
+            return Pool.create(
+                new_pool_path(),
+                self._size_bytes,
+                options.movablecore_bytes,
+                options.cma_bytes,
+                options.stack_depth,
+                options.stack_depot_bytes,
+            )
+        except ValueError as error:
+            msg = f"no pool can be made with these options: {error}"
+            raise UsageError(msg) from error
+        except OSError as error:
+            raise self._no_memory(error, "for a pool") from error
+
+    def _no_memory(self, error: OSError, what: str) -> MountError:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            return MountError(
+                f"no room in {SHM_DIR} {what} of {format_size(self._size_bytes)}: "
+                f"free some, or mount with a smaller -o size="
+            )
+        return MountError(f"{SHM_DIR} can't be used {what}: {error.strerror or error}")
+
+    def __enter__(self) -> Self:
+        """Start to look after clients; not before fork(), since it starts a thread."""
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file. Clients keep the memory that they have mapped until they detach."""
+        self._ticker.stop()
+        if not self._pool.closed:
+            os.unlink(self._pool.path)  # noqa: PTH108 - a plain system call, no Path needed
+            self._pool.close()
+
+    # views.Source
+
+    changes = True
+
+    @property
+    def page_owner_on(self) -> bool:
+        """Whether owners are tracked."""
+        return self._pool.page_owner_on
+
+    def enable_page_owner(self) -> None:
+        """Switch tracking on; no-op when it is on. OSError: no memory for it."""
+        with self._enabling:
+            if not self._pool.page_owner_on:
+                init_page_owner(self._pool)
+
+    def table(self) -> _native.Table:
+        """Give the owners of the pool's pages."""
+        return self._pool.table()
+
+    def lacks(self, need: Need, /) -> str | None:
+        """Tell that owners are not tracked; there is nothing else that a pool lacks."""
+        off = need in ("owners", "pagetypeinfo") and not self.page_owner_on
+        return PAGE_OWNER_OFF if off else None
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop the clients between two operations. OSError EBUSY: one is stopped inside of one."""
+        self._pool.freeze()
+        try:
+            yield
+        finally:
+            self._pool.thaw()
+
+    def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
+        """Copy the table."""
+        return self.table().snapshot(max_bytes)
+
+    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Lines of a stack of the depot, innermost first."""
+        frames = self._pool.stack(handle)
+        return format_source_lines(frames) if source_lines else format_stack(frames)
+
+    def stack_counts(self) -> list[tuple[int, int]]:
+        """Counts that the clients keep; the newest stack first."""
+        # Who died between a page and its count is known once it is taken care of.
+        self._recover_clients()
+        return self._pool.stack_counts()[::-1]
+
+    def page_state(self, pfn: int, /) -> dict[str, Any]:
+        """Tell what struct page says."""
+        info = self._pool.page_info(pfn)
+        return {"state": info["state"], "refcount": info["refcount"]}
+
+    @property
+    def boot_nsec(self) -> int:
+        """Records have CLOCK_MONOTONIC of this machine."""
+        return boot_nsec()
+
+    def zone_ranges(self) -> list[ZoneRange]:
+        """The populated zones."""
+        return [ZoneRange(0, zone.name, zone.start_pfn, zone.end_pfn) for zone in self._pool.zones]
+
+    def buddyinfo(self) -> list[tuple[int, str, tuple[int, ...]]]:
+        """Count the free blocks of each zone, those of clients' order-0 lists not included."""
+        return [(0, zone.name, tuple(zone.free_blocks)) for zone in self._pool.zones]
+
+    def pagetypeinfo(self) -> str:
+        """Format what /proc/pagetypeinfo would say, up to the mixed blocks."""
+        zones = [
+            ZoneFree(0, zone.name, zone.nr_free_by_type, zone.nr_blocks_by_type)
+            for zone in self._pool.zones
+        ]
+        return format_pagetypeinfo(zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Names of Linux 6.12."""
+        return VOCABULARY
+
+    def memcg_lines(self, memcg: int) -> bytes:
+        """Nothing: a pool has no cgroups."""
+        del memcg
+        return b""
+
+    def update(self) -> None:
+        """Nothing to do: clients write all of it."""
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters since the pool was made: see Pool.stats()."""
+        return self._pool.stats()
+
+    def describe(self) -> dict[str, Any]:
+        """Tell the state of the pool, for status and for clients that attach."""
+        zones = self._pool.zones
+        managed = sum(zone.managed_pages for zone in zones)
+        free = sum(zone.nr_free + zone.nr_pcp for zone in zones)
+        clients = [client for client in self._pool.clients if client.tgid != os.getpid()]
+        return {
+            "shm_path": self._pool.path,
+            "size_bytes": self._size_bytes,
+            "pages_allocated": managed - free,
+            "pages_free": free,
+            "page_owner_on": self.page_owner_on,
+            "stack_depth": self._pool.stack_depth,
+            "stack_depot_bytes": self._options.stack_depot_bytes,
+            "zones": self._pool.free_pages_by_order(),
+            "stats": self.stats(),
+            "nr_clients": len(clients),
+            "clients": [
+                {"pid": client.pid, "tgid": client.tgid, "comm": client.comm}
+                for client in clients[:_MAX_CLIENTS_DESCRIBED]
+            ],
+        }
+
+    # Twice a second
+
+    def tick(self) -> None:
+        """Free what dead clients held; give the memory of large free blocks back to the system."""
+        self._recover_clients()
+        self._pool.report_free_pages()
+
+    def _recover_clients(self) -> None:
+        dead = self._pool.dead_clients
+        nr_dead = self._pool.recover_clients()
+        for client in dead:
+            _log.info(
+                "client pid %d (%s) is dead: its order-0 lists are free again, "
+                "its allocated pages stay",
+                client.tgid,
+                client.comm,
+            )
+        if nr_dead > len(dead):
+            _log.info("%d more clients are dead", nr_dead - len(dead))

@@ -1,0 +1,1 @@
+"""What `scripts/bench` measures: one module a table; native/ has what is compiled for it."""

@@ -1,0 +1,101 @@
+"""Measure what pageownerfs costs, beside its peers: see scripts/bench."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pageownerfs import PageOwnerError
+
+from .alloc import pairs_table, tracking_table
+from .cat import cat_table
+from .core import core_table, render_table
+from .kernel import kernel_table
+from .memory import memory_table
+from .parallel import parallel_table
+from .report import print_table
+from .scale import scale_table
+from .sort import sort_table
+from .views import views_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .report import Table
+
+
+class Measure(Protocol):
+    """What makes a table."""
+
+    def __call__(self, *, quick: bool) -> Table:
+        """Measure."""
+        ...
+
+
+# By the name for the command line, in the order of their numbers.
+TABLES: Final[Mapping[str, Measure]] = {
+    "alloc": pairs_table,
+    "tracking": tracking_table,
+    "core": core_table,
+    "parallel": parallel_table,
+    "cat": cat_table,
+    "render": render_table,
+    "memory": memory_table,
+    "scale": scale_table,
+    "sort": sort_table,
+    "kernel": kernel_table,
+    "views": views_table,
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare options and operands."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; all by default"
+    )
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument(
+        "--quick", action="store_true", help="few rounds, small pools: to see it work"
+    )
+    much.add_argument(
+        "--full",
+        action="store_true",
+        help="sort: let the kernel's tool, too, read the largest text more than once",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables; 0 if all could be measured, 1 if not, 2 wrong use."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    unknown = [name for name in args.tables if name not in TABLES]
+    if unknown:
+        parser.error(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
+    # As Ctrl-C: mounts and files go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    failed = False
+    tables = {**TABLES, "sort": functools.partial(sort_table, full=args.full)}
+    for number, (name, measure) in enumerate(tables.items(), 1):
+        if args.tables and name not in args.tables:
+            continue
+        start = time.monotonic()
+        try:
+            table = measure(quick=args.quick)
+        except (PageOwnerError, OSError, subprocess.SubprocessError) as error:
+            print(f"\n{number}. {name}: could not be measured: {error}", file=sys.stderr)
+            failed = True
+            continue
+        print_table(number, table)
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

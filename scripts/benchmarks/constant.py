@@ -1,0 +1,107 @@
+"""A mount with one file, ``constant``, that is one buffer over and over: the peer of page_owner.
+
+    python -m benchmarks.constant MOUNTPOINT BYTES ours|plain
+
+``ours`` serves it through the mount of pageownerfs, with a view that copies the buffer; ``plain``
+through the binding as anybody would use it. Ends when it is unmounted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pageownerfs.fs import FileSystem, Session, load_binding
+from pageownerfs.views import Tree, ViewError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BUFFER = b"page_owner " * 16384
+NAME = "/constant"
+
+
+class ConstantFile:
+    """The open file, and the view of it."""
+
+    mode = 0o400
+
+    def __init__(self, nr_bytes: int) -> None:
+        """Make it so long."""
+        self._nr_bytes = nr_bytes
+
+    def absent(self) -> None:
+        """Tell that it is there."""
+
+    def size(self) -> int:
+        """Length of the file."""
+        return self._nr_bytes
+
+    def open(self) -> ConstantFile:
+        """Open it: nothing to keep."""
+        return self
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Give the buffer, whatever the offset."""
+        return BUFFER[: max(0, min(size, self._nr_bytes - offset))]
+
+    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
+        """Copy the buffer, whatever the offset."""
+        del fill
+        nr = max(0, min(size, self._nr_bytes - offset, len(BUFFER)))
+        ctypes.memmove(address, BUFFER, nr)
+        return nr
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Refuse."""
+        del data, offset
+        raise ViewError(errno.EPERM)
+
+    def close(self) -> None:
+        """Nothing to drop."""
+
+
+def serve_ours(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
+    """Serve it through the mount of pageownerfs."""
+    file = ConstantFile(nr_bytes)
+    Session(binding, FileSystem(Tree({NAME.lstrip("/"): file}), {})).run(
+        "constant", os.fsencode(mountpoint)
+    )
+
+
+def serve_plain(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
+    """Serve it through the binding alone."""
+    base: Any = binding.Operations
+    file = ConstantFile(nr_bytes)
+
+    class Constant(base):  # type: ignore[misc]
+        use_ns = True
+
+        def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+            del fh
+            if path == "/":
+                return {"st_mode": stat.S_IFDIR | 0o555, "st_nlink": 2}
+            size = {"st_size": nr_bytes, "st_blksize": 128 << 10}
+            return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, **size}
+
+        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+            del path, fh
+            return file.read(size, offset)
+
+    binding.FUSE(Constant(), mountpoint, foreground=True, direct_io=True, fsname="constant")
+
+
+def main() -> int:
+    """Serve until unmounted."""
+    mountpoint, nr_bytes, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    serve = {"ours": serve_ours, "plain": serve_plain}[kind]
+    serve(load_binding(), mountpoint, nr_bytes)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

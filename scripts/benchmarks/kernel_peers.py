@@ -1,0 +1,191 @@
+"""
+The peers of the kernel source: other ways to keep who allocated and freed each page, with stacks.
+
+Each is a command that runs the load while it records the whole system, in a mount namespace of
+its own, since tracefs need not be mounted. Only the load's own CPU time counts, not what the peer
+does meanwhile on another CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+from pageownerfs import PageOwnerError
+
+from .kernel_load import parse_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .kernel_load import Loads, Result
+
+_TIMEOUT_SEC: Final = 120
+_PRIVATE: Final = """
+tracing=/sys/kernel/tracing
+[ -e $tracing/events ] || mount -t tracefs tracefs $tracing || exit
+"""
+# A buffer of the default size, that nobody reads.
+_FTRACE: Final = (
+    _PRIVATE
+    + """
+instance=$tracing/instances/pageownerfs-bench-$$
+leave() {
+	trap '' HUP INT TERM
+	[ -d $instance ] || return
+	for event in mm_page_alloc mm_page_free; do
+		echo 0 >$instance/events/kmem/$event/enable
+		echo '!stacktrace' >$instance/events/kmem/$event/trigger
+	done
+	rmdir $instance
+}
+trap '' PIPE
+trap leave EXIT
+trap 'exit 1' HUP INT TERM
+mkdir $instance || exit
+for event in mm_page_alloc mm_page_free; do
+	echo stacktrace >$instance/events/kmem/$event/trigger &&
+	echo 1 >$instance/events/kmem/$event/enable || exit
+done
+"$@" || exit
+echo 0 >$instance/tracing_on
+cat $instance/per_cpu/cpu*/stats
+"""
+)
+_BPFTRACE: Final = (
+    "tracepoint:kmem:mm_page_alloc { @[args->pfn] = kstack(16); } "
+    "tracepoint:kmem:mm_page_free { delete(@[args->pfn]); } "
+    "END { clear(@); }"
+)
+_BPFTRACE_KEYS: Final = "1000000"
+_PERF_BUFFER_PAGES: Final = "8192"
+
+
+class Peer:
+    """One of them."""
+
+    def __init__(self, name: str, loads: Loads) -> None:
+        """Prepare it for the load of anonymous memory."""
+        self.name = name
+        self._load = loads.command("anon")
+        self._data = loads.directory / "perf.data"
+        self.kept = self.lost = 0
+        """Events, where the peer tells."""
+        self.nr_bytes = 0
+        """Written to a file, in all."""
+
+    def run(self) -> Result:
+        """Run the load while it records."""
+        command = self._command()
+        environment = {
+            **os.environ,
+            "BPFTRACE_MAP_KEYS_MAX": _BPFTRACE_KEYS,  # up to 0.18
+            "BPFTRACE_MAX_MAP_KEYS": _BPFTRACE_KEYS,
+        }
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+        try:
+            text, _ = process.communicate(timeout=_TIMEOUT_SEC)
+        except BaseException:
+            # Not killed: it has to undo what it did to the kernel.
+            process.terminate()
+            process.wait(_TIMEOUT_SEC)
+            raise
+        finally:
+            self._drop_data()
+        if process.returncode:
+            msg = f"exit code {process.returncode}: {' '.join(text.split())[-300:]}"
+            raise PageOwnerError(msg)
+        self._count(text)
+        return parse_result(text)
+
+    def describe(self) -> str:
+        """Say what it has written and lost."""
+        written = f"{self.nr_bytes / 1e6:.0f} MB written, " if self.nr_bytes else ""
+        return f"{self.name}: {written}{self.lost} events lost"
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    def _count(self, text: str) -> None:
+        """Find what it tells about losses."""
+
+    def _drop_data(self) -> None:
+        for path in (self._data, self._data.with_suffix(".data.old")):
+            if path.exists():
+                self.nr_bytes += path.stat().st_size
+                path.unlink()
+
+
+def _private(script: str, command: Sequence[str]) -> list[str]:
+    return ["unshare", "-m", "sh", "-c", script, "bench", *command]
+
+
+class Perf(Peer):
+    """Write all events, with kernel stacks, to a file in memory."""
+
+    def _command(self) -> list[str]:
+        events = "kmem:mm_page_alloc,kmem:mm_page_free"
+        record = ["perf", "record", "-a", "-g", "--kernel-callchains", "-m", _PERF_BUFFER_PAGES]
+        output = ["-e", events, "-o", os.fspath(self._data), "--"]
+        return _private(_PRIVATE + 'exec "$@"', [*record, *output, *self._load])
+
+    def _count(self, text: str) -> None:
+        self.lost += sum(int(nr) for nr in re.findall(r"lost (\d+) ", text))
+
+
+class Ftrace(Peer):
+    """Keep the last events, with stacks, in the kernel's ring buffer."""
+
+    def _command(self) -> list[str]:
+        return _private(_FTRACE, self._load)
+
+    def _count(self, text: str) -> None:
+        self.kept += _sum_of("entries", text)
+        self.lost += sum(
+            _sum_of(name, text) for name in ("overrun", "commit overrun", "dropped events")
+        )
+
+
+class Bpftrace(Peer):
+    """Keep the stack of each page in a map as long as it is allocated: the nearest to ours."""
+
+    def _command(self) -> list[str]:
+        return _private(
+            _PRIVATE + 'exec "$@"',
+            ["bpftrace", "-q", "-e", _BPFTRACE, "-c", " ".join(self._load)],
+        )
+
+    def _count(self, text: str) -> None:
+        self.lost += sum(int(nr) for nr in re.findall(r"[Ll]ost (\d+) events", text))
+
+
+def _sum_of(name: str, text: str) -> int:
+    return sum(int(nr) for nr in re.findall(rf"^{name}: (\d+)$", text, re.MULTILINE))
+
+
+def working_peers(loads: Loads) -> tuple[list[Peer], list[str]]:
+    """Try each; those that work, and why the others don't."""
+    peers: list[Peer] = [
+        Perf("perf record -g, both events", loads),
+        Ftrace("ftrace, both events, stacktrace triggers", loads),
+        Bpftrace("bpftrace, map of pfn -> kstack(16)", loads),
+    ]
+    working, notes = [], []
+    for peer in peers:
+        try:
+            peer.run()
+        except (PageOwnerError, OSError, subprocess.SubprocessError) as error:
+            notes.append(f"{peer.name}: could not be measured: {error}")
+        else:
+            peer.kept = peer.lost = peer.nr_bytes = 0
+            working.append(peer)
+    return working, notes

@@ -1,0 +1,128 @@
+"""Table 8: from few records to many, and the daemon's memory meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from typing import TYPE_CHECKING, NamedTuple
+
+from .mount import RssWatch, count_records, filled_pool, records_that_fit, time_cat
+from .report import Goal, Row, Table, compared, interleaved, limited
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORDERS, BASE_ORDER = (14, 16, 20, 22), 18
+QUICK_ORDERS, QUICK_BASE_ORDER = (14, 16), 15
+GOAL_RATIO = Goal(1.3)
+GOAL_RSS = Goal(32, unit="MiB")
+# For a small file more runs than for a large one.
+RUNS_RECORDS = 1 << 24
+MIN_RUNS, MAX_RUNS = 7, 101
+RSS_RUNS = 3
+WARM_SECONDS = 0.05
+
+
+class Measured(NamedTuple):
+    """What was found for one size."""
+
+    nr_records: int
+    per_record: float
+    """Nanoseconds to cat a record, without the start of cat; the median."""
+    base_per_record: float
+    """The same of the base, by turns."""
+    start: float
+    """Milliseconds of a cat of a file of two bytes."""
+    nr_runs: int
+
+    @property
+    def ratio(self) -> float:
+        """Time per record against the base's."""
+        return self.per_record / self.base_per_record
+
+
+def warm_cat(path: Path) -> float:
+    """Time a cat that comes after some of the same file."""
+    warmed = 0.0
+    while warmed < WARM_SECONDS:
+        warmed += time_cat(path)
+    return time_cat(path)
+
+
+def measure(mountpoint: Path, base: Path, nr_runs: int) -> Measured:
+    """
+    Measure one pool by turns with the base, and with a cat of a file of two bytes.
+
+    Before each are some that are not counted: the CPU's caches are full of what another daemon has
+    read before, for which a small file would pay and a large one not.
+    """
+    paths = {
+        "pool": mountpoint / "page_owner",
+        "base": base / "page_owner",
+        "start": mountpoint / "page_owner_on",
+    }
+    nr_records, nr_base = (count_records(paths[name])[0] for name in ("pool", "base"))
+    times = interleaved(
+        nr_runs, {name: functools.partial(warm_cat, path) for name, path in paths.items()}
+    )
+    pool, base_time, start = (statistics.median(times[name]) for name in paths)
+    return Measured(
+        nr_records,
+        (pool - start) / nr_records * 1e9,
+        (base_time - start) / nr_base * 1e9,
+        start * 1e3,
+        nr_runs,
+    )
+
+
+def rss_row(mountpoint: Path) -> Row:
+    """Compare what the daemon has in memory when idle with the most that it has while reading."""
+    path = mountpoint / "page_owner"
+    watches = [RssWatch(mountpoint) for _ in range(RSS_RUNS)]
+    for watch in watches:
+        with watch:
+            time_cat(path)
+    worst = max(watches, key=lambda watch: watch.most - watch.before)
+    return limited(
+        f"{count_records(path)[0]} records: RSS of the daemon while reading, against idle +",
+        worst.most - worst.before,
+        "MiB",
+        GOAL_RSS,
+        f"{worst.before:.1f} MiB idle",
+        digits=1,
+    )
+
+
+def scale_table(*, quick: bool) -> Table:
+    """Table 8: time per record, and resident memory, by number of records."""
+    orders, base_order = (QUICK_ORDERS, QUICK_BASE_ORDER) if quick else (ORDERS, BASE_ORDER)
+    notes, found, rss = [], [], []
+    with filled_pool(1 << base_order) as base:
+        rss.append(rss_row(base))
+        for order in orders:
+            nr_records = records_that_fit(1 << order)
+            if nr_records < 1 << order:
+                notes.append(f"no memory for 2^{order} records: 2^{order} is left out")
+                continue
+            nr_runs = MIN_RUNS if quick else min(max(RUNS_RECORDS >> order, MIN_RUNS), MAX_RUNS)
+            with filled_pool(nr_records) as mountpoint:
+                found.append(measure(mountpoint, base, nr_runs))
+                rss.append(rss_row(mountpoint))
+    return Table("Time per record to cat page_owner", time_rows(found, base_order) + rss, notes)
+
+
+def time_rows(found: list[Measured], base_order: int) -> list[Row]:
+    """Make the rows of the times, the worst of them judged."""
+    rows = [
+        compared(
+            f"{one.nr_records} records, {one.nr_runs} runs, against 2^{base_order}",
+            f"{one.per_record:.1f} ns/record",
+            f"{one.base_per_record:.1f} ns/record",
+            one.ratio,
+        )
+        for one in found
+    ]
+    ratios = [1.0, *(one.ratio for one in found)]
+    start = f"{statistics.median(one.start for one in found):.2f} ms" if found else ""
+    worst = compared("slowest / fastest", "", "", max(ratios) / min(ratios), GOAL_RATIO)
+    return [*rows, worst, Row("the start of cat, in none of these times", start)]

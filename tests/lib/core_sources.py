@@ -1,0 +1,16 @@
+"""The C core as tests compile it: by room, without the bindings and the BPF programs."""
+
+from pathlib import Path
+from typing import Final
+
+import pageownerfs
+
+NATIVE: Final = Path(pageownerfs.__file__).resolve().parent / "native"
+"""Where ``#include "ROOM/FILE.h"`` starts from."""
+
+_OTHERS: Final = ("bpf", "python")
+
+
+def core_sources() -> list[Path]:
+    """Every .c file of the core that knows neither Python nor BPF."""
+    return [path for path in sorted(NATIVE.glob("*/*.c")) if path.parent.name not in _OTHERS]
