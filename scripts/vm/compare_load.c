@@ -30,7 +30,8 @@ static void fail(const char *what)
 
 static char *touch(size_t bytes, int advice, size_t step)
 {
-	char *memory = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *start = (char *)(((unsigned long)memory + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1));
 
 	if (memory == MAP_FAILED)
@@ -95,7 +96,8 @@ static void hold_memfd(long amount)
 
 	if (fd < 0 || ftruncate(fd, amount * (long)MIB))
 		fail("memfd_create");
-	if (mmap(NULL, amount * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0) == MAP_FAILED)
+	if (mmap(NULL, amount * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0) ==
+	    MAP_FAILED)
 		fail("mmap");
 }
 
@@ -134,7 +136,8 @@ static void hold_sockets(long amount)
 
 static void hold_tcp(long amount)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t size = sizeof(address);
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -144,7 +147,8 @@ static void hold_tcp(long amount)
 	for (long nr = 0; nr < amount; nr++) {
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-		if (connect(fd, (struct sockaddr *)&address, size) || accept(listener, NULL, NULL) < 0)
+		if (connect(fd, (struct sockaddr *)&address, size) ||
+		    accept(listener, NULL, NULL) < 0)
 			fail("connect");
 		fill(fd);
 	}
@@ -209,9 +213,18 @@ static const struct {
 	const char *name;
 	void (*hold)(long amount);
 } kinds[] = {
-	{"anon", hold_anon},	   {"thp", hold_thp},	      {"fragments", hold_fragments}, {"locked", hold_locked},
-	{"file", hold_file},	   {"memfd", hold_memfd},     {"pipes", hold_pipes},	     {"sockets", hold_sockets},
-	{"tcp", hold_tcp},	   {"threads", hold_threads}, {"forks", hold_forks},	     {"inodes", hold_inodes},
+	{"anon", hold_anon},
+	{"thp", hold_thp},
+	{"fragments", hold_fragments},
+	{"locked", hold_locked},
+	{"file", hold_file},
+	{"memfd", hold_memfd},
+	{"pipes", hold_pipes},
+	{"sockets", hold_sockets},
+	{"tcp", hold_tcp},
+	{"threads", hold_threads},
+	{"forks", hold_forks},
+	{"inodes", hold_inodes},
 	{"descriptors", hold_descriptors},
 };
 

@@ -2,10 +2,11 @@
 /*
  * step_kill OPERATION [POINTS] - kill a client at every instruction of an operation.
  *
- * A child does the operation under ptrace, one instruction at a time, and is killed after N of them,
- * for N = 0, 1, 2 ... (in larger steps when there are more than POINTS). After each kill the dead client
- * is recovered and the pool is checked: no page lost, none corrupted, every allocated page owned, and
- * the pool still works. Prints one line; exit status 1 and the problems if there are any.
+ * A child does the operation under ptrace, one instruction at a time, and is killed after N of
+ * them, for N = 0, 1, 2 ... (in larger steps when there are more than POINTS). After each kill the
+ * dead client is recovered and the pool is checked: no page lost, none corrupted, every allocated
+ * page owned, and the pool still works. Prints one line; exit status 1 and the problems if there
+ * are any.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -113,7 +114,10 @@ static void have_free_blocks(struct pool *pool)
 	free_pages(pool, must_alloc(pool, 10, GFP_KERNEL), 10, stack);
 }
 
-/* Blocks that keep their memory when they are free, as many as may, so that one more gives some back. */
+/*
+ * Blocks that keep their memory when they are free, as many as may, so that one more gives some
+ * back.
+ */
 static void have_large_blocks(struct pool *pool)
 {
 	for (int i = 0; i < 4; i++)
@@ -181,7 +185,8 @@ static const struct operation {
 
 static void make_pool(struct pool *pool)
 {
-	const struct pool_config config = {.size = POOL_BYTES, .stack_depot_bytes = 1 << 20, .stack_depth = 16};
+	const struct pool_config config = {
+		.size = POOL_BYTES, .stack_depot_bytes = 1 << 20, .stack_depth = 16};
 	u64 nr_early[MAX_NR_ZONES];
 	u32 frame = 1;
 	int error = pool_create(pool, path, &config);
@@ -212,7 +217,9 @@ static void child(const struct operation *operation)
 	_exit(0);
 }
 
-/* Run the operation for at most nr instructions; the number that it took, or nr when it was killed. */
+/*
+ * Run the operation for at most nr instructions; the number that it took, or nr when it was killed.
+ */
 static long run_and_kill(const struct operation *operation, long nr)
 {
 	pid_t pid = fork();
@@ -271,7 +278,8 @@ static int check_pool(struct pool *pool, const char *name, long nr)
 	if (free_pages(pool, pfn, 0, stack))
 		problems++;
 	if (problems)
-		fprintf(stderr, "step_kill: %s, killed after %ld instructions: %d problems\n", name, nr, problems);
+		fprintf(stderr, "step_kill: %s, killed after %ld instructions: %d problems\n", name,
+			nr, problems);
 	return problems;
 }
 
@@ -297,9 +305,10 @@ static int sweep(const struct operation *operation, long points)
 		pool_unmap(&pool);
 		unlink(path);
 	}
-	printf("%-18s %7ld instructions, %5ld kills, %4llu zones rebuilt, %6llu pages recovered, %d problems\n",
-	       operation->name, total, nr_kills, (unsigned long long)nr_rebuilds, (unsigned long long)nr_recovered,
-	       problems);
+	printf("%-18s %7ld instructions, %5ld kills, %4llu zones rebuilt, %6llu pages recovered, "
+	       "%d problems\n",
+	       operation->name, total, nr_kills, (unsigned long long)nr_rebuilds,
+	       (unsigned long long)nr_recovered, problems);
 	return problems != 0;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * kernel_process.c - a process that allocates pages as it is told: one command a line, one line of answer each.
+ * kernel_process.c - a process that allocates pages as it is told: one command a line, one line of
+ * answer each.
  *
  * Addresses are hexadecimal, numbers are of pages. kernel_process.py drives it.
  */
@@ -54,7 +55,8 @@ static char *map(unsigned long nr, int flags, int advice)
 
 	check(start == MAP_FAILED, "mmap");
 	if (advice)
-		madvise(start, nr * PAGE, advice); /* without transparent huge pages it is refused, and not needed */
+		/* without transparent huge pages it is refused, and not needed */
+		madvise(start, nr * PAGE, advice);
 	return start;
 }
 
@@ -175,7 +177,8 @@ static void threads(unsigned long count, unsigned long nr)
 	pthread_barrier_init(&barrier, NULL, (unsigned int)count);
 	for (unsigned long i = 0; i < count; i++) {
 		thread[i] = (struct thread){.number = i, .nr = nr};
-		check(pthread_create(&ids[i], NULL, thread_main, &thread[i]) != 0, "pthread_create");
+		check(pthread_create(&ids[i], NULL, thread_main, &thread[i]) != 0,
+		      "pthread_create");
 	}
 	for (unsigned long i = 0; i < count; i++)
 		pthread_join(ids[i], NULL);
@@ -216,8 +219,10 @@ static void run(const char *verb, const char *word, unsigned long a, unsigned lo
 		check(madvise((char *)a, b * PAGE, MADV_DONTNEED) != 0, "MADV_DONTNEED");
 	else if (!strcmp(verb, "drop-odd"))
 		for (unsigned long i = 1; i < b; i += 2)
-			check(madvise((char *)a + i * PAGE, PAGE, MADV_DONTNEED) != 0, "MADV_DONTNEED");
-	else if (!strcmp(verb, "lazyfree")) /* a part of a huge page: the kernel splits it at once */
+			check(madvise((char *)a + i * PAGE, PAGE, MADV_DONTNEED) != 0,
+			      "MADV_DONTNEED");
+	/* a part of a huge page: the kernel splits it at once */
+	else if (!strcmp(verb, "lazyfree"))
 		check(madvise((char *)a, b * PAGE, MADV_FREE) != 0, "MADV_FREE");
 	else if (!strcmp(verb, "children"))
 		children(a, b);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * kernel_stale.c - what of a table of records does not fit the pages: a library that kernel_stale.py loads.
+ * kernel_stale.c - what of a table of records does not fit the pages: a library that
+ * kernel_stale.py loads.
  */
 #include <stddef.h>
 
@@ -9,7 +10,8 @@
 /* A word that changes whenever the record does. */
 static u64 digest(const volatile struct page_owner *owner)
 {
-	return owner->ts_nsec * 0x9e3779b97f4a7c15ULL ^ owner->free_ts_nsec * 0xc2b2ae3d27d4eb4fULL ^ owner->state;
+	return owner->ts_nsec * 0x9e3779b97f4a7c15ULL ^
+	       owner->free_ts_nsec * 0xc2b2ae3d27d4eb4fULL ^ owner->state;
 }
 
 void take_digests(const volatile struct page_owner *owner, size_t nr, u64 *digests)
@@ -23,11 +25,12 @@ struct counts {
 };
 
 /*
- * used: a table of another tracker, just made, in which a page has a record if it is in use. Only records that have
- * not changed since the digests were taken count. Of a block the first page tells: the others need not be counted.
+ * used: a table of another tracker, just made, in which a page has a record if it is in use. Only
+ * records that have not changed since the digests were taken count. Of a block the first page
+ * tells: the others need not be counted.
  */
-void compare(const volatile struct page_owner *owner, const volatile struct page_owner *used, size_t nr,
-	     const u64 *digests, struct counts *counts, u64 *stale, size_t max_stale)
+void compare(const volatile struct page_owner *owner, const volatile struct page_owner *used,
+	     size_t nr, const u64 *digests, struct counts *counts, u64 *stale, size_t max_stale)
 {
 	for (size_t pfn = 0; pfn < nr; pfn++) {
 		u8 state = owner[pfn].state, order = owner[pfn].order;

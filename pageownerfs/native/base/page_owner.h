@@ -6,7 +6,8 @@
  * Mirrors struct page_owner of mm/page_owner.c and the page_ext flag bits in one place.
  *
  * Writing: whoever owns the page clears PAGE_EXT_OWNER_ALLOCATED first, then stores ts_nsec, then
- * the rest, and state last. Reading: see page_owner_copy() in render.c. No reader sees a torn record.
+ * the rest, and state last. Reading: see page_owner_copy() in render.c. No reader sees a torn
+ * record.
  */
 #ifndef PAGEOWNERFS_PAGE_OWNER_H
 #define PAGEOWNERFS_PAGE_OWNER_H
@@ -28,7 +29,8 @@ typedef int32_t s32;
 #define PAGE_EXT_OWNER_FREED 2	   /* freed at least once since tracking began */
 #define PAGE_EXT_OWNER_EARLY 4	   /* found allocated when tracking was switched on */
 #define PAGE_EXT_OWNER_MIGRATED 8
-#define PAGE_EXT_OWNER_SUSPECT 16  /* record and page don't fit: the record changes if they don't again */
+/* record and page don't fit: the record changes if they don't again */
+#define PAGE_EXT_OWNER_SUSPECT 16
 #define PAGE_EXT_OWNER_VERBATIM 32 /* in a record_list: its text is kept as it was read */
 
 struct page_owner {
@@ -44,7 +46,8 @@ struct page_owner {
 			s32 free_pid;
 			s32 free_tgid;
 		};
-		struct { /* in a record_list, where the place does not tell the PFN: see record_list.h */
+		/* in a record_list, where the place does not tell the PFN: see record_list.h */
+		struct {
 			u32 pfn_low, pfn_high;
 			u32 info;
 		};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers and texts into a buffer that is large enough: put_*() return where they end, *_size() how long they are. */
+/*
+ * Numbers and texts into a buffer that is large enough: put_*() return where they end, *_size() how
+ * long they are.
+ */
 #ifndef PAGEOWNERFS_PUT_H
 #define PAGEOWNERFS_PUT_H
 
@@ -7,9 +10,10 @@
 
 #include "text/text_cache.h"
 
-static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-				  "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-				  "8081828384858687888990919293949596979899";
+static const char digit_pairs[] =
+	"00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+	"40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+	"8081828384858687888990919293949596979899";
 
 static inline unsigned int dec_size(u64 value)
 {
@@ -65,7 +69,8 @@ static inline char *put_hex(char *out, u64 value)
 	return end;
 }
 
-#define put_literal(out, literal) ((char *)memcpy((out), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
+#define put_literal(out, literal)                                                                  \
+	((char *)memcpy((out), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
 
 static inline char *put_text(char *out, const struct text *text)
 {

@@ -18,7 +18,7 @@ struct string {
 
 struct strings {
 	struct string *items;
-	u32 *slots; /* number + 1, 0 = empty; nr_slots is a power of two */
+	u32 *slots;	      /* number + 1, 0 = empty; nr_slots is a power of two */
 	struct chunk *chunks; /* hold the texts */
 	u32 nr, max, nr_slots;
 };
@@ -38,7 +38,9 @@ static inline u64 hash_word(const char *p)
 	return word;
 }
 
-/* Of 128-bit products, 16 bytes at a time; seeded, so that nobody can prepare texts that collide. */
+/*
+ * Of 128-bit products, 16 bytes at a time; seeded, so that nobody can prepare texts that collide.
+ */
 static inline u64 hash_bytes(const char *p, size_t size, u64 seed)
 {
 	const u64 k1 = 0xa0761d6478bd642full, k2 = 0xe7037ed1a0b428dbull;
@@ -62,7 +64,8 @@ static inline u64 hash_string(const struct strings *strings, const char *text, s
 }
 
 /* Its number, or NO_STRING. */
-static inline u32 strings_find(const struct strings *strings, const char *text, size_t size, u64 hash)
+static inline u32 strings_find(const struct strings *strings, const char *text, size_t size,
+			       u64 hash)
 {
 	if (!strings->nr)
 		return NO_STRING;
@@ -73,7 +76,8 @@ static inline u32 strings_find(const struct strings *strings, const char *text, 
 		if (!number)
 			return NO_STRING;
 		string = &strings->items[number - 1];
-		if (string->hash == hash && string->size == size && !memcmp(string->text, text, size))
+		if (string->hash == hash && string->size == size &&
+		    !memcmp(string->text, text, size))
 			return number - 1;
 	}
 }

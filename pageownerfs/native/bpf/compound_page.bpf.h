@@ -27,8 +27,9 @@ static __always_inline bool is_tail_page(u64 page)
 }
 
 /*
- * compound_head(). A tail has the head's address; since 7.1, where struct page has 64 bytes and hugetlb's vmemmap is
- * optimized, a mask that makes its own address the head's. No struct page has an address with 32 ones on top.
+ * compound_head(). A tail has the head's address; since 7.1, where struct page has 64 bytes and
+ * hugetlb's vmemmap is optimized, a mask that makes its own address the head's. No struct page has
+ * an address with 32 ones on top.
  */
 static __always_inline u64 compound_head(u64 page)
 {

@@ -2,9 +2,10 @@
 /*
  * What the two tracepoints don't show: bulk allocation, contiguous ranges, splits, migration.
  *
- * fentry and fexit programs, attached where the kernel has the function and lets it be hooked; without them, mapped
- * pages are followed through the tracepoints of migration entries. The daemon chooses, see sources/kernel/features.py.
- * Arguments come by bpf_get_func_arg(), as numbers: a struct page pointer of the verifier's knows no arithmetic.
+ * fentry and fexit programs, attached where the kernel has the function and lets it be hooked;
+ * without them, mapped pages are followed through the tracepoints of migration entries. The daemon
+ * chooses, see sources/kernel/features.py. Arguments come by bpf_get_func_arg(), as numbers: a
+ * struct page pointer of the verifier's knows no arithmetic.
  */
 #ifndef PAGEOWNERFS_HOOKS_BPF_H
 #define PAGEOWNERFS_HOOKS_BPF_H
@@ -141,18 +142,23 @@ static __always_inline int split_owner(u64 page, u32 new_order)
 	struct cpu_state *state = get_state(PROGRAM_SPLIT);
 	struct page_owner *owner = get_page_owner(pfn);
 
-	if (!owner || !state || !is_tracked(owner) || owner->order == 0 || owner->order > MAX_SPLIT_ORDER)
+	if (!owner || !state || !is_tracked(owner) || owner->order == 0 ||
+	    owner->order > MAX_SPLIT_ORDER)
 		return 0;
 	state->counter[COUNT_EVENTS]++;
 	split_page_owner(pfn, owner->order, new_order);
 	return 0;
 }
 
-/* split_page_memcg(page, ...) comes with every split_page_owner(): of split_page(), make_alloc_exact(), THP */
+/*
+ * split_page_memcg(page, ...) comes with every split_page_owner(): of split_page(),
+ * make_alloc_exact(), THP
+ */
 SEC("fentry/split_page_memcg")
 int hook_split(void *ctx)
 {
-	return split_owner(argument(ctx, 0), config.split_order_argument ? (u32)argument(ctx, 2) : 0);
+	return split_owner(argument(ctx, 0),
+			   config.split_order_argument ? (u32)argument(ctx, 2) : 0);
 }
 
 /* since 6.16 folios have their own */
@@ -166,8 +172,11 @@ int hook_split_folio(void *ctx)
 
 static __always_inline void copy_owner(struct page_owner *from, struct page_owner *to, s32 reason)
 {
-	struct new_owner new = {.ts_nsec = from->ts_nsec, .gfp_mask = from->gfp_mask, .handle = from->handle,
-				.pid = from->pid, .tgid = from->tgid};
+	struct new_owner new = {.ts_nsec = from->ts_nsec,
+				.gfp_mask = from->gfp_mask,
+				.handle = from->handle,
+				.pid = from->pid,
+				.tgid = from->tgid};
 	u32 word = *(volatile u32 *)state_word(from) & ~(PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT);
 
 	if (!(word >> STATE_SHIFT & PAGE_EXT_OWNER_ALLOCATED)) {
@@ -185,7 +194,8 @@ static __always_inline void copy_owner(struct page_owner *from, struct page_owne
 
 static long migrate_page(u32 index, const struct range *range)
 {
-	struct page_owner *from = get_page_owner(range->source + index), *to = get_page_owner(range->pfn + index);
+	struct page_owner *from = get_page_owner(range->source + index),
+			  *to = get_page_owner(range->pfn + index);
 
 	if (!from || !to)
 		return 1;
@@ -205,7 +215,8 @@ SEC("fexit/folio_migrate_flags")
 int hook_migrate(void *ctx)
 {
 	u64 to = argument(ctx, 0), from = argument(ctx, 1);
-	struct range range = {.pfn = page_to_pfn(to), .source = page_to_pfn(from),
+	struct range range = {.pfn = page_to_pfn(to),
+			      .source = page_to_pfn(from),
 			      .reason = current_migrate_reason()};
 	struct cpu_state *state = get_state(PROGRAM_MIGRATE);
 

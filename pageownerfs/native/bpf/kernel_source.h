@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the BPF programs of the kernel source share with the daemon: the maps' values and their numbers.
- * sources/kernel/maps.py has the same; a test compares.
+ * What the BPF programs of the kernel source share with the daemon: the maps' values and their
+ * numbers. sources/kernel/maps.py has the same; a test compares.
  */
 #ifndef PAGEOWNERFS_KERNEL_SOURCE_H
 #define PAGEOWNERFS_KERNEL_SOURCE_H
@@ -21,10 +21,10 @@ struct kernel_config {
 	s32 filter_order;      /* -1: any */
 	u32 filter_comm;       /* whether filter_comm_name counts */
 	char filter_comm_name[TASK_COMM_LEN];
-	u32 user_depth;	       /* frames of the user stack, 0: none */
-	u32 bulk_array;	       /* number of alloc_pages_bulk()'s argument page_array */
+	u32 user_depth; /* frames of the user stack, 0: none */
+	u32 bulk_array; /* number of alloc_pages_bulk()'s argument page_array */
 	u32 pageblock_order;
-	u32 section_shift;     /* log2 of the pages of a memory section */
+	u32 section_shift;	  /* log2 of the pages of a memory section */
 	u32 split_order_argument; /* whether split_page_memcg() has the new order */
 	u32 padding;
 	u64 pid_ns_dev; /* the daemon's PID namespace; 0: that of the machine */
@@ -40,31 +40,38 @@ struct kernel_addresses {
 /* ---- the stack depot ---- */
 
 #define STACK_WAYS 4
-#define STACK_RESERVED_BUCKETS 8 /* numbers that no stack has: none, programs, the handles below */
+/* Numbers that no stack has: none, programs, the handles below. */
+#define STACK_RESERVED_BUCKETS 8
 #define HANDLE_EARLY 30
 #define HANDLE_FAILURE 31
-#define MAX_STACK_DEPTH 68	/* 64 and what STACK_EXTRA_FRAMES adds */
-#define STACK_EXTRA_FRAMES 2	/* of the tracepoint; left out by name when printed */
+#define MAX_STACK_DEPTH 68   /* 64 and what STACK_EXTRA_FRAMES adds */
+#define STACK_EXTRA_FRAMES 2 /* of the tracepoint; left out by name when printed */
 #define STACK_SKIP_FRAMES 2
-#define STACK_WINDOW_WORDS 512	/* of the stack that frames are looked for in */
+#define STACK_WINDOW_WORDS 512 /* of the stack that frames are looked for in */
 
 struct stack_node {
-	u64 key;  /* number of the callee's node << 32 | lower half of the return address; 0: empty */
+	/* number of the callee's node << 32 | lower half of the return address; 0: empty */
+	u64 key;
 	u64 next; /* where the next return address lies: NEXT_* */
 };
 
-/* Fields of stack_node.next, in words; 0: not known. UP: from the node's own return address, or from the top. */
+/*
+ * Fields of stack_node.next, in words; 0: not known. UP: from the node's own return address, or
+ * from the top.
+ */
 #define NEXT_UP(next) ((next) & 0x7ff)
 #define NEXT_OTHER_UP(next) ((next) >> 11 & 0x7ff)
 #define NEXT_FROM_TOP 0x400
 #define NEXT_WORDS(up) ((up) & 0x3ff)
-#define NEXT_OUTERMOST(next) ((next) >> 22 & 0x7f) /* the stack ends here if this is the distance from the top */
+/* the stack ends here if this is the distance from the top */
+#define NEXT_OUTERMOST(next) ((next) >> 22 & 0x7f)
 #define NEXT_CANDIDATE(next) ((next) >> 29 & 0x3ff) /* not certain yet, ... */
-#define NEXT_WHERE(next) ((next) >> 39 & 0xfff)	   /* ... last seen in a context with this hash, ... */
-#define NEXT_TIMES(next) ((next) >> 51 & 0x3)	   /* ... and so often before */
-#define NEXT_MAKE(up, other, outermost, candidate, where, times)                                               \
-	((u64)(up) | (u64)(other) << 11 | (u64)(outermost) << 22 | (u64)(candidate) << 29 | (u64)(where) << 39 | \
-	 (u64)(times) << 51)
+/* ... last seen in a context with this hash, ... */
+#define NEXT_WHERE(next) ((next) >> 39 & 0xfff)
+#define NEXT_TIMES(next) ((next) >> 51 & 0x3) /* ... and so often before */
+#define NEXT_MAKE(up, other, outermost, candidate, where, times)                                   \
+	((u64)(up) | (u64)(other) << 11 | (u64)(outermost) << 22 | (u64)(candidate) << 29 |        \
+	 (u64)(where) << 39 | (u64)(times) << 51)
 
 struct stack_bucket {
 	struct stack_node node[STACK_WAYS];
@@ -86,19 +93,20 @@ enum program {
 };
 
 enum counter {
-	COUNT_EVENTS,		/* allocations or frees seen */
-	COUNT_TAIL_PAGES,	/* base pages beside the first of each */
-	COUNT_FILTERED,		/* allocations that the mount's filter leaves out */
-	COUNT_RECOVERED,	/* events that the first copy of a program has missed */
-	COUNT_UNTRACKED,	/* frees of pages whose allocation was not seen */
-	COUNT_OUT_OF_RANGE,	/* PFNs beyond the table */
+	COUNT_EVENTS,	    /* allocations or frees seen */
+	COUNT_TAIL_PAGES,   /* base pages beside the first of each */
+	COUNT_FILTERED,	    /* allocations that the mount's filter leaves out */
+	COUNT_RECOVERED,    /* events that the first copy of a program has missed */
+	COUNT_UNTRACKED,    /* frees of pages whose allocation was not seen */
+	COUNT_OUT_OF_RANGE, /* PFNs beyond the table */
 	COUNT_STACK_WALKED,
 	COUNT_STACK_UNWOUND,
-	COUNT_STACK_CHECKED,	/* walked, and unwound to compare */
-	COUNT_STACK_WRONG,	/* of those: not the same */
-	COUNT_STACK_UNCLEAR,	/* unwound, but its frames were not found on the stack: of an interrupt, say */
-	COUNT_STACK_UNSTEADY,	/* frames at more than two distances */
-	COUNT_STACK_FAILED,	/* no stack from the kernel */
+	COUNT_STACK_CHECKED, /* walked, and unwound to compare */
+	COUNT_STACK_WRONG,   /* of those: not the same */
+	/* unwound, but its frames were not found on the stack: of an interrupt, say */
+	COUNT_STACK_UNCLEAR,
+	COUNT_STACK_UNSTEADY, /* frames at more than two distances */
+	COUNT_STACK_FAILED,   /* no stack from the kernel */
 	COUNT_STACK_DEPOT_FULL,
 	NR_COUNTERS = 24
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few types of the kernel that the BPF programs look into, by name: libbpf fits the offsets to the running
- * kernel (CO-RE), so neither its headers nor a vmlinux.h are needed. Only what is used is listed.
+ * The few types of the kernel that the BPF programs look into, by name: libbpf fits the offsets to
+ * the running kernel (CO-RE), so neither its headers nor a vmlinux.h are needed. Only what is used
+ * is listed.
  */
 #ifndef PAGEOWNERFS_KERNEL_TYPES_BPF_H
 #define PAGEOWNERFS_KERNEL_TYPES_BPF_H
@@ -88,29 +89,14 @@ struct timespec64 {
 
 #pragma clang attribute pop
 
-enum pageflags {
-	PG_head,
-	PG_reserved
-};
+enum pageflags { PG_head, PG_reserved };
 
 /* Since 6.12, and the one of 6.10. */
-enum pagetype {
-	PGTY_buddy,
-	PGTY_guard,
-	PGTY_offline
-};
-enum pagetype___6_10 {
-	PG_buddy
-};
+enum pagetype { PGTY_buddy, PGTY_guard, PGTY_offline };
+enum pagetype___6_10 { PG_buddy };
 
-enum pageblock_bits {
-	PB_migrate,
-	PB_migrate_isolate,
-	NR_PAGEBLOCK_BITS
-};
+enum pageblock_bits { PB_migrate, PB_migrate_isolate, NR_PAGEBLOCK_BITS };
 
-enum migratetype {
-	MIGRATE_ISOLATE
-};
+enum migratetype { MIGRATE_ISOLATE };
 
 #endif

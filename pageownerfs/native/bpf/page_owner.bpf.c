@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * page_owner.bpf.c - page owner for a running kernel: a record per page, written as pages come and go.
+ * page_owner.bpf.c - page owner for a running kernel: a record per page, written as pages come and
+ * go.
  *
  * Mirrors mm/page_owner.c from outside: the tracepoints mm_page_alloc and mm_page_free are its
- * __set_page_owner() and __reset_page_owner(); hooks.bpf.h has what they do not show; scan.bpf.h looks at
- * struct page. Helpers that are used here are for programs under the GPL, too.
+ * __set_page_owner() and __reset_page_owner(); hooks.bpf.h has what they do not show; scan.bpf.h
+ * looks at struct page. Helpers that are used here are for programs under the GPL, too.
  */
 #include "bpf/kernel_types.bpf.h"
 #include "base/page_owner.h"
@@ -25,13 +26,17 @@ struct {
 	__type(value, struct page_owner);
 } page_ext SEC(".maps");
 
-/* Thread and process of current in the daemon's PID namespace, in which users give pids; false: it is in another one. */
+/*
+ * Thread and process of current in the daemon's PID namespace, in which users give pids; false: it
+ * is in another one.
+ */
 static __always_inline bool current_ids(struct bpf_pidns_info *ids)
 {
 	u64 pid = bpf_get_current_pid_tgid();
 
 	if (config.pid_ns_ino)
-		return bpf_get_ns_current_pid_tgid(config.pid_ns_dev, config.pid_ns_ino, ids, sizeof(*ids)) == 0;
+		return bpf_get_ns_current_pid_tgid(config.pid_ns_dev, config.pid_ns_ino, ids,
+						   sizeof(*ids)) == 0;
 	ids->pid = (u32)pid;
 	ids->tgid = (u32)(pid >> 32);
 	return true;
@@ -69,7 +74,7 @@ static __always_inline u32 *state_word(struct page_owner *owner)
 	return (u32 *)&owner->order;
 }
 
-#define STATE_WORD(order, state, migratetype) \
+#define STATE_WORD(order, state, migratetype)                                                      \
 	((u32)(u8)(order) | 0xffU << 8 | (u32)(state) << 16 | (u32)(u8)(migratetype) << 24)
 #define STATE_SHIFT 16
 
@@ -93,9 +98,11 @@ static __always_inline void read_task(struct new_owner *new)
 		    bpf_core_field_offset(struct task_struct, pid) + 4)
 			new->tgid = (s32)(pid >> 32);
 		else
-			new->tgid = (s32)read_word(task + bpf_core_field_offset(struct task_struct, tgid));
+			new->tgid = (s32)read_word(task +
+						   bpf_core_field_offset(struct task_struct, tgid));
 		new->comm[0] = read_word(task + bpf_core_field_offset(struct task_struct, comm));
-		new->comm[1] = read_word(task + bpf_core_field_offset(struct task_struct, comm) + 8);
+		new->comm[1] =
+			read_word(task + bpf_core_field_offset(struct task_struct, comm) + 8);
 	} else {
 		u64 pid = bpf_get_current_pid_tgid();
 
@@ -136,7 +143,10 @@ static __always_inline bool filtered_out(const struct new_owner *new)
 	return false;
 }
 
-/* Fill a record. First it says that there is none, last that there is one: a reader sees no mixture. */
+/*
+ * Fill a record. First it says that there is none, last that there is one: a reader sees no
+ * mixture.
+ */
 static __always_inline void write_owner(struct page_owner *owner, const struct new_owner *new)
 {
 	u8 state = owner->state & PAGE_EXT_OWNER_FREED;
@@ -158,12 +168,15 @@ static __always_inline void write_owner(struct page_owner *owner, const struct n
 
 static __always_inline bool is_tracked(const struct page_owner *owner)
 {
-	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) == PAGE_EXT_OWNER_ALLOCATED;
+	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) ==
+	       PAGE_EXT_OWNER_ALLOCATED;
 }
 
 #define MAX_BLOCK (1U << 10)
 
-/* Blocks of more than 2^10 pages are rare: gigantic pages, and whatever the configuration allows. */
+/*
+ * Blocks of more than 2^10 pages are rare: gigantic pages, and whatever the configuration allows.
+ */
 #define MAX_LARGE_ORDER 23
 
 struct large_block {
@@ -197,7 +210,8 @@ static long write_large(u32 index, const struct large_block *block)
 }
 
 /* What write_owner() or write_free() has done for the first MAX_BLOCK pages, for the others. */
-static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owner *owner, bool is_free)
+static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owner *owner,
+				       bool is_free)
 {
 	struct large_block block = {.pfn = pfn, .is_free = is_free};
 
@@ -218,7 +232,8 @@ static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owne
 static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
 {
 	u64 page = ctx->args[0];
-	struct new_owner new = {.order = (u32)ctx->args[1], .gfp_mask = (u32)ctx->args[2],
+	struct new_owner new = {.order = (u32)ctx->args[1],
+				.gfp_mask = (u32)ctx->args[2],
 				.migratetype = (u32)ctx->args[3]};
 	u32 pfn = page_to_pfn(page);
 	struct page_owner *owner = get_page_owner(pfn);
@@ -245,7 +260,7 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 	new.ts_nsec = bpf_ktime_get_ns();
 	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, program == PROGRAM_ALLOC);
 	if (config.user_depth)
-		new.handle = add_user_stack(ctx, state, new.handle, (u32)new.tgid);
+		new.handle = add_user_stack(ctx, state, new.handle, (u32) new.tgid);
 	write_owner(owner, &new);
 	if (new.order == 0)
 		return 0;
@@ -281,13 +296,15 @@ static long split_one(u32 index, const struct split *split)
 /* split_page_owner(): of the block of an order that a page is in */
 static __always_inline void split_page_owner(u32 pfn, u32 order, u32 new_order)
 {
-	struct split split = {.pfn = pfn & ~((1U << (order & 31)) - 1), .order = order, .new_order = new_order};
+	struct split split = {
+		.pfn = pfn & ~((1U << (order & 31)) - 1), .order = order, .new_order = new_order};
 
 	if (order <= MAX_SPLIT_ORDER)
 		bpf_loop(1U << (order & 31), split_one, &split, 0);
 }
 
-static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
+static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
+					    enum program program)
 {
 	u32 pfn = page_to_pfn(ctx->args[0]), order = (u32)ctx->args[1];
 	struct page_owner *owner = get_page_owner(pfn);
@@ -316,8 +333,9 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	}
 	state->counter[COUNT_EVENTS]++;
 	/*
-	 * A part of a block: it was split, and no hook has told. Without this it would hide from readers who gets
-	 * the part next. What orders it was split into can't be known, so each page stands for itself.
+	 * A part of a block: it was split, and no hook has told. Without this it would hide from
+	 * readers who gets the part next. What orders it was split into can't be known, so each
+	 * page stands for itself.
 	 */
 	if (owner->order > order && is_tracked(owner))
 		split_page_owner(pfn, owner->order, 0);
@@ -353,8 +371,9 @@ int page_free(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /*
- * A program is not run while it runs on the same CPU: what an interrupt frees meanwhile is missed. The second
- * copies come after the first ones, and do the work only where the record shows that it wasn't done.
+ * A program is not run while it runs on the same CPU: what an interrupt frees meanwhile is missed.
+ * The second copies come after the first ones, and do the work only where the record shows that it
+ * wasn't done.
  */
 SEC("raw_tp/mm_page_alloc")
 int page_alloc_again(struct bpf_raw_tracepoint_args *ctx)

@@ -72,7 +72,9 @@ static __always_inline u64 pfn_to_section(u64 mem_section, u64 pfn)
 	if (!root)
 		return 0;
 	section = read_safe(root + number / sections_per_root() * 8);
-	return section ? section + number % sections_per_root() * bpf_core_type_size(struct mem_section) : 0;
+	return section ? section + number % sections_per_root() *
+					   bpf_core_type_size(struct mem_section)
+		       : 0;
 }
 
 /* Each section says where its part of mem_map would begin if it began at PFN 0: that is vmemmap. */
@@ -135,7 +137,9 @@ static __always_inline u8 get_pageblock_migratetype(u64 pfn)
 		return NO_MIGRATETYPE;
 	if (last_page.section_number != number) {
 		section = pfn_to_section(addresses.mem_section, pfn);
-		last_page.usage = section ? read_word(section + bpf_core_field_offset(struct mem_section, usage)) : 0;
+		last_page.usage = section ? read_word(section + bpf_core_field_offset(
+									struct mem_section, usage))
+					  : 0;
 		last_page.section_number = number;
 	}
 	usage = last_page.usage;
@@ -143,7 +147,8 @@ static __always_inline u8 get_pageblock_migratetype(u64 pfn)
 		return NO_MIGRATETYPE;
 	bits = bpf_core_enum_value_exists(enum pageblock_bits, PB_migrate_isolate) ? 8 : 4;
 	bit = ((pfn & ((1UL << config.section_shift) - 1)) >> config.pageblock_order) * bits;
-	word = read_word(usage + bpf_core_field_offset(struct mem_section_usage, pageblock_flags) + bit / 64 * 8) >>
+	word = read_word(usage + bpf_core_field_offset(struct mem_section_usage, pageblock_flags) +
+			 bit / 64 * 8) >>
 	       bit % 64;
 	if (bpf_core_enum_value_exists(enum pageblock_bits, PB_migrate_isolate) &&
 	    word & 1UL << bpf_core_enum_value(enum pageblock_bits, PB_migrate_isolate))
@@ -166,7 +171,8 @@ static __always_inline u64 memcg_of(u64 data)
 		return PAGE_MEMCG_SLAB;
 	memcg = data & ~MEMCG_DATA_MASK;
 	/* Since 7.1 whatever is charged is charged by an obj_cgroup. */
-	if (data & MEMCG_DATA_KMEM || bpf_core_field_exists(((struct obj_cgroup___7_1 *)0)->is_root))
+	if (data & MEMCG_DATA_KMEM ||
+	    bpf_core_field_exists(((struct obj_cgroup___7_1 *)0)->is_root))
 		memcg = read_word(memcg + bpf_core_field_offset(struct obj_cgroup, memcg));
 	if (!memcg)
 		return 0;
@@ -182,8 +188,10 @@ static __always_inline u64 memcg_of(u64 data)
 		bpf_map_update_elem(&cgroup_names, &id, &text, BPF_ANY);
 	}
 	return id << PAGE_MEMCG_ID_SHIFT | (data & MEMCG_DATA_KMEM ? PAGE_MEMCG_KMEM : 0) |
-	       ((u32)read_word(memcg + bpf_core_field_offset(struct cgroup_subsys_state, flags)) & CSS_ONLINE ?
-			PAGE_MEMCG_ONLINE : 0);
+	       ((u32)read_word(memcg + bpf_core_field_offset(struct cgroup_subsys_state, flags)) &
+				CSS_ONLINE
+			? PAGE_MEMCG_ONLINE
+			: 0);
 }
 
 static __always_inline u64 page_memcg(u64 page)
@@ -245,7 +253,8 @@ static __always_inline bool is_buddy(u32 type)
 	if (bpf_core_enum_value_exists(enum pagetype, PGTY_buddy))
 		return type >> 24 == bpf_core_enum_value(enum pagetype, PGTY_buddy);
 	if (bpf_core_enum_value_exists(enum pagetype___6_10, PG_buddy))
-		return (type & (0x80000000 | bpf_core_enum_value(enum pagetype___6_10, PG_buddy))) == 0x80000000;
+		return (type & (0x80000000 |
+				bpf_core_enum_value(enum pagetype___6_10, PG_buddy))) == 0x80000000;
 	return (type & 0xf0000080) == 0xf0000000;
 }
 
@@ -265,7 +274,8 @@ static __always_inline bool is_typed(u32 type)
 
 static __always_inline bool is_counted(u64 page)
 {
-	return (s32)page_field(page, _refcount.counter) > 0 || is_typed((u32)page_field(page, page_type));
+	return (s32)page_field(page, _refcount.counter) > 0 ||
+	       is_typed((u32)page_field(page, page_type));
 }
 
 enum page_use { PAGE_FREE, PAGE_USED, PAGE_RESERVED, PAGE_MISSING };
@@ -292,8 +302,8 @@ static __always_inline enum page_use page_use(u64 page, u32 *nr)
 }
 
 /*
- * Whether a page that a record says to be allocated is free. Without a reference it may be a huge page that waits in
- * hugetlb's pool, which stays compound, or in the tail of a block that isn't.
+ * Whether a page that a record says to be allocated is free. Without a reference it may be a huge
+ * page that waits in hugetlb's pool, which stays compound, or in the tail of a block that isn't.
  */
 static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
 {
@@ -303,7 +313,8 @@ static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
 	if (use != PAGE_FREE || is_tail_page(page) ||
 	    read_word(page) & 1UL << bpf_core_enum_value(enum pageflags, PG_head))
 		return false;
-	return order == 0 || page_use(pfn_to_page(pfn & ~((1UL << (order & 31)) - 1)), &nr) == PAGE_FREE;
+	return order == 0 ||
+	       page_use(pfn_to_page(pfn & ~((1UL << (order & 31)) - 1)), &nr) == PAGE_FREE;
 }
 
 static long scan_owner(u32 index, struct scan_request *const *at)
@@ -336,17 +347,20 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 		return 0;
 	}
 	/*
-	 * An allocation that has not come to its tracepoint yet looks like one that nobody has seen. So after the
-	 * start a page must be found twice, some time apart, without an event between.
+	 * An allocation that has not come to its tracepoint yet looks like one that nobody has
+	 * seen. So after the start a page must be found twice, some time apart, without an event
+	 * between.
 	 */
 	if (request->again && !(old & suspect)) {
 		__sync_val_compare_and_swap(state_word(owner), old, old | suspect);
 		request->nr_suspects++;
 		return 0;
 	}
-	new = old & ~((PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY | PAGE_EXT_OWNER_SUSPECT) << STATE_SHIFT);
+	new = old & ~((PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY | PAGE_EXT_OWNER_SUSPECT)
+		      << STATE_SHIFT);
 	if (!allocated)
-		new = (new & ~0xffU) | 0xff00 | (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY) << STATE_SHIFT;
+		new = (new & ~0xffU) | 0xff00 |
+		      (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY) << STATE_SHIFT;
 	if (__sync_val_compare_and_swap(state_word(owner), old, new) != old)
 		return 0;
 	if (allocated)
@@ -357,8 +371,8 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 }
 
 /*
- * init_pages_in_zone(): pages of [start, end) that are allocated and have no record. Again, after the start: records
- * of pages that are free, too. No event has shown either.
+ * init_pages_in_zone(): pages of [start, end) that are allocated and have no record. Again, after
+ * the start: records of pages that are free, too. No event has shown either.
  */
 SEC("syscall")
 int scan_early(void *ctx)

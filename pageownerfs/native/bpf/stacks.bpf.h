@@ -2,16 +2,18 @@
 /*
  * Call stacks: a stack depot that is also its own unwinder.
  *
- * The depot is a tree: a node is a return address below its caller's callee, a stack is the node of its outermost
- * frame, and that node's number is the handle. A stack that was seen before is found without unwinding: the address
- * of the program's context is a place on the kernel stack, and for each node it is known how many bytes further up
- * the next return address lies. So the walk reads the real return addresses of this very stack, one per frame, and
- * every one of them must be a child of the node before. What the walk can't follow is unwound by the kernel, and
- * the walk learns it from that.
+ * The depot is a tree: a node is a return address below its caller's callee, a stack is the node of
+ * its outermost frame, and that node's number is the handle. A stack that was seen before is found
+ * without unwinding: the address of the program's context is a place on the kernel stack, and for
+ * each node it is known how many bytes further up the next return address lies. So the walk reads
+ * the real return addresses of this very stack, one per frame, and every one of them must be a
+ * child of the node before. What the walk can't follow is unwound by the kernel, and the walk
+ * learns it from that.
  *
- * Two alternatives are kept where the distance is not always the same: an exception aligns the stack, and a system
- * call's first frame has a random size, but the frame above it lies at a fixed distance from the stack's top.
- * x86-64 only; elsewhere every stack is unwound, and the tree is just the depot.
+ * Two alternatives are kept where the distance is not always the same: an exception aligns the
+ * stack, and a system call's first frame has a random size, but the frame above it lies at a fixed
+ * distance from the stack's top. x86-64 only; elsewhere every stack is unwound, and the tree is
+ * just the depot.
  */
 #ifndef PAGEOWNERFS_STACKS_BPF_H
 #define PAGEOWNERFS_STACKS_BPF_H
@@ -39,14 +41,17 @@ extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;
 
 #define THREAD_SIZE 16384UL
 
-/* A word of kernel memory, 0 if there is none: a single load where the kernel can check it (6.2), else a call. */
+/*
+ * A word of kernel memory, 0 if there is none: a single load where the kernel can check it (6.2),
+ * else a call.
+ */
 static __always_inline u64 read_word(u64 address)
 {
 	u64 word = 0;
 
 	if (bpf_rdonly_cast) {
-		struct timespec64 *any =
-			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct timespec64));
+		struct timespec64 *any = bpf_rdonly_cast(
+			(void *)address, bpf_core_type_id_kernel(struct timespec64));
 
 		return (u64)any->tv_sec;
 	}
@@ -149,7 +154,8 @@ static __always_inline u32 walk_stack(u32 root, u64 context)
 	if (!node)
 		return 0;
 	next = node->next;
-	for (u32 depth = 0; depth < MAX_STACK_DEPTH && depth < config.stack_depth + STACK_EXTRA_FRAMES; depth++) {
+	for (u32 depth = 0;
+	     depth < MAX_STACK_DEPTH && depth < config.stack_depth + STACK_EXTRA_FRAMES; depth++) {
 		if (NEXT_OUTERMOST(next) && top - position == NEXT_OUTERMOST(next) * 8)
 			return number;
 		up = NEXT_UP(next);
@@ -157,14 +163,17 @@ static __always_inline u32 walk_stack(u32 root, u64 context)
 			return 0;
 		above = 0;
 		word = read_word(next_place(up, position, top));
-		child = word >> 32 == config.text_high ? find_node((u64)number << 32 | (u32)word, &above) : 0;
+		child = word >> 32 == config.text_high
+				? find_node((u64)number << 32 | (u32)word, &above)
+				: 0;
 		if (!child) {
 			up = NEXT_OTHER_UP(next);
 			if (!up)
 				return 0;
 			word = read_word(next_place(up, position, top));
-			child = word >> 32 == config.text_high ?
-					find_node((u64)number << 32 | (u32)word, &above) : 0;
+			child = word >> 32 == config.text_high
+					? find_node((u64)number << 32 | (u32)word, &above)
+					: 0;
 			if (!child)
 				return 0;
 		}
@@ -176,13 +185,14 @@ static __always_inline u32 walk_stack(u32 root, u64 context)
 }
 
 /*
- * What a callback of bpf_loop() changes lies in a map, and only a pointer to it on the stack: up to Linux 6.7 the
- * verifier looks at the first call alone, and takes what it finds on the stack there for what is always there.
+ * What a callback of bpf_loop() changes lies in a map, and only a pointer to it on the stack: up to
+ * Linux 6.7 the verifier looks at the first call alone, and takes what it finds on the stack there
+ * for what is always there.
  */
 
 /*
- * The lowest places where all frames are found, in their order, and the highest. Words that are left of earlier calls
- * look like frames, too; where both agree, it is the frame.
+ * The lowest places where all frames are found, in their order, and the highest. Words that are
+ * left of earlier calls look like frames, too; where both agree, it is the frame.
  */
 static long locate_up(u32 word, struct cpu_state *const *at)
 {
@@ -256,7 +266,8 @@ static __always_inline void learn_up(struct cpu_state *state, struct stack_node 
 #define CERTAIN_TIMES 2
 
 /* It may lie there: certain if it does in several contexts, on which stale words differ. */
-static __always_inline void learn_candidate(struct cpu_state *state, struct stack_node *node, u64 up, u64 context)
+static __always_inline void learn_candidate(struct cpu_state *state, struct stack_node *node,
+					    u64 up, u64 context)
 {
 	u64 next = node->next, where = (context >> 4) * 0x9e3779b97f4a7c15ULL >> 52, times = 0;
 
@@ -270,11 +281,13 @@ static __always_inline void learn_candidate(struct cpu_state *state, struct stac
 	if (times >= CERTAIN_TIMES)
 		learn_up(state, node, up);
 	else
-		node->next = NEXT_MAKE(NEXT_UP(next), NEXT_OTHER_UP(next), NEXT_OUTERMOST(next), up, where, times);
+		node->next = NEXT_MAKE(NEXT_UP(next), NEXT_OTHER_UP(next), NEXT_OUTERMOST(next), up,
+				       where, times);
 }
 
 /* Learn how a frame is reached from its callee's. */
-static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 parent_number, u32 number)
+static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 parent_number,
+					u32 number)
 {
 	struct unwinding *stack = &state->unwinding;
 	bool outermost = stack->complete && frame + 1 == stack->nr;
@@ -288,9 +301,10 @@ static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 
 		return;
 	if (outermost && certain && from_top < 128)
 		node->next = (node->next & ~(0x7fULL << 22)) | from_top << 22;
-	if (outermost && certain && from_top < 128 && (!stack->certain || (NEXT_UP(parent->next) &&
-									    NEXT_UP(parent->next) != up)))
-		learn_up(state, parent, from_top | NEXT_FROM_TOP); /* the frame between is of no certain size */
+	if (outermost && certain && from_top < 128 &&
+	    (!stack->certain || (NEXT_UP(parent->next) && NEXT_UP(parent->next) != up)))
+		/* the frame between is of no certain size */
+		learn_up(state, parent, from_top | NEXT_FROM_TOP);
 	else if (up == 0 || up >= NEXT_FROM_TOP)
 		state->counter[COUNT_STACK_UNSTEADY]++;
 	else if (certain && stack->certain)
@@ -307,8 +321,9 @@ static long insert_frame(u32 frame, struct cpu_state *const *at)
 
 	if (frame >= state->unwinding.nr || frame >= MAX_STACK_DEPTH)
 		return 1;
-	number = state->ip[frame] >> 32 == config.text_high ?
-			 add_node((u64)parent << 32 | (u32)state->ip[frame]) : 0;
+	number = state->ip[frame] >> 32 == config.text_high
+			 ? add_node((u64)parent << 32 | (u32)state->ip[frame])
+			 : 0;
 	if (number && state->unwinding.located)
 		learn_frame(state, frame, parent, number);
 	state->unwinding.number = number;
@@ -324,7 +339,9 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 
 	if (frames > MAX_STACK_DEPTH)
 		frames = MAX_STACK_DEPTH;
-	/* Without the frames of the program and of what has called it: they lie below the context. */
+	/*
+	 * Without the frames of the program and of what has called it: they lie below the context.
+	 */
 	bytes = bpf_get_stack(ctx, state->ip, frames * 8, STACK_SKIP_FRAMES);
 	if (bytes <= 0) {
 		state->counter[COUNT_STACK_FAILED]++;
@@ -377,8 +394,8 @@ static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 ro
 /* ---- the user's stack, below the kernel's ---- */
 
 /*
- * Processes whose addresses are in the depot, and their numbers in the daemon's PID namespace, 0 outside of it: the
- * daemon reads their mappings while they live.
+ * Processes whose addresses are in the depot, and their numbers in the daemon's PID namespace, 0
+ * outside of it: the daemon reads their mappings while they live.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -403,7 +420,10 @@ static long insert_user_frame(u32 frame, struct cpu_state *const *at)
 	return number == 0;
 }
 
-/* The process, then two nodes for each address. A process id is below every kernel address's lower half (x86-64). */
+/*
+ * The process, then two nodes for each address. A process id is below every kernel address's lower
+ * half (x86-64).
+ */
 static __always_inline u32 add_user_stack(void *ctx, struct cpu_state *state, u32 handle, u32 tgid)
 {
 	struct unwinding *stack = &state->unwinding;

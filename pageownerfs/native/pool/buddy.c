@@ -26,7 +26,8 @@ void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int o
 			/* Pageblocks of special types keep their borders. */
 			unsigned int buddy_mt = get_pageblock_migratetype(pool, buddy);
 
-			if (mt != buddy_mt && (mt >= MIGRATE_PCPTYPES || buddy_mt >= MIGRATE_PCPTYPES))
+			if (mt != buddy_mt &&
+			    (mt >= MIGRATE_PCPTYPES || buddy_mt >= MIGRATE_PCPTYPES))
 				break;
 			buddy_bits = (u32)page_word(pool, buddy);
 		} else {
@@ -76,8 +77,8 @@ static int populate(struct pool *pool, u32 pfn, unsigned int order)
 }
 
 /* expand(): cut a free block down to order; the upper halves go back to the lists. */
-static void expand(struct pool *pool, unsigned int zone, u32 pfn, unsigned int high, unsigned int order,
-		   unsigned int mt, u32 hole_bits)
+static void expand(struct pool *pool, unsigned int zone, u32 pfn, unsigned int high,
+		   unsigned int order, unsigned int mt, u32 hole_bits)
 {
 	while (high > order) {
 		high--;
@@ -161,7 +162,10 @@ u32 rmqueue_buddy(struct pool *pool, unsigned int zone, struct alloc_context *ac
 	return pfn;
 }
 
-/* rmqueue_bulk(): fill the order-0 list, so that popping yields ascending addresses. Zone lock held. */
+/*
+ * rmqueue_bulk(): fill the order-0 list, so that popping yields ascending addresses. Zone lock
+ * held.
+ */
 void rmqueue_bulk(struct pool *pool, unsigned int zone, struct alloc_context *ac, struct pcp *pcp)
 {
 	u32 batch = pool_zone(pool, zone)->pcp_batch;

@@ -2,8 +2,8 @@
 /*
  * client.c - the processes on a pool: their slots, stopping all of them, and the dead.
  *
- * A client is alive as long as its OFD lock on byte POOL_CLIENT_BYTE + slot is held. The kernel drops
- * that lock when the process is gone, whatever it died of; pids and their reuse don't matter.
+ * A client is alive as long as its OFD lock on byte POOL_CLIENT_BYTE + slot is held. The kernel
+ * drops that lock when the process is gone, whatever it died of; pids and their reuse don't matter.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,19 +25,21 @@ u32 pool_nr_clients(const struct pool *pool)
 }
 
 /*
- * A number that is another one after anything that a reader of page_owner could see has changed: the
- * sum of counters that only grow, each counted after the change. A client that died before it could
- * count its last one is counted itself when it is recovered.
+ * A number that is another one after anything that a reader of page_owner could see has changed:
+ * the sum of counters that only grow, each counted after the change. A client that died before it
+ * could count its last one is counted itself when it is recovered.
  */
 u64 pool_version(const struct pool *pool)
 {
 	const struct pool_stats *stats = &pool->header->stats;
 	u64 version = atomic_load(&stats->dead_clients) + atomic_load(&stats->recovered_pages) +
-		      atomic_load(&stats->zone_rebuilds) + atomic_load(&stats->early_pages) + atomic_load(&stats->oom) +
-		      atomic_load(&stats->commit_failed) + atomic_load(&pool->header->gate);
+		      atomic_load(&stats->zone_rebuilds) + atomic_load(&stats->early_pages) +
+		      atomic_load(&stats->oom) + atomic_load(&stats->commit_failed) +
+		      atomic_load(&pool->header->gate);
 
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
-		version += pool->clients[slot].pgalloc + pool->clients[slot].pgfree + pool->clients[slot].pgsplit;
+		version += pool->clients[slot].pgalloc + pool->clients[slot].pgfree +
+			   pool->clients[slot].pgsplit;
 	atomic_thread_fence(memory_order_acquire);
 	return version;
 }
@@ -76,7 +78,8 @@ static int recover_slot(struct pool *pool, unsigned int slot)
 
 		if (error)
 			return error;
-		for (u32 pfn = pool->zone_span[zone].start_pfn; pfn < pool->zone_span[zone].end_pfn; pfn++) {
+		for (u32 pfn = pool->zone_span[zone].start_pfn; pfn < pool->zone_span[zone].end_pfn;
+		     pfn++) {
 			u64 word = page_word(pool, pfn);
 
 			if (word_state(word) == PAGE_PCP && word_slot(word) == slot) {
@@ -125,8 +128,8 @@ static int lock_freeze(struct pool_header *header)
 }
 
 /*
- * Return the order-0 lists of dead clients; their number, or -EBUSY. Not while the pool is frozen: who
- * has frozen it may rely on nothing changing hands.
+ * Return the order-0 lists of dead clients; their number, or -EBUSY. Not while the pool is frozen:
+ * who has frozen it may rely on nothing changing hands.
  */
 int pool_recover_clients(struct pool *pool)
 {
@@ -166,14 +169,18 @@ static int take_slot(struct pool *pool)
 	u32 slot, nr = pool_nr_clients(pool);
 
 	for (slot = 0; slot < nr; slot++)
-		/* The lock may be held though the slot is free: by a forked child that has not exited. */
+		/*
+		 * The lock may be held though the slot is free: by a forked child that has not
+		 * exited.
+		 */
 		if (!atomic_load(&pool->clients[slot].active) && slot_trylock(pool, slot))
 			break;
 	if (slot == NR_CLIENTS)
 		return -EUSERS;
 	if (slot == nr) {
 		int error = pool_commit(pool,
-					(u64)((char *)&pool->clients[slot] - pool->base) / PAGE_SIZE * PAGE_SIZE,
+					(u64)((char *)&pool->clients[slot] - pool->base) /
+						PAGE_SIZE * PAGE_SIZE,
 					sizeof(struct pool_client) + PAGE_SIZE);
 
 		if (error)
@@ -221,8 +228,8 @@ static bool lists_empty(const struct pool_client *client)
 }
 
 /*
- * Give the order-0 lists and the slot back. Where a lock can't be had the slot stays active, and without
- * its lock it is soon found dead and recovered.
+ * Give the order-0 lists and the slot back. Where a lock can't be had the slot stays active, and
+ * without its lock it is soon found dead and recovered.
  */
 void pool_unregister(struct pool *pool)
 {
@@ -325,8 +332,8 @@ int pool_wait_thaw(struct pool *pool)
 }
 
 /*
- * Empty the order-0 lists of all clients, dead ones too: the last resort before an allocation fails.
- * The kernel asks the other CPUs to do it; we stop the other processes and do it for them.
+ * Empty the order-0 lists of all clients, dead ones too: the last resort before an allocation
+ * fails. The kernel asks the other CPUs to do it; we stop the other processes and do it for them.
  */
 int drain_all_pages(struct pool *pool)
 {
@@ -341,7 +348,9 @@ int drain_all_pages(struct pool *pool)
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
 		struct pool_client *client = &pool->clients[slot];
 
-		/* in_op set means that it died in an operation just now: its lists can't be trusted */
+		/*
+		 * in_op set means that it died in an operation just now: its lists can't be trusted
+		 */
 		if (atomic_load(&client->active) && !atomic_load(&client->in_op))
 			drain_pages(pool, slot);
 	}

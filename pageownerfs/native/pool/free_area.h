@@ -27,9 +27,12 @@ static inline void account_populated(struct zone *z, u32 hole_bits, int sign)
 		z->nr_populated += (u32)sign;
 }
 
-/* Put a block on a list, at its head. hole_bits: BUDDY_HOLE, BUDDY_POPULATED; 0 below pageblock order. */
-static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order,
-				    unsigned int mt, u32 hole_bits)
+/*
+ * Put a block on a list, at its head. hole_bits: BUDDY_HOLE, BUDDY_POPULATED; 0 below pageblock
+ * order.
+ */
+static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pfn,
+				    unsigned int order, unsigned int mt, u32 hole_bits)
 {
 	struct zone *z = pool_zone(pool, zone);
 	u32 *head = &z->free_area[order].free_list[mt];
@@ -47,11 +50,13 @@ static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pf
 }
 
 /* Take a block off its list. Its word stays PAGE_BUDDY until the caller stores another. */
-static inline void del_from_free_list(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
+static inline void del_from_free_list(struct pool *pool, unsigned int zone, u32 pfn,
+				      unsigned int order)
 {
 	struct zone *z = pool_zone(pool, zone);
 	struct page *page = pfn_to_page(pool, pfn);
-	unsigned int mt = page->list_migratetype < MIGRATE_TYPES ? page->list_migratetype : MIGRATE_MOVABLE;
+	unsigned int mt =
+		page->list_migratetype < MIGRATE_TYPES ? page->list_migratetype : MIGRATE_MOVABLE;
 	u32 next = page->next < pool->nr_pages ? page->next : 0;
 
 	if (page->prev && page->prev < pool->nr_pages)
@@ -65,7 +70,8 @@ static inline void del_from_free_list(struct pool *pool, unsigned int zone, u32 
 }
 
 /* A free block at pfn of this order on a list of this zone? */
-static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
+static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32 pfn,
+				 unsigned int order)
 {
 	u64 word;
 
@@ -76,15 +82,16 @@ static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32
 	return word_state(word) == PAGE_BUDDY && word_order(word) == order;
 }
 
-void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order, u32 hole_bits);
+void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order,
+		   u32 hole_bits);
 
 /* page_reporting.c */
 void report_excess(struct pool *pool, unsigned int zone);
 
 /* pageblock.c */
 void set_pageblock_migratetype(struct pool *pool, u32 pfn, unsigned int mt);
-bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int max_order,
-		      unsigned int mt);
+bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order,
+		      unsigned int max_order, unsigned int mt);
 void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn);
 bool unreserve_highatomic_pageblock(struct pool *pool, unsigned int zone, unsigned int mt);
 

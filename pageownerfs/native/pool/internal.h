@@ -15,8 +15,9 @@
 struct alloc_context {
 	unsigned int order, mt, highest_zone, alloc_flags;
 	u32 gfp_mask, handle;
-	u32 gate;  /* as begin_op() last saw it */
-	int error; /* of fallocate (-ENOSPC, -ENOMEM), of a lock (-EBUSY), -EAGAIN; 0: nothing free */
+	u32 gate; /* as begin_op() last saw it */
+	/* of fallocate (-ENOSPC, -ENOMEM), of a lock (-EBUSY), -EAGAIN; 0: nothing free */
+	int error;
 };
 
 int begin_op(struct pool *pool);

@@ -20,8 +20,8 @@ static unsigned int block_limit(const struct pool *pool, u32 pfn)
 }
 
 /*
- * Put [start_pfn, end_pfn) on the free lists, in the largest blocks. From the end, so that the lowest
- * addresses come first. hole_bits are for blocks of pageblock order and more.
+ * Put [start_pfn, end_pfn) on the free lists, in the largest blocks. From the end, so that the
+ * lowest addresses come first. hole_bits are for blocks of pageblock order and more.
  */
 void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn, u32 hole_bits)
 {
@@ -50,7 +50,10 @@ static void reserve_range(struct pool *pool, u32 start_pfn, u32 end_pfn)
 	}
 }
 
-/* Free [start_pfn, end_pfn) of one zone. What is less than a pageblock gets its memory now, and keeps it. */
+/*
+ * Free [start_pfn, end_pfn) of one zone. What is less than a pageblock gets its memory now, and
+ * keeps it.
+ */
 static int init_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn)
 {
 	u32 first_block = (start_pfn + PAGEBLOCK_NR_PAGES - 1) & ~(PAGEBLOCK_NR_PAGES - 1);
@@ -120,7 +123,8 @@ static void init_watermarks(struct pool *pool)
 static void init_pageblocks(struct pool *pool, const struct pool_config *config)
 {
 	u32 nr_cma = (u32)(config->cma >> (PAGE_SHIFT + PAGEBLOCK_ORDER));
-	u32 block = pool->page_ext_pfn >> PAGEBLOCK_ORDER; /* CMA: the last whole blocks below page_ext */
+	/* CMA: the last whole blocks below page_ext */
+	u32 block = pool->page_ext_pfn >> PAGEBLOCK_ORDER;
 
 	memset(pool->pageblock_flags, pool->mobility_disabled ? MIGRATE_UNMOVABLE : MIGRATE_MOVABLE,
 	       pool->nr_pageblocks);

@@ -2,9 +2,9 @@
 /*
  * page_alloc.c - the buddy allocator.
  *
- * Mirrors mm/page_alloc.c (6.12): zones, free lists per order and migratetype, fallback, order-0 lists
- * per client, watermarks. What differs, differs because the clients are processes: locks are robust,
- * page->word is the truth (pool.h), and free memory is given back to the system.
+ * Mirrors mm/page_alloc.c (6.12): zones, free lists per order and migratetype, fallback, order-0
+ * lists per client, watermarks. What differs, differs because the clients are processes: locks are
+ * robust, page->word is the truth (pool.h), and free memory is given back to the system.
  */
 #include "pool/free_area.h"
 #include "pool/internal.h"
@@ -100,7 +100,10 @@ static u32 get_page_from_freelist(struct pool *pool, struct alloc_context *ac)
 	return 0;
 }
 
-/* gfp_zone(): the highest zone that the mask allows, or -EINVAL for masks that contradict themselves. */
+/*
+ * gfp_zone(): the highest zone that the mask allows, or -EINVAL for masks that contradict
+ * themselves.
+ */
 static int gfp_zone(u32 gfp_mask)
 {
 	switch (gfp_mask & (__GFP_DMA | __GFP_HIGHMEM | __GFP_DMA32 | __GFP_MOVABLE)) {
@@ -140,8 +143,8 @@ static unsigned int slowpath_flags(u32 gfp_mask, unsigned int order)
 }
 
 /*
- * Enter the allocator: returns the gate, or a negative error. Between begin_op() and end_op() the pool
- * can't be frozen. The store and the load need no fence here: see fence_all_clients().
+ * Enter the allocator: returns the gate, or a negative error. Between begin_op() and end_op() the
+ * pool can't be frozen. The store and the load need no fence here: see fence_all_clients().
  */
 int begin_op(struct pool *pool)
 {
@@ -167,8 +170,8 @@ int begin_op(struct pool *pool)
 }
 
 /*
- * begin_op() where nothing is special: attached, not frozen, no tracking. If false, we are not in. The
- * one branch on the gate is all that tracking costs while it is off.
+ * begin_op() where nothing is special: attached, not frozen, no tracking. If false, we are not in.
+ * The one branch on the gate is all that tracking costs while it is off.
  */
 static inline bool begin_op_fast(struct pool *pool)
 {
@@ -191,8 +194,8 @@ static inline bool needs_handle(u32 gate, u32 handle)
 }
 
 /*
- * What stands in for direct reclaim: free what the living hold back and the dead left, the HighAtomic
- * reserve last. Negative (ac->error): give up. Otherwise: is it worth another try?
+ * What stands in for direct reclaim: free what the living hold back and the dead left, the
+ * HighAtomic reserve last. Negative (ac->error): give up. Otherwise: is it worth another try?
  */
 static int reclaim(struct pool *pool, struct alloc_context *ac)
 {
@@ -242,11 +245,11 @@ static u32 alloc_pages_slowpath(struct pool *pool, struct alloc_context *ac)
 }
 
 /*
- * prep_new_page(): a block in our hands becomes the caller's. The owner is written first and the word
- * last, so that no page is ever allocated without an owner.
+ * prep_new_page(): a block in our hands becomes the caller's. The owner is written first and the
+ * word last, so that no page is ever allocated without an owner.
  */
-static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 gate,
-				 u32 handle)
+static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order,
+					  u32 gfp_mask, u32 gate, u32 handle)
 {
 	struct page *page = pfn_to_page(pool, pfn);
 
@@ -269,7 +272,8 @@ static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned i
 }
 
 /* Find the block, with all arguments checked. An error ends the operation. */
-static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context *ac, int zone, u32 *pfn)
+static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context *ac, int zone,
+					 u32 *pfn)
 {
 	struct pcp *pcp;
 
@@ -288,8 +292,8 @@ static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context
 }
 
 /* alloc_pages() when something is special: see begin_op_fast(). */
-static __attribute__((noinline)) int alloc_pages_gated(struct pool *pool, struct alloc_context ac, int zone,
-						       u32 *pfn)
+static __attribute__((noinline)) int alloc_pages_gated(struct pool *pool, struct alloc_context ac,
+						       int zone, u32 *pfn)
 {
 	int error = begin_op(pool);
 
@@ -311,12 +315,14 @@ static __attribute__((noinline)) int alloc_pages_gated(struct pool *pool, struct
 /*
  * alloc_pages(): 2^order pages. handle is the caller's stack, if tracking is on.
  *
- * -EINVAL: the mask or the order; -EAGAIN: tracking is on, call again with a handle; -ENOMEM: nothing
- * free; -ENOSPC: nothing left in /dev/shm; -EBUSY: a client is stopped inside the allocator; -EUSERS.
+ * -EINVAL: the mask or the order; -EAGAIN: tracking is on, call again with a handle; -ENOMEM:
+ * nothing free; -ENOSPC: nothing left in /dev/shm; -EBUSY: a client is stopped inside the
+ * allocator; -EUSERS.
  */
 int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn)
 {
-	struct alloc_context ac = {.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask};
+	struct alloc_context ac = {
+		.order = order, .mt = gfp_migratetype(gfp_mask), .gfp_mask = gfp_mask};
 	int error, zone = gfp_zone(gfp_mask);
 
 	if (unlikely(zone < 0 || order > MAX_PAGE_ORDER || ac.mt >= MIGRATE_PCPTYPES ||
@@ -335,15 +341,17 @@ int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle,
 }
 
 /*
- * free_pcppages_bulk(): give the nr oldest pages of a client's order-0 list back. The list may name pages
- * that it no longer has, if another process died while it did this for us: the word tells.
+ * free_pcppages_bulk(): give the nr oldest pages of a client's order-0 list back. The list may name
+ * pages that it no longer has, if another process died while it did this for us: the word tells.
  */
-static int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, unsigned int zone, u32 nr)
+static int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp,
+			      unsigned int zone, u32 nr)
 {
 	int error;
 
 	if (pcp->count > PCP_HIGH_MAX)
-		pcp->count = 0; /* scribbled over: the pages are found again when the client is gone */
+		/* scribbled over: the pages are found again when the client is gone */
+		pcp->count = 0;
 	if (nr > pcp->count)
 		nr = pcp->count;
 	if (nr == 0)
@@ -354,7 +362,8 @@ static int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *
 	for (u32 i = 0; i < nr; i++) {
 		u32 pfn = pcp->pfn[i];
 
-		if (pfn < pool->nr_pages && page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0) &&
+		if (pfn < pool->nr_pages &&
+		    page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0) &&
 		    page_zone(pool, pfn) == zone)
 			free_one_page(pool, zone, pfn, 0, 0);
 	}
@@ -383,7 +392,10 @@ void drain_local_pages(struct pool *pool)
 	}
 }
 
-/* Drop a reference. 0: others remain; 1: the block is in our hands now (PAGE_PCP); negative: refused. */
+/*
+ * Drop a reference. 0: others remain; 1: the block is in our hands now (PAGE_PCP); negative:
+ * refused.
+ */
 static inline int put_page_testzero(struct pool *pool, u32 pfn, int order)
 {
 	_Atomic u64 *wordp = &pfn_to_page(pool, pfn)->word;
@@ -465,8 +477,8 @@ static __always_inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u3
 }
 
 /* free_pages() when something is special: see begin_op_fast(). */
-static __attribute__((noinline)) int free_pages_gated(struct pool *pool, u32 pfn, int order, int real_order,
-						      u32 handle)
+static __attribute__((noinline)) int free_pages_gated(struct pool *pool, u32 pfn, int order,
+						      int real_order, u32 handle)
 {
 	int gate = begin_op(pool);
 
@@ -483,8 +495,8 @@ static __attribute__((noinline)) int free_pages_gated(struct pool *pool, u32 pfn
 }
 
 /*
- * __free_pages(), put_page(): drop a reference, and free the block with the last one. order: what the
- * caller believes it is, -1 = any. -BAD_*: refused, nothing changed; -EAGAIN: as alloc_pages().
+ * __free_pages(), put_page(): drop a reference, and free the block with the last one. order: what
+ * the caller believes it is, -1 = any. -BAD_*: refused, nothing changed; -EAGAIN: as alloc_pages().
  */
 int free_pages(struct pool *pool, u32 pfn, int order, u32 handle)
 {

@@ -2,7 +2,8 @@
 /*
  * page_owner.c - who allocated each page: setting, freeing, splitting, finding the early ones.
  *
- * Mirrors mm/page_owner.c (6.12). The page is in the caller's hands (PAGE_PCP) when its records change.
+ * Mirrors mm/page_owner.c (6.12). The page is in the caller's hands (PAGE_PCP) when its records
+ * change.
  */
 #define _GNU_SOURCE
 #include <sys/prctl.h>
@@ -12,8 +13,8 @@
 #include "pool/pool.h"
 
 /*
- * What the kernel has in current. comm can be changed by anybody at any time and costs a system call:
- * it is read again once the last reading is older than this.
+ * What the kernel has in current. comm can be changed by anybody at any time and costs a system
+ * call: it is read again once the last reading is older than this.
  */
 #define COMM_FRESH_NSEC 1000
 
@@ -47,7 +48,9 @@ static inline void set_state(struct page_owner *owner, u8 state)
 	atomic_store_explicit((_Atomic u8 *)&owner->state, state, memory_order_release);
 }
 
-/* Fill the record of one page. It does not say ALLOCATED before, so that nobody reads it meanwhile. */
+/*
+ * Fill the record of one page. It does not say ALLOCATED before, so that nobody reads it meanwhile.
+ */
 static inline void write_owner(struct page_owner *owner, const struct page_owner *new, u8 flags)
 {
 	u8 state = owner->state & PAGE_EXT_OWNER_FREED;
@@ -65,10 +68,12 @@ static inline void write_owner(struct page_owner *owner, const struct page_owner
 	set_state(owner, state | flags);
 }
 
-static inline struct page_owner new_owner(const struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask,
-					  u32 handle)
+static inline struct page_owner new_owner(const struct pool *pool, u32 pfn, unsigned int order,
+					  u32 gfp_mask, u32 handle)
 {
-	struct page_owner new = {.ts_nsec = ktime_get_ns(), .gfp_mask = gfp_mask, .handle = handle,
+	struct page_owner new = {.ts_nsec = ktime_get_ns(),
+				 .gfp_mask = gfp_mask,
+				 .handle = handle,
 				 .order = (u8)order};
 
 	read_task(new.ts_nsec);
@@ -92,7 +97,8 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 /* Does the page count for its stack? Early ones never did. */
 static inline bool is_counted(const struct page_owner *owner)
 {
-	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) == PAGE_EXT_OWNER_ALLOCATED;
+	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) ==
+	       PAGE_EXT_OWNER_ALLOCATED;
 }
 
 /* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
@@ -115,7 +121,10 @@ void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 hand
 	}
 }
 
-/* A block that never reached its caller, or whose freer died: no longer allocated, nothing else known. */
+/*
+ * A block that never reached its caller, or whose freer died: no longer allocated, nothing else
+ * known.
+ */
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 {
 	if (!(atomic_load(&pool->header->gate) & GATE_PAGE_OWNER))
@@ -130,7 +139,10 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 	}
 }
 
-/* Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be done now. */
+/*
+ * Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be
+ * done now.
+ */
 int recount_stacks(struct pool *pool)
 {
 	struct stack_record stack;
@@ -177,7 +189,8 @@ int init_page_owner_memory(struct pool *pool)
 void drop_page_owner_memory(struct pool *pool)
 {
 	depot_drop(pool);
-	pool_decommit(pool, (u64)pool->page_ext_pfn << PAGE_SHIFT, (u64)pool->nr_page_ext_pages << PAGE_SHIFT);
+	pool_decommit(pool, (u64)pool->page_ext_pfn << PAGE_SHIFT,
+		      (u64)pool->nr_page_ext_pages << PAGE_SHIFT);
 }
 
 /* page_ext's own pages: part of the zones from now on, and the first that are found early. */
@@ -203,10 +216,13 @@ static u64 init_pages_in_zone(struct pool *pool, unsigned int zone, const struct
 
 	while (pfn < pool->zone_span[zone].end_pfn) {
 		u64 word = page_word(pool, pfn);
-		u32 nr = word_state(word) == PAGE_ALLOCATED || word_state(word) == PAGE_BUDDY ?
-				 1U << (word_order(word) <= MAX_PAGE_ORDER ? word_order(word) : 0) : 1;
+		u32 nr = word_state(word) == PAGE_ALLOCATED || word_state(word) == PAGE_BUDDY
+				 ? 1U << (word_order(word) <= MAX_PAGE_ORDER ? word_order(word) : 0)
+				 : 1;
 
-		for (u32 i = 0; i < nr && word_state(word) == PAGE_ALLOCATED && pfn + i < pool->nr_pages; i++) {
+		for (u32 i = 0;
+		     i < nr && word_state(word) == PAGE_ALLOCATED && pfn + i < pool->nr_pages;
+		     i++) {
 			struct page_owner *owner = &pool->page_ext[pfn + i];
 
 			if (owner->state & PAGE_EXT_OWNER_ALLOCATED)
@@ -221,8 +237,8 @@ static u64 init_pages_in_zone(struct pool *pool, unsigned int zone, const struct
 }
 
 /*
- * Switch tracking on. The clients stand still meanwhile: a page is either found here, or allocated by
- * a client that sees the gate. Its memory and the two handles of the header are there already.
+ * Switch tracking on. The clients stand still meanwhile: a page is either found here, or allocated
+ * by a client that sees the gate. Its memory and the two handles of the header are there already.
  */
 int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES])
 {

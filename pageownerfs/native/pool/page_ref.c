@@ -40,7 +40,9 @@ int get_page(struct pool *pool, u32 pfn)
 	return 0;
 }
 
-/* split_page(): an allocated block becomes blocks of new_order, each with a reference of its own. */
+/*
+ * split_page(): an allocated block becomes blocks of new_order, each with a reference of its own.
+ */
 int split_page(struct pool *pool, u32 pfn, unsigned int new_order)
 {
 	int order = allocated_order(pool, pfn);

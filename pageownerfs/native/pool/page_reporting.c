@@ -12,7 +12,10 @@
  */
 #define POPULATED_KEEP 2
 
-/* Give one free block back to the system: the hole is noted first, so that dying between is harmless. */
+/*
+ * Give one free block back to the system: the hole is noted first, so that dying between is
+ * harmless.
+ */
 static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
 {
 	set_page_word(pool, pfn, PAGE_WORD(PAGE_BUDDY, order, 0, BUDDY_HOLE));
@@ -29,7 +32,8 @@ static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *or
 		for (unsigned int mt = 0; mt < MIGRATE_TYPES; mt++) {
 			u32 pfn = z->free_area[*order].free_list[mt];
 
-			for (u32 nr = 0; pfn && pfn < pool->nr_pages && nr < pool->nr_pageblocks; nr++) {
+			for (u32 nr = 0; pfn && pfn < pool->nr_pages && nr < pool->nr_pageblocks;
+			     nr++) {
 				if (!page_is_buddy(pool, zone, pfn, *order))
 					break;
 				if (page_word(pool, pfn) & BUDDY_POPULATED)
@@ -42,8 +46,8 @@ static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *or
 }
 
 /*
- * Free blocks of pageblock order and more need no memory. One block per hold of the lock; returns the
- * pages given back.
+ * Free blocks of pageblock order and more need no memory. One block per hold of the lock; returns
+ * the pages given back.
  */
 u64 page_reporting(struct pool *pool)
 {
@@ -51,7 +55,8 @@ u64 page_reporting(struct pool *pool)
 
 	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 		/* Each pass makes one block less; a pass too many does no harm. */
-		for (u32 pass = 0; pool_zone(pool, zone)->nr_populated && pass < pool->nr_pageblocks; pass++) {
+		for (u32 pass = 0;
+		     pool_zone(pool, zone)->nr_populated && pass < pool->nr_pageblocks; pass++) {
 			unsigned int order;
 			u32 pfn;
 

@@ -90,7 +90,8 @@ static void move_freepages_block(struct pool *pool, unsigned int zone, u32 pfn, 
 		u64 word = page_word(pool, pfn);
 
 		nr = block_pages(word);
-		if (word_state(word) == PAGE_BUDDY && page_is_buddy(pool, zone, pfn, word_order(word)))
+		if (word_state(word) == PAGE_BUDDY &&
+		    page_is_buddy(pool, zone, pfn, word_order(word)))
 			move_to_list(pool, zone, pfn, word_order(word), mt);
 	}
 }
@@ -102,9 +103,12 @@ static bool can_steal_fallback(const struct pool *pool, unsigned int order, unsi
 	       start_mt == MIGRATE_UNMOVABLE || pool->mobility_disabled;
 }
 
-/* steal_suitable_fallback(): make the free block at pfn one of start_mt, with as much around it as is fair. */
-static void steal_suitable_fallback(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order,
-				    unsigned int start_mt, bool whole_block)
+/*
+ * steal_suitable_fallback(): make the free block at pfn one of start_mt, with as much around it as
+ * is fair.
+ */
+static void steal_suitable_fallback(struct pool *pool, unsigned int zone, u32 pfn,
+				    unsigned int order, unsigned int start_mt, bool whole_block)
 {
 	unsigned int old_mt = get_pageblock_migratetype(pool, pfn);
 	struct block_count count;
@@ -150,8 +154,8 @@ static u32 find_fallback(struct pool *pool, unsigned int zone, unsigned int orde
  * them: the largest that there is, up to max_order, or - where only single pages may be taken - the
  * smallest.
  */
-bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, unsigned int max_order,
-		      unsigned int mt)
+bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order,
+		      unsigned int max_order, unsigned int mt)
 {
 	u32 pfn;
 
@@ -179,7 +183,10 @@ bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order, 
 	return false;
 }
 
-/* A high-order atomic allocation succeeded in this block: keep its rest for others, 1 % of the zone at most. */
+/*
+ * A high-order atomic allocation succeeded in this block: keep its rest for others, 1 % of the zone
+ * at most.
+ */
 void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn)
 {
 	struct zone *z = pool_zone(pool, zone);
@@ -208,9 +215,9 @@ bool unreserve_highatomic_pageblock(struct pool *pool, unsigned int zone, unsign
 			continue;
 		set_pageblock_migratetype(pool, pfn, mt);
 		move_freepages_block(pool, zone, pfn, mt);
-		z->nr_reserved_highatomic -= z->nr_reserved_highatomic < PAGEBLOCK_NR_PAGES ?
-						     z->nr_reserved_highatomic :
-						     PAGEBLOCK_NR_PAGES;
+		z->nr_reserved_highatomic -= z->nr_reserved_highatomic < PAGEBLOCK_NR_PAGES
+						     ? z->nr_reserved_highatomic
+						     : PAGEBLOCK_NR_PAGES;
 		return true;
 	}
 	return false;

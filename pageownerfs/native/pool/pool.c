@@ -11,7 +11,7 @@
 
 #include "pool/pool.h"
 
-#define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
+#define ROUND_UP(x, to) (((x) + (to) - 1) / (to) * (to))
 #define LOCK_SPINS 200
 #define LOCK_TIMEOUT_NSEC 10000000000ULL
 #define LOCK_SLICE_NSEC 20000000
@@ -54,8 +54,8 @@ static bool mutex_ok(const pthread_mutex_t *mutex)
 }
 
 /*
- * Never sleep for long at once: a wakeup is lost if who is woken gets killed before it has the lock,
- * while another takes it in passing.
+ * Never sleep for long at once: a wakeup is lost if who is woken gets killed before it has the
+ * lock, while another takes it in passing.
  */
 static int lock_in_slices(pthread_mutex_t *mutex)
 {
@@ -64,7 +64,8 @@ static int lock_in_slices(pthread_mutex_t *mutex)
 
 	do {
 		u64 until = ktime_get_ns() + LOCK_SLICE_NSEC;
-		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
+		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000),
+				      .tv_nsec = (long)(until % 1000000000)};
 
 		error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &ts);
 	} while (error == ETIMEDOUT && ktime_get_ns() < end);
@@ -108,11 +109,15 @@ int pool_commit(struct pool *pool, u64 offset, u64 bytes)
 	return -error;
 }
 
-/* Give a range's memory back to the system; it reads as zeroes then, and must be committed again. */
+/*
+ * Give a range's memory back to the system; it reads as zeroes then, and must be committed again.
+ */
 int pool_decommit(struct pool *pool, u64 offset, u64 bytes)
 {
-	return fallocate(pool->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) ?
-		       -errno : 0;
+	return fallocate(pool->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			 (off_t)bytes)
+		       ? -errno
+		       : 0;
 }
 
 static int pool_map(struct pool *pool)
@@ -170,7 +175,8 @@ static void pool_layout(struct pool_header *header, const struct pool_config *co
 		low_end = 1 + low + nr_ext;
 		movable_start = movable ? ROUND_UP(low_end, MAX_ORDER_NR_PAGES) : low_end;
 		nr_pages = movable_start + movable;
-		u32 need = (u32)(((u64)nr_pages * sizeof(struct page_owner) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+		u32 need = (u32)(((u64)nr_pages * sizeof(struct page_owner) + PAGE_SIZE - 1) >>
+				 PAGE_SHIFT);
 
 		if (need <= nr_ext)
 			break;
@@ -222,7 +228,10 @@ static int pool_init_header(struct pool *pool, const struct pool_header *layout)
 	return -error;
 }
 
-/* Make a pool at path, which must not exist. Holds the daemon's lock on it for as long as pool lives. */
+/*
+ * Make a pool at path, which must not exist. Holds the daemon's lock on it for as long as pool
+ * lives.
+ */
 int pool_create(struct pool *pool, const char *path, const struct pool_config *config)
 {
 	struct pool_header layout = {0};
@@ -239,8 +248,9 @@ int pool_create(struct pool *pool, const char *path, const struct pool_config *c
 	if (!error && ftruncate(pool->fd, (off_t)layout.file_bytes))
 		error = -errno;
 	error = error ? error : pool_commit(pool, 0, PAGE_SIZE);
-	error = error ? error : pool_commit(pool, layout.mem_map_offset,
-					    layout.clients_offset - layout.mem_map_offset);
+	error = error ? error
+		      : pool_commit(pool, layout.mem_map_offset,
+				    layout.clients_offset - layout.mem_map_offset);
 	error = error ? error : pool_map(pool);
 	error = error ? error : pool_init_header(pool, &layout);
 	if (!error) {
@@ -261,7 +271,8 @@ int pool_create(struct pool *pool, const char *path, const struct pool_config *c
 
 static bool region_ok(const struct pool_header *h, u64 offset, u64 bytes)
 {
-	return offset % PAGE_SIZE == 0 && offset <= h->file_bytes && bytes <= h->file_bytes - offset;
+	return offset % PAGE_SIZE == 0 && offset <= h->file_bytes &&
+	       bytes <= h->file_bytes - offset;
 }
 
 /* Is this a pool, of this version, whose every region lies in the file? */
@@ -274,7 +285,8 @@ static int pool_check_header(const struct pool_header *h, u64 file_bytes)
 	    h->page_owner_bytes != sizeof(struct page_owner))
 		return -EPROTO;
 	if (h->file_bytes != file_bytes || h->nr_pages == 0 || h->nr_pages > MAX_NR_PAGES ||
-	    h->stack_depth < 1 || h->stack_depth > MAX_STACK_DEPTH || h->page_ext_pfn >= h->nr_pages ||
+	    h->stack_depth < 1 || h->stack_depth > MAX_STACK_DEPTH ||
+	    h->page_ext_pfn >= h->nr_pages ||
 	    h->nr_page_ext_pages > h->nr_pages - h->page_ext_pfn ||
 	    (u64)h->nr_page_ext_pages * PAGE_SIZE < (u64)h->nr_pages * sizeof(struct page_owner) ||
 	    h->mem_map_offset < (u64)h->nr_pages << PAGE_SHIFT)

@@ -5,19 +5,17 @@
  * The file (offsets are in struct pool_header, all regions page-aligned):
  *
  *   PFN 0             struct pool_header with the zones; a reserved page
- *   PFN 1 ..          the page frames: PFN n is at byte n * PAGE_SIZE; page_ext is among them, at the
- *                     end of the last zone below Movable, as the kernel takes it from its own memory
- *   mem_map           struct page of every PFN
- *   pageblock_flags   one migratetype byte per pageblock
- *   clients           NR_CLIENTS struct pool_client
- *   depot             the stack depot: hash table, then objects
+ *   PFN 1 ..          the page frames: PFN n is at byte n * PAGE_SIZE; page_ext is among them, at
+ * the end of the last zone below Movable, as the kernel takes it from its own memory mem_map struct
+ * page of every PFN pageblock_flags   one migratetype byte per pageblock clients NR_CLIENTS struct
+ * pool_client depot             the stack depot: hash table, then objects
  *
  * The file is sparse. Whatever is touched has been fallocate()d before, so that a full /dev/shm is
  * an error of the call that needed the memory and never a SIGBUS.
  *
  * Crash safety: page->word is the only truth about a page, and each change of hands is one store to
- * it. Free lists, counters and order-0 lists can be rebuilt from the words by whoever finds that the
- * holder of a lock, or a client, has died.
+ * it. Free lists, counters and order-0 lists can be rebuilt from the words by whoever finds that
+ * the holder of a lock, or a client, has died.
  */
 #ifndef PAGEOWNERFS_POOL_H
 #define PAGEOWNERFS_POOL_H
@@ -147,7 +145,10 @@ struct pcp {
 	u32 pfn[PCP_HIGH_MAX];
 };
 
-/* Stacks whose pages a client counts by itself, so that no two of them write to one place all the time. */
+/*
+ * Stacks whose pages a client counts by itself, so that no two of them write to one place all the
+ * time.
+ */
 #define STACK_PAGES_SLOTS 64
 #define stack_pages_slot(handle) ((u32)((handle) * 0x9e3779b1u) >> 26)
 _Static_assert(STACK_PAGES_SLOTS == 1 << (32 - 26), "as many slots as the hash has values");
@@ -158,10 +159,12 @@ struct pool_client {
 	_Atomic u32 active; /* 0 = the slot is free */
 	s32 pid, tgid;
 	u64 attached_nsec;
-	u64 pgalloc, pgfree; /* base pages that clients in this slot have allocated and freed, ever */
-	u64 pgsplit;	     /* base pages of blocks that they have split */
+	/* base pages that clients in this slot have allocated and freed, ever */
+	u64 pgalloc, pgfree;
+	u64 pgsplit; /* base pages of blocks that they have split */
 	char comm[TASK_COMM_LEN];
-	_Atomic u64 stack_pages[STACK_PAGES_SLOTS]; /* handle << 32 | pages that the depot has not counted yet */
+	/* handle << 32 | pages that the depot has not counted yet */
+	_Atomic u64 stack_pages[STACK_PAGES_SLOTS];
 	struct pcp pcp[MAX_NR_ZONES][MIGRATE_PCPTYPES];
 };
 
@@ -195,8 +198,9 @@ struct pool_header {
 	_Atomic u32 gate;
 	_Atomic u32 depot_ready;
 	_Atomic u32 nr_listed_stacks;
-	_Atomic u32 stacks_suspect;  /* a client died where it may have changed a page, but not its stack's count */
-	_Atomic u32 membarrier_slow; /* a client could not register for the expedited kind */
+	/* a client died where it may have changed a page, but not its stack's count */
+	_Atomic u32 stacks_suspect;
+	_Atomic u32 membarrier_slow;  /* a client could not register for the expedited kind */
 	pthread_mutex_t clients_lock; /* taking and giving back slots */
 	pthread_mutex_t freeze_lock;
 	pthread_mutex_t depot_lock;
@@ -297,7 +301,9 @@ static inline u64 ktime_get_ns(void)
 #define stat_inc(pool, name) atomic_fetch_add(&(pool)->header->stats.name, 1)
 #define stat_add(pool, name, n) atomic_fetch_add(&(pool)->header->stats.name, (n))
 
-/* What is wrong with a PFN that was given; returned negated, beside -errno (which are above -4096). */
+/*
+ * What is wrong with a PFN that was given; returned negated, beside -errno (which are above -4096).
+ */
 enum bad_page {
 	BAD_PFN = 5000, /* outside of the pool, or reserved */
 	BAD_FREE,	/* not allocated: a double free, or never allocated */
@@ -355,7 +361,8 @@ u64 page_reporting(struct pool *pool);
 
 /* mm_init.c: a new pool's zones and free lists */
 int free_area_init(struct pool *pool, const struct pool_config *config);
-void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn, u32 hole_bits);
+void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn,
+		    u32 hole_bits);
 
 /* rebuild.c: free lists from struct page; and the check that they agree */
 void rebuild_zone(struct pool *pool, unsigned int zone);

@@ -23,7 +23,10 @@ static bool word_is_free(u64 word)
 	return word_state(word) == PAGE_FREE || word_state(word) == PAGE_BUDDY;
 }
 
-/* A client may have died while it split this block: the head, written last, still covers it. Undo that. */
+/*
+ * A client may have died while it split this block: the head, written last, still covers it. Undo
+ * that.
+ */
 static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
 {
 	bool split = false;
@@ -46,8 +49,9 @@ static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
 }
 
 /*
- * Make the free lists and counters of a zone anew: whatever no allocated, held or reserved head covers
- * is free. Called when the holder of the zone's lock died or its lists make no sense. Lock held.
+ * Make the free lists and counters of a zone anew: whatever no allocated, held or reserved head
+ * covers is free. Called when the holder of the zone's lock died or its lists make no sense. Lock
+ * held.
  */
 void rebuild_zone(struct pool *pool, unsigned int zone)
 {
@@ -87,7 +91,8 @@ struct check {
 	u8 *on_list; /* per PFN: 1 = on a free list, 2 = on a client's list */
 };
 
-__attribute__((format(printf, 2, 3))) static void problem(struct check *check, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void problem(struct check *check, const char *format,
+							  ...)
 {
 	char text[160];
 	va_list args;
@@ -111,8 +116,11 @@ static void check_free_lists(struct check *check, unsigned int zone)
 
 			while (pfn && pfn < pool->nr_pages && nr <= pool->nr_pages) {
 				if (!page_is_buddy(pool, zone, pfn, order))
-					problem(check, "PFN 0x%x: on the free list of order %u, word 0x%llx", pfn,
-						order, (unsigned long long)page_word(pool, pfn));
+					problem(check,
+						"PFN 0x%x: on the free list of order %u, word "
+						"0x%llx",
+						pfn, order,
+						(unsigned long long)page_word(pool, pfn));
 				if (pfn_to_page(pool, pfn)->prev != prev)
 					problem(check, "PFN 0x%x: prev is 0x%x, not 0x%x", pfn,
 						pfn_to_page(pool, pfn)->prev, prev);
@@ -123,8 +131,9 @@ static void check_free_lists(struct check *check, unsigned int zone)
 				nr++;
 			}
 			if (nr != z->free_area[order].nr_free[mt])
-				problem(check, "zone %u order %u type %u: %u blocks, nr_free says %u", zone, order,
-					mt, nr, z->free_area[order].nr_free[mt]);
+				problem(check,
+					"zone %u order %u type %u: %u blocks, nr_free says %u",
+					zone, order, mt, nr, z->free_area[order].nr_free[mt]);
 			nr_free += (u64)nr << order;
 		}
 	}
@@ -144,14 +153,20 @@ static void check_client_lists(struct check *check)
 			continue;
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)
-				for (u32 i = 0; i < client->pcp[zone][mt].count && i < PCP_HIGH_MAX; i++) {
+				for (u32 i = 0; i < client->pcp[zone][mt].count && i < PCP_HIGH_MAX;
+				     i++) {
 					u32 pfn = client->pcp[zone][mt].pfn[i];
 
 					if (pfn >= pool->nr_pages ||
 					    page_word(pool, pfn) != PAGE_WORD(PAGE_PCP, 0, slot, 0))
-						problem(check, "PFN 0x%x: on the list of client %u, word 0x%llx",
-							pfn, slot, pfn < pool->nr_pages ?
-							(unsigned long long)page_word(pool, pfn) : 0ULL);
+						problem(check,
+							"PFN 0x%x: on the list of client %u, word "
+							"0x%llx",
+							pfn, slot,
+							pfn < pool->nr_pages
+								? (unsigned long long)page_word(
+									  pool, pfn)
+								: 0ULL);
 					else if (check->on_list[pfn])
 						problem(check, "PFN 0x%x: on two lists", pfn);
 					else
@@ -180,9 +195,10 @@ static void check_owner(struct check *check, u32 pfn, u32 nr, bool allocated)
 			problem(check, "PFN 0x%x: %s, its page_owner is %s", pfn + i,
 				allocated ? "allocated" : "free",
 				allocated ? "not allocated" : "allocated");
-		else if (allocated && !(owner->state & PAGE_EXT_OWNER_EARLY) && 1U << (owner->order & 31) != nr)
-			problem(check, "PFN 0x%x: page_owner of order %u in a block of %u pages", pfn + i,
-				owner->order, nr);
+		else if (allocated && !(owner->state & PAGE_EXT_OWNER_EARLY) &&
+			 1U << (owner->order & 31) != nr)
+			problem(check, "PFN 0x%x: page_owner of order %u in a block of %u pages",
+				pfn + i, owner->order, nr);
 		else if (allocated && owner->handle == 0)
 			problem(check, "PFN 0x%x: page_owner without a stack", pfn + i);
 	}
@@ -209,7 +225,8 @@ static void check_pages(struct check *check, unsigned int zone)
 		case PAGE_BUDDY:
 			nr = covered(word, pfn, end);
 			if (check->on_list[pfn] != 1)
-				problem(check, "PFN 0x%x: free block of order %u on no list", pfn, word_order(word));
+				problem(check, "PFN 0x%x: free block of order %u on no list", pfn,
+					word_order(word));
 			check_tails(check, pfn, nr, PAGE_FREE);
 			break;
 		case PAGE_ALLOCATED:
@@ -223,13 +240,14 @@ static void check_pages(struct check *check, unsigned int zone)
 			if (client_is_dead(pool, word_slot(word)))
 				continue; /* put right when the client is recovered */
 			if (check->on_list[pfn] != 2)
-				problem(check, "PFN 0x%x: in the hands of client %u, on no list", pfn,
-					word_slot(word));
+				problem(check, "PFN 0x%x: in the hands of client %u, on no list",
+					pfn, word_slot(word));
 			break;
 		case PAGE_RESERVED:
 			break;
 		default:
-			problem(check, "PFN 0x%x: state %u belongs to no block", pfn, word_state(word));
+			problem(check, "PFN 0x%x: state %u belongs to no block", pfn,
+				word_state(word));
 		}
 #if CONFIG_PAGE_OWNER
 		if (word_state(word) != PAGE_RESERVED)
@@ -240,7 +258,10 @@ static void check_pages(struct check *check, unsigned int zone)
 	}
 }
 
-/* Stop the clients and check every invariant. Number of problems, each reported once; negative errno. */
+/*
+ * Stop the clients and check every invariant. Number of problems, each reported once; negative
+ * errno.
+ */
 int pool_check(struct pool *pool, check_fn report, void *arg)
 {
 	struct check check = {.pool = pool, .report = report, .arg = arg};

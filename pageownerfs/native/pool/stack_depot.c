@@ -2,10 +2,10 @@
 /*
  * stack_depot.c - each call stack once, for all processes on a pool.
  *
- * Mirrors lib/stackdepot.c: identical traces get one handle, which stays valid for the life of the pool.
- * Strings and frames are interned the same way: a stack is the handles of its frames, a frame those of
- * its strings. Objects are never changed or moved once a bucket leads to them, so looking up needs no
- * lock, and a process that dies while adding one leaves at worst a gap.
+ * Mirrors lib/stackdepot.c: identical traces get one handle, which stays valid for the life of the
+ * pool. Strings and frames are interned the same way: a stack is the handles of its frames, a frame
+ * those of its strings. Objects are never changed or moved once a bucket leads to them, so looking
+ * up needs no lock, and a process that dies while adding one leaves at worst a gap.
  */
 #include "pool/pool.h"
 
@@ -24,7 +24,8 @@ struct depot_object {
 /* Behind the data of a stack: struct stack_record.count of the kernel. */
 struct depot_count {
 	_Atomic long long nr_base_pages;
-	_Atomic u32 listed; /* the how manieth that has allocated; 0: it never has, as free stacks */
+	/* the how manieth that has allocated; 0: it never has, as free stacks */
+	_Atomic u32 listed;
 	u32 padding;
 };
 
@@ -71,7 +72,8 @@ static u64 data_bytes(enum depot_kind kind, u32 bytes)
 
 static u64 object_bytes(enum depot_kind kind, u32 bytes)
 {
-	return (sizeof(struct depot_object) + data_bytes(kind, bytes) + DEPOT_ALIGN - 1) / DEPOT_ALIGN * DEPOT_ALIGN;
+	return (sizeof(struct depot_object) + data_bytes(kind, bytes) + DEPOT_ALIGN - 1) /
+	       DEPOT_ALIGN * DEPOT_ALIGN;
 }
 
 /* The count of a stack; NULL: the handle is none of a stack. */
@@ -90,8 +92,9 @@ static void list_stack(const struct pool *pool, struct depot_count *count)
 	u32 none = 0;
 
 	if (!atomic_load_explicit(&count->listed, memory_order_relaxed))
-		atomic_compare_exchange_strong(&count->listed, &none,
-					       atomic_fetch_add(&pool->header->nr_listed_stacks, 1) + 1);
+		atomic_compare_exchange_strong(
+			&count->listed, &none,
+			atomic_fetch_add(&pool->header->nr_listed_stacks, 1) + 1);
 }
 
 static void add_to_depot(const struct pool *pool, u32 handle, int nr_base_pages)
@@ -102,7 +105,8 @@ static void add_to_depot(const struct pool *pool, u32 handle, int nr_base_pages)
 		return;
 	list_stack(pool, count);
 	if (nr_base_pages)
-		atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages, memory_order_relaxed);
+		atomic_fetch_add_explicit(&count->nr_base_pages, nr_base_pages,
+					  memory_order_relaxed);
 }
 
 void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages)
@@ -114,8 +118,8 @@ void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_page
 }
 
 /*
- * inc_stack_record_count(), dec_stack_record_count(). A client counts a few stacks by itself: the depot gets the
- * sum when another one needs the place.
+ * inc_stack_record_count(), dec_stack_record_count(). A client counts a few stacks by itself: the
+ * depot gets the sum when another one needs the place.
  */
 void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
 {
@@ -133,7 +137,8 @@ void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
 		add_to_depot(pool, handle, 0); /* is listed from now on */
 		word = 0;
 	}
-	atomic_store_explicit(slot, (u64)handle << 32 | (u32)((int)(u32)word + nr_base_pages), memory_order_relaxed);
+	atomic_store_explicit(slot, (u64)handle << 32 | (u32)((int)(u32)word + nr_base_pages),
+			      memory_order_relaxed);
 }
 
 /* What a client has counted goes to the depot: it is gone, or stands still. */
@@ -153,8 +158,9 @@ long long depot_unflushed_pages(const struct pool *pool, u32 handle)
 	long long nr = 0;
 
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
-		u64 word = atomic_load_explicit(&pool->clients[slot].stack_pages[stack_pages_slot(handle)],
-						memory_order_relaxed);
+		u64 word = atomic_load_explicit(
+			&pool->clients[slot].stack_pages[stack_pages_slot(handle)],
+			memory_order_relaxed);
 
 		if (word >> 32 == handle)
 			nr += (int)(u32)word;
@@ -162,20 +168,25 @@ long long depot_unflushed_pages(const struct pool *pool, u32 handle)
 	return nr;
 }
 
-/* The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other, as they came. */
+/*
+ * The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other,
+ * as they came.
+ */
 u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack)
 {
 	const struct depot_object *object;
 
 	for (handle = handle ? handle : 1; (object = depot_object(pool, handle));
 	     handle += (u32)(object_bytes(object->kind, object->bytes) / DEPOT_ALIGN)) {
-		struct depot_count *count = object->kind == DEPOT_STACK ? depot_count(pool, handle) : NULL;
+		struct depot_count *count =
+			object->kind == DEPOT_STACK ? depot_count(pool, handle) : NULL;
 
 		if (count && atomic_load(&count->listed)) {
 			*stack = (struct stack_record){.handle = handle,
 						       .listed = atomic_load(&count->listed),
-						       .nr_base_pages = atomic_load(&count->nr_base_pages) +
-									depot_unflushed_pages(pool, handle)};
+						       .nr_base_pages =
+							       atomic_load(&count->nr_base_pages) +
+							       depot_unflushed_pages(pool, handle)};
 			return handle;
 		}
 	}
@@ -186,10 +197,12 @@ u32 depot_after(const struct pool *pool, u32 handle)
 {
 	const struct depot_object *object = depot_object(pool, handle);
 
-	return object ? handle + (u32)(object_bytes(object->kind, object->bytes) / DEPOT_ALIGN) : handle + 1;
+	return object ? handle + (u32)(object_bytes(object->kind, object->bytes) / DEPOT_ALIGN)
+		      : handle + 1;
 }
 
-static u32 depot_find(const struct pool *pool, u32 hash, enum depot_kind kind, const void *data, u32 bytes)
+static u32 depot_find(const struct pool *pool, u32 hash, enum depot_kind kind, const void *data,
+		      u32 bytes)
 {
 	const u32 *bucket = &pool->depot_hash[hash & ((1U << DEPOT_HASH_ORDER) - 1)];
 	u32 handle = atomic_load_explicit((const _Atomic u32 *)bucket, memory_order_acquire);
@@ -211,12 +224,15 @@ static u32 depot_find(const struct pool *pool, u32 hash, enum depot_kind kind, c
 static u64 depot_room(struct pool *pool, u64 bytes)
 {
 	struct pool_header *header = pool->header;
-	u64 used = atomic_load(&header->depot_used), committed = atomic_load(&header->depot_committed);
+	u64 used = atomic_load(&header->depot_used),
+	    committed = atomic_load(&header->depot_committed);
 
 	if (used % DEPOT_ALIGN || used > pool->depot_bytes || bytes > pool->depot_bytes - used)
 		return 0;
 	while (used + bytes > committed) {
-		u64 chunk = pool->depot_bytes - committed < DEPOT_CHUNK ? pool->depot_bytes - committed : DEPOT_CHUNK;
+		u64 chunk = pool->depot_bytes - committed < DEPOT_CHUNK
+				    ? pool->depot_bytes - committed
+				    : DEPOT_CHUNK;
 
 		if (committed >= pool->depot_bytes ||
 		    pool_commit(pool, (u64)(pool->depot - pool->base) + committed, chunk))
@@ -229,14 +245,16 @@ static u64 depot_room(struct pool *pool, u64 bytes)
 
 static u32 depot_add(struct pool *pool, u32 hash, enum depot_kind kind, const void *data, u32 bytes)
 {
-	_Atomic u32 *bucket = (_Atomic u32 *)&pool->depot_hash[hash & ((1U << DEPOT_HASH_ORDER) - 1)];
+	_Atomic u32 *bucket =
+		(_Atomic u32 *)&pool->depot_hash[hash & ((1U << DEPOT_HASH_ORDER) - 1)];
 	u64 size = object_bytes(kind, bytes);
 	u64 offset = depot_room(pool, size);
 	struct depot_object *object = (struct depot_object *)(pool->depot + offset);
 
 	if (!offset)
 		return 0;
-	*object = (struct depot_object){.hash = hash, .next = atomic_load(bucket), .bytes = bytes, .kind = kind};
+	*object = (struct depot_object){
+		.hash = hash, .next = atomic_load(bucket), .bytes = bytes, .kind = kind};
 	memcpy(object->data, data, bytes);
 	memset(object->data + bytes, 0, data_bytes(kind, bytes) - bytes);
 	atomic_store(&pool->header->depot_used, offset + size);

@@ -82,17 +82,18 @@ static PyObject *filesystem_type(PyObject *Py_UNUSED(module), PyObject *arg)
 
 	if (PyErr_Occurred())
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	error = fstatfs(fd, &info);
-	Py_END_ALLOW_THREADS
-	return error ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromUnsignedLong((u32)info.f_type);
+	Py_BEGIN_ALLOW_THREADS error = fstatfs(fd, &info);
+	Py_END_ALLOW_THREADS return error ? PyErr_SetFromErrno(PyExc_OSError)
+					  : PyLong_FromUnsignedLong((u32)info.f_type);
 }
 
 static PyMethodDef module_methods[] = {
 	{"filesystem_type", filesystem_type, METH_O,
-	 "filesystem_type(fd) -> f_type of fstatfs(2): the magic number of the file system that an open file is in."},
+	 "filesystem_type(fd) -> f_type of fstatfs(2): the magic number of the file system that an "
+	 "open file is in."},
 	{"parse_page_owner", parse_page_owner, METH_VARARGS,
-	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see page_owner_sort/record.py"},
+	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see "
+	 "page_owner_sort/record.py"},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -107,8 +108,9 @@ static struct PyModuleDef module_def = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	PyTypeObject *const types[] = {&Pool_Type, &Page_Type, &Table_Type, &KernelTable_Type, &RecordTable_Type,
-				       &Renderer_Type, &Reader_Type, &Groups_Type, &Group_Type};
+	PyTypeObject *const types[] = {&Pool_Type,	  &Page_Type,	     &Table_Type,
+				       &KernelTable_Type, &RecordTable_Type, &Renderer_Type,
+				       &Reader_Type,	  &Groups_Type,	     &Group_Type};
 	PyObject *module = PyModule_Create(&module_def);
 
 	if (!module)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The Python types of the core, shared by the py_*.c files. All of it runs with the GIL held, but where said. */
+/*
+ * The Python types of the core, shared by the py_*.c files. All of it runs with the GIL held, but
+ * where said.
+ */
 #ifndef PAGEOWNERFS_PY_H
 #define PAGEOWNERFS_PY_H
 
@@ -8,8 +11,7 @@
 #include "text/record_load.h"
 
 typedef struct {
-	PyObject_HEAD
-	struct pool pool;
+	PyObject_HEAD struct pool pool;
 	struct pystack_cache *stacks;
 	PyObject *path;
 	bool closed;
@@ -17,8 +19,7 @@ typedef struct {
 } PoolObject;
 
 typedef struct {
-	PyObject_HEAD
-	PoolObject *pool;
+	PyObject_HEAD PoolObject *pool;
 	PyObject *view; /* weak reference to what buffer has returned, or NULL */
 	Py_ssize_t exports;
 	u32 pfn;
@@ -28,8 +29,7 @@ typedef struct {
 
 /* Table: of a pool; or KernelTable: of buffers. */
 typedef struct {
-	PyObject_HEAD
-	struct po_table table;
+	PyObject_HEAD struct po_table table;
 	PoolObject *pool; /* whose memory table points to, or NULL: what follows is used */
 	Py_buffer page_ext, scan;
 	struct page_owner early;
@@ -45,7 +45,8 @@ typedef struct {
 	bool busy;
 } RecordTableObject;
 
-extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, RecordTable_Type, Renderer_Type, Reader_Type;
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, RecordTable_Type,
+	Renderer_Type, Reader_Type;
 extern PyTypeObject Groups_Type, Group_Type;
 
 /* py_page.c */
@@ -63,8 +64,8 @@ void pool_drop_user(PoolObject *self);
 int as_u32(PyObject *arg, const char *name, u32 *value);
 int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value);
 int as_u64(PyObject *arg, void *value); /* for "O&": 1, or 0 with the error */
-int parse_two(const char *function, const char *const names[2], PyObject *const *args, Py_ssize_t nargs,
-	      PyObject *kwnames, PyObject *values[2]);
+int parse_two(const char *function, const char *const names[2], PyObject *const *args,
+	      Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2]);
 
 /* py_daemon.c */
 PyObject *pool_capture_stack(PyObject *op, PyObject *args);

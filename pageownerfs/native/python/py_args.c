@@ -10,7 +10,8 @@ int as_u64(PyObject *arg, void *value)
 	unsigned long long number;
 
 	if (!PyLong_Check(arg)) {
-		PyErr_Format(PyExc_TypeError, "an int is needed, not %.100s", Py_TYPE(arg)->tp_name);
+		PyErr_Format(PyExc_TypeError, "an int is needed, not %.100s",
+			     Py_TYPE(arg)->tp_name);
 		return 0;
 	}
 	number = PyLong_AsUnsignedLongLong(arg);
@@ -29,14 +30,16 @@ int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
 	unsigned long number;
 
 	if (unlikely(!PyLong_Check(arg))) {
-		PyErr_Format(PyExc_TypeError, "%s must be an int, not %.100s", name, Py_TYPE(arg)->tp_name);
+		PyErr_Format(PyExc_TypeError, "%s must be an int, not %.100s", name,
+			     Py_TYPE(arg)->tp_name);
 		return -1;
 	}
 	number = PyLong_AsUnsignedLong(arg);
 	if (unlikely(number > max)) {
 		PyErr_Clear(); /* negative, or more than a long */
-		PyErr_Format(PyExc_ValueError, max > 0xffff ? "%s %R: must be 0..0x%x" : "%s %R: must be 0..%u", name, arg,
-			     max);
+		PyErr_Format(PyExc_ValueError,
+			     max > 0xffff ? "%s %R: must be 0..0x%x" : "%s %R: must be 0..%u", name,
+			     arg, max);
 		return -1;
 	}
 	*value = (u32)number;
@@ -49,8 +52,8 @@ int as_u32(PyObject *arg, const char *name, u32 *value)
 }
 
 /* Up to two arguments by position or by these names, into values; missing ones stay NULL. */
-int parse_two(const char *function, const char *const names[2], PyObject *const *args, Py_ssize_t nargs,
-		     PyObject *kwnames, PyObject *values[2])
+int parse_two(const char *function, const char *const names[2], PyObject *const *args,
+	      Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2])
 {
 	if (unlikely(nargs > 2)) {
 		PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments", function);
@@ -62,11 +65,13 @@ int parse_two(const char *function, const char *const names[2], PyObject *const 
 		return 0;
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
 		PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-		int which = PyUnicode_CompareWithASCIIString(key, names[0]) == 0   ? 0 :
-			    PyUnicode_CompareWithASCIIString(key, names[1]) == 0 ? 1 : -1;
+		int which = PyUnicode_CompareWithASCIIString(key, names[0]) == 0   ? 0
+			    : PyUnicode_CompareWithASCIIString(key, names[1]) == 0 ? 1
+										   : -1;
 
 		if (which < 0 || values[which]) {
-			PyErr_Format(PyExc_TypeError, "%s(): unexpected or repeated argument '%U'", function, key);
+			PyErr_Format(PyExc_TypeError, "%s(): unexpected or repeated argument '%U'",
+				     function, key);
 			return -1;
 		}
 		values[which] = args[nargs + i];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_daemon.c - what the daemon of a pool does to it: switching tracking on, and looking after clients.
+ * py_daemon.c - what the daemon of a pool does to it: switching tracking on, and looking after
+ * clients.
  */
 #include "python/py.h"
 
@@ -25,7 +26,8 @@ static int register_stack(PyObject *function, u32 *handle)
 
 	Py_XDECREF(result);
 	if (!error && *handle == 0) {
-		PyErr_SetString(PyExc_ValueError, "the stack depot has no room for the first stacks");
+		PyErr_SetString(PyExc_ValueError,
+				"the stack depot has no room for the first stacks");
 		return -1;
 	}
 	return error;
@@ -59,10 +61,9 @@ PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 	}
 	self->pool.header->early_handle = early_handle;
 	self->pool.header->failure_handle = failure_handle;
-	Py_BEGIN_ALLOW_THREADS
-	error = init_page_owner(&self->pool, nr_early);
-	Py_END_ALLOW_THREADS
-	if (error) {
+	Py_BEGIN_ALLOW_THREADS error = init_page_owner(&self->pool, nr_early);
+	Py_END_ALLOW_THREADS if (error)
+	{
 		cancel_page_owner(self);
 		return pool_error(self, error, 0, 0);
 	}
@@ -76,10 +77,8 @@ PyObject *pool_freeze_method(PyObject *op, PyObject *Py_UNUSED(unused))
 
 	if (pool_usable(self))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	error = pool_freeze(&self->pool);
-	Py_END_ALLOW_THREADS
-	return error ? pool_error(self, error, 0, 0) : Py_NewRef(Py_None);
+	Py_BEGIN_ALLOW_THREADS error = pool_freeze(&self->pool);
+	Py_END_ALLOW_THREADS return error ? pool_error(self, error, 0, 0) : Py_NewRef(Py_None);
 }
 
 PyObject *pool_thaw_method(PyObject *op, PyObject *Py_UNUSED(unused))
@@ -100,10 +99,8 @@ PyObject *pool_recover(PyObject *op, PyObject *Py_UNUSED(unused))
 
 	if (pool_usable(self))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	nr = pool_recover_clients(&self->pool);
-	Py_END_ALLOW_THREADS
-	return nr < 0 ? pool_error(self, nr, 0, 0) : PyLong_FromLong(nr);
+	Py_BEGIN_ALLOW_THREADS nr = pool_recover_clients(&self->pool);
+	Py_END_ALLOW_THREADS return nr < 0 ? pool_error(self, nr, 0, 0) : PyLong_FromLong(nr);
 }
 
 PyObject *pool_report_free_pages(PyObject *op, PyObject *Py_UNUSED(unused))
@@ -113,8 +110,6 @@ PyObject *pool_report_free_pages(PyObject *op, PyObject *Py_UNUSED(unused))
 
 	if (pool_usable(self))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	nr = page_reporting(&self->pool);
-	Py_END_ALLOW_THREADS
-	return PyLong_FromUnsignedLongLong(nr);
+	Py_BEGIN_ALLOW_THREADS nr = page_reporting(&self->pool);
+	Py_END_ALLOW_THREADS return PyLong_FromUnsignedLongLong(nr);
 }

@@ -39,7 +39,8 @@ static PyObject *free_by_type(const struct zone *z)
 
 	for (int order = 0; orders && order < NR_PAGE_ORDERS; order++) {
 		const u32 *nr = z->free_area[order].nr_free;
-		PyObject *types = Py_BuildValue("[IIIIII]", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
+		PyObject *types =
+			Py_BuildValue("[IIIIII]", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
 
 		if (!types)
 			Py_CLEAR(orders);
@@ -68,12 +69,14 @@ PyObject *pool_zone_info(PyObject *self, PyObject *Py_UNUSED(unused))
 	for (unsigned int zone = 0; zones && zone < MAX_NR_ZONES; zone++) {
 		const struct zone *z = &pool->header->zones[zone];
 		PyObject *info = Py_BuildValue(
-			"{s:s,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:N,s:N}", "name", zone_names[zone], "start_pfn",
-			z->start_pfn, "spanned_pages", z->end_pfn - z->start_pfn, "present_pages", z->present_pages,
+			"{s:s,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:N,s:N}", "name",
+			zone_names[zone], "start_pfn", z->start_pfn, "spanned_pages",
+			z->end_pfn - z->start_pfn, "present_pages", z->present_pages,
 			"managed_pages", z->managed_pages, "nr_free", z->nr_free, "nr_pcp",
-			zone_pcp_count(pool, zone), "wmark_min", z->watermark[WMARK_MIN], "wmark_low",
-			z->watermark[WMARK_LOW], "wmark_high", z->watermark[WMARK_HIGH], "nr_free_by_type",
-			free_by_type(z), "nr_blocks_by_type", blocks_by_type(pool, zone));
+			zone_pcp_count(pool, zone), "wmark_min", z->watermark[WMARK_MIN],
+			"wmark_low", z->watermark[WMARK_LOW], "wmark_high",
+			z->watermark[WMARK_HIGH], "nr_free_by_type", free_by_type(z),
+			"nr_blocks_by_type", blocks_by_type(pool, zone));
 
 		if (!info || PyList_Append(zones, info))
 			Py_CLEAR(zones);
@@ -97,10 +100,10 @@ PyObject *pool_client_info(PyObject *self, PyObject *Py_UNUSED(unused))
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			nr_pcp += pcp_count(client, zone);
 		info = Py_BuildValue("{s:I,s:N,s:i,s:i,s:y#,s:I,s:K}", "slot", slot, "alive",
-				     PyBool_FromLong(pool_client_alive(pool, slot)), "pid", client->pid, "tgid",
-				     client->tgid, "comm", client->comm,
-				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), "nr_pcp", nr_pcp,
-				     "attached_nsec", client->attached_nsec);
+				     PyBool_FromLong(pool_client_alive(pool, slot)), "pid",
+				     client->pid, "tgid", client->tgid, "comm", client->comm,
+				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), "nr_pcp",
+				     nr_pcp, "attached_nsec", client->attached_nsec);
 		if (!info || PyList_Append(clients, info))
 			Py_CLEAR(clients);
 		Py_XDECREF(info);
@@ -126,13 +129,14 @@ static u32 head_pfn(const struct pool *pool, u32 pfn)
 
 static PyObject *owner_info(const struct page_owner *owner)
 {
-	return Py_BuildValue("{s:K,s:K,s:I,s:i,s:i,s:I,s:I,s:i,s:i,s:B,s:b,s:B,s:B,s:y#}", "ts_nsec", owner->ts_nsec,
-			     "free_ts_nsec", owner->free_ts_nsec, "gfp_mask", owner->gfp_mask, "pid", owner->pid, "tgid",
-			     owner->tgid, "handle", owner->handle, "free_handle", owner->free_handle, "free_pid",
+	return Py_BuildValue("{s:K,s:K,s:I,s:i,s:i,s:I,s:I,s:i,s:i,s:B,s:b,s:B,s:B,s:y#}",
+			     "ts_nsec", owner->ts_nsec, "free_ts_nsec", owner->free_ts_nsec,
+			     "gfp_mask", owner->gfp_mask, "pid", owner->pid, "tgid", owner->tgid,
+			     "handle", owner->handle, "free_handle", owner->free_handle, "free_pid",
 			     owner->free_pid, "free_tgid", owner->free_tgid, "order", owner->order,
-			     "last_migrate_reason", owner->last_migrate_reason, "state", owner->state,
-			     "pageblock_migratetype", owner->pageblock_migratetype, "comm", owner->comm,
-			     (Py_ssize_t)strnlen(owner->comm, TASK_COMM_LEN));
+			     "last_migrate_reason", owner->last_migrate_reason, "state",
+			     owner->state, "pageblock_migratetype", owner->pageblock_migratetype,
+			     "comm", owner->comm, (Py_ssize_t)strnlen(owner->comm, TASK_COMM_LEN));
 }
 
 PyObject *pool_page_info(PyObject *self, PyObject *arg)
@@ -145,18 +149,20 @@ PyObject *pool_page_info(PyObject *self, PyObject *arg)
 	if (!pool || as_u32(arg, "PFN", &pfn))
 		return NULL;
 	if (pfn >= pool->nr_pages)
-		return PyErr_Format(PyExc_ValueError, "PFN 0x%x: the pool ends at 0x%x", pfn, pool->nr_pages);
+		return PyErr_Format(PyExc_ValueError, "PFN 0x%x: the pool ends at 0x%x", pfn,
+				    pool->nr_pages);
 	word = page_word(pool, pfn);
 	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER)
 		owner = owner_info(&pool->page_ext[pfn]);
 	else
 		Py_INCREF(owner);
-	return Py_BuildValue("{s:s,s:I,s:I,s:K,s:I,s:I,s:I,s:N}", "state",
-			     word_state(word) <= PAGE_RESERVED ? state_names[word_state(word)] : "corrupt", "order",
-			     word_order(word), "refcount", word_state(word) == PAGE_ALLOCATED ? word_count(word) : 0,
-			     "flags", pfn_to_page(pool, pfn)->flags, "migratetype",
-			     get_pageblock_migratetype(pool, pfn), "head", head_pfn(pool, pfn), "zone",
-			     page_zone(pool, pfn), "page_owner", owner);
+	return Py_BuildValue(
+		"{s:s,s:I,s:I,s:K,s:I,s:I,s:I,s:N}", "state",
+		word_state(word) <= PAGE_RESERVED ? state_names[word_state(word)] : "corrupt",
+		"order", word_order(word), "refcount",
+		word_state(word) == PAGE_ALLOCATED ? word_count(word) : 0, "flags",
+		pfn_to_page(pool, pfn)->flags, "migratetype", get_pageblock_migratetype(pool, pfn),
+		"head", head_pfn(pool, pfn), "zone", page_zone(pool, pfn), "page_owner", owner);
 }
 
 PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -176,16 +182,21 @@ PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
 		pgsplit += pool->clients[slot].pgsplit;
 	}
 	return Py_BuildValue(
-		"{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "pgalloc", pgalloc, "pgfree", pgfree,
-		"pgsplit", pgsplit, "oom", atomic_load(&stats->oom), "commit_failed", atomic_load(&stats->commit_failed), "dead_clients",
-		atomic_load(&stats->dead_clients), "recovered_pages", atomic_load(&stats->recovered_pages),
-		"zone_rebuilds", atomic_load(&stats->zone_rebuilds), "reported_pages",
-		atomic_load(&stats->reported_pages), "early_pages", atomic_load(&stats->early_pages),
-		"page_ext_bytes",
-		atomic_load(&pool->header->gate) & GATE_PAGE_OWNER ? (u64)pool->nr_page_ext_pages * PAGE_SIZE : 0ULL,
+		"{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "pgalloc", pgalloc,
+		"pgfree", pgfree, "pgsplit", pgsplit, "oom", atomic_load(&stats->oom),
+		"commit_failed", atomic_load(&stats->commit_failed), "dead_clients",
+		atomic_load(&stats->dead_clients), "recovered_pages",
+		atomic_load(&stats->recovered_pages), "zone_rebuilds",
+		atomic_load(&stats->zone_rebuilds), "reported_pages",
+		atomic_load(&stats->reported_pages), "early_pages",
+		atomic_load(&stats->early_pages), "page_ext_bytes",
+		atomic_load(&pool->header->gate) & GATE_PAGE_OWNER
+			? (u64)pool->nr_page_ext_pages * PAGE_SIZE
+			: 0ULL,
 		"stack_depot_stacks", atomic_load(&stats->stack_depot_stacks), "stack_depot_bytes",
-		depot ? atomic_load(&pool->header->depot_used) + DEPOT_HASH_BYTES : 0ULL, "stack_depot_max_bytes",
-		pool->depot_bytes + DEPOT_HASH_BYTES, "stack_depot_failed", atomic_load(&stats->stack_depot_failed));
+		depot ? atomic_load(&pool->header->depot_used) + DEPOT_HASH_BYTES : 0ULL,
+		"stack_depot_max_bytes", pool->depot_bytes + DEPOT_HASH_BYTES, "stack_depot_failed",
+		atomic_load(&stats->stack_depot_failed));
 }
 
 static PyObject *depot_text(const struct pool *pool, u32 handle)
@@ -210,7 +221,8 @@ static PyObject *depot_frame_info(const struct pool *pool, u32 handle)
 	module = depot_text(pool, frame.module);
 	filename = depot_text(pool, frame.filename);
 	if (name && module && filename)
-		info = Py_BuildValue("OOIIOI", name, module, frame.offset, frame.size, filename, frame.lineno);
+		info = Py_BuildValue("OOIIOI", name, module, frame.offset, frame.size, filename,
+				     frame.lineno);
 	Py_XDECREF(name);
 	Py_XDECREF(module);
 	Py_XDECREF(filename);
@@ -244,7 +256,8 @@ PyObject *pool_depot_stack(PyObject *self, PyObject *arg)
 
 static int compare_listed(const void *a, const void *b)
 {
-	u32 first = ((const struct stack_record *)a)->listed, second = ((const struct stack_record *)b)->listed;
+	u32 first = ((const struct stack_record *)a)->listed,
+	    second = ((const struct stack_record *)b)->listed;
 
 	return (first > second) - (first < second);
 }
@@ -255,9 +268,11 @@ static bool list_stacks(const struct pool *pool, struct stack_record **stacks, s
 	struct stack_record stack;
 	size_t room = 0;
 
-	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack)); handle = depot_after(pool, handle)) {
+	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack));
+	     handle = depot_after(pool, handle)) {
 		if (*nr == room) {
-			struct stack_record *more = realloc(*stacks, (room = room ? 2 * room : 256) * sizeof(*more));
+			struct stack_record *more =
+				realloc(*stacks, (room = room ? 2 * room : 256) * sizeof(*more));
 
 			if (!more)
 				return false;
@@ -279,9 +294,9 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 	if (!pool)
 		return NULL;
 #if CONFIG_PAGE_OWNER
-	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER && atomic_load(&pool->header->stacks_suspect)) {
-		Py_BEGIN_ALLOW_THREADS
-		recount_stacks(pool); /* or the next time */
+	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER &&
+	    atomic_load(&pool->header->stacks_suspect)) {
+		Py_BEGIN_ALLOW_THREADS recount_stacks(pool); /* or the next time */
 		Py_END_ALLOW_THREADS
 	}
 #endif
@@ -328,10 +343,9 @@ PyObject *pool_check_all(PyObject *self, PyObject *Py_UNUSED(unused))
 
 	if (!pool)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	result = pool_check(pool, note_problem, &problems);
-	Py_END_ALLOW_THREADS
-	list = result < 0 ? pool_error((PoolObject *)self, result, 0, 0) : PyList_New(0);
+	Py_BEGIN_ALLOW_THREADS result = pool_check(pool, note_problem, &problems);
+	Py_END_ALLOW_THREADS list =
+		result < 0 ? pool_error((PoolObject *)self, result, 0, 0) : PyList_New(0);
 	for (size_t at = 0; list && at < problems.bytes; at += strlen(problems.text + at) + 1) {
 		PyObject *text = PyUnicode_FromString(problems.text + at);
 
@@ -349,18 +363,24 @@ PyObject *pool_check_all(PyObject *self, PyObject *Py_UNUSED(unused))
 PyObject *layout(void)
 {
 	return Py_BuildValue(
-		"{s:{s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n},s:{s:n,s:n,s:n,s:n,s:n,s:n},"
+		"{s:{s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n},s:{s:n,s:n,s:n,s:"
+		"n,s:n,s:n},"
 		"s:{s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:n},s:{s:n,s:n}}",
-		"struct page_owner", "", (Py_ssize_t)sizeof(struct page_owner), FIELD(struct page_owner, ts_nsec),
-		FIELD(struct page_owner, free_ts_nsec), FIELD(struct page_owner, gfp_mask), FIELD(struct page_owner, pid),
-		FIELD(struct page_owner, tgid), FIELD(struct page_owner, handle), FIELD(struct page_owner, free_handle),
-		FIELD(struct page_owner, free_pid), FIELD(struct page_owner, free_tgid), FIELD(struct page_owner, order),
+		"struct page_owner", "", (Py_ssize_t)sizeof(struct page_owner),
+		FIELD(struct page_owner, ts_nsec), FIELD(struct page_owner, free_ts_nsec),
+		FIELD(struct page_owner, gfp_mask), FIELD(struct page_owner, pid),
+		FIELD(struct page_owner, tgid), FIELD(struct page_owner, handle),
+		FIELD(struct page_owner, free_handle), FIELD(struct page_owner, free_pid),
+		FIELD(struct page_owner, free_tgid), FIELD(struct page_owner, order),
 		FIELD(struct page_owner, last_migrate_reason), FIELD(struct page_owner, state),
-		FIELD(struct page_owner, pageblock_migratetype), FIELD(struct page_owner, comm), "struct page", "",
-		(Py_ssize_t)sizeof(struct page), FIELD(struct page, flags), FIELD(struct page, word),
-		FIELD(struct page, next), FIELD(struct page, prev), FIELD(struct page, gfp_mask), "struct pool_header",
-		"", (Py_ssize_t)sizeof(struct pool_header), FIELD(struct pool_header, magic), FIELD(struct pool_header, page_ext_pfn),
-		FIELD(struct pool_header, mem_map_offset), FIELD(struct pool_header, pageblock_offset), FIELD(struct pool_header, clients_offset),
-		FIELD(struct pool_header, depot_offset), FIELD(struct pool_header, stats), "struct pool_client", "",
+		FIELD(struct page_owner, pageblock_migratetype), FIELD(struct page_owner, comm),
+		"struct page", "", (Py_ssize_t)sizeof(struct page), FIELD(struct page, flags),
+		FIELD(struct page, word), FIELD(struct page, next), FIELD(struct page, prev),
+		FIELD(struct page, gfp_mask), "struct pool_header", "",
+		(Py_ssize_t)sizeof(struct pool_header), FIELD(struct pool_header, magic),
+		FIELD(struct pool_header, page_ext_pfn), FIELD(struct pool_header, mem_map_offset),
+		FIELD(struct pool_header, pageblock_offset),
+		FIELD(struct pool_header, clients_offset), FIELD(struct pool_header, depot_offset),
+		FIELD(struct pool_header, stats), "struct pool_client", "",
 		(Py_ssize_t)sizeof(struct pool_client), FIELD(struct pool_client, pcp));
 }

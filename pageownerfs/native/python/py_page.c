@@ -49,7 +49,10 @@ void page_clear_freelist(void)
 		PyObject_Free(freelist[--nr_freelist]);
 }
 
-/* The memoryview that buffer has returned, if it still lives; a new reference, or NULL without an error. */
+/*
+ * The memoryview that buffer has returned, if it still lives; a new reference, or NULL without an
+ * error.
+ */
 static PyObject *live_view(PageObject *page)
 {
 	PyObject *view = NULL;
@@ -69,7 +72,10 @@ static PyObject *live_view(PageObject *page)
 	return NULL;
 }
 
-/* Make every later use of the page's buffer raise. -1 and BufferError: slices, arrays... are still there. */
+/*
+ * Make every later use of the page's buffer raise. -1 and BufferError: slices, arrays... are still
+ * there.
+ */
 int page_release_buffer(PageObject *page)
 {
 	PyObject *view, *result;
@@ -86,9 +92,10 @@ int page_release_buffer(PageObject *page)
 		Py_CLEAR(page->view);
 	}
 	if (page->exports) {
-		PyErr_Format(PyExc_BufferError,
-			     "PFN 0x%x: %zd views of its buffer are still in use; release them first", page->pfn,
-			     page->exports);
+		PyErr_Format(
+			PyExc_BufferError,
+			"PFN 0x%x: %zd views of its buffer are still in use; release them first",
+			page->pfn, page->exports);
 		return -1;
 	}
 	return 0;
@@ -167,22 +174,25 @@ static PyGetSetDef page_getset[] = {
 	{"pfn", page_pfn, NULL, "Page frame number of the first page.", NULL},
 	{"order", page_order, NULL, "The block is 2^order pages.", NULL},
 	{"buffer", page_buffer, NULL,
-	 "The block's memory, PAGE_SIZE << order bytes: a writable memoryview, shared with every process\n"
-	 "that holds the page. Released when the page is freed.", NULL},
+	 "The block's memory, PAGE_SIZE << order bytes: a writable memoryview, shared with every "
+	 "process\n"
+	 "that holds the page. Released when the page is freed.",
+	 NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyBufferProcs page_as_buffer = {.bf_getbuffer = page_getbuffer, .bf_releasebuffer = page_releasebuffer};
+static PyBufferProcs page_as_buffer = {.bf_getbuffer = page_getbuffer,
+				       .bf_releasebuffer = page_releasebuffer};
 
 PyTypeObject Page_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Page",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Page",
 	.tp_basicsize = sizeof(PageObject),
 	.tp_dealloc = page_dealloc,
 	.tp_repr = page_repr,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.tp_doc = "A block of 2^order pages, from Pool.alloc_pages() or Pool.page().\n\n"
-		  "Forgetting the object does not free the pages: that is a leak, as in the kernel.",
+	.tp_doc =
+		"A block of 2^order pages, from Pool.alloc_pages() or Pool.page().\n\n"
+		"Forgetting the object does not free the pages: that is a leak, as in the kernel.",
 	.tp_getset = page_getset,
 	.tp_as_buffer = &page_as_buffer,
 };

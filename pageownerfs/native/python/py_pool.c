@@ -31,8 +31,10 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 
 	switch (-error) {
 	case EBUSY:
-		return pool_os_error(self, EBUSY, "a client of the pool is stopped inside the allocator and holds it up; "
-						  "`pageownerfs status` lists the clients");
+		return pool_os_error(
+			self, EBUSY,
+			"a client of the pool is stopped inside the allocator and holds it up; "
+			"`pageownerfs status` lists the clients");
 	case EUSERS:
 		return pool_os_error(self, EUSERS, "the pool has as many clients as it can have");
 	case BAD_PFN:
@@ -41,7 +43,8 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 	case BAD_ORDER:
 	case BAD_COMPOUND:
 	case BAD_COUNT:
-		exception = PyObject_CallMethod((PyObject *)self, "_bad_page", "iIi", -error, pfn, order);
+		exception = PyObject_CallMethod((PyObject *)self, "_bad_page", "iIi", -error, pfn,
+						order);
 		if (exception) {
 			PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
 			Py_DECREF(exception);
@@ -59,15 +62,20 @@ static PyObject *alloc_error(PoolObject *self, int error, unsigned int order, u3
 
 	if (error == -EINVAL) {
 		if (gfp_mask & __GFP_NOFAIL)
-			return PyErr_Format(PyExc_ValueError, "gfp_mask 0x%x: __GFP_NOFAIL is refused, a pool can't "
-					    "promise not to fail", gfp_mask);
+			return PyErr_Format(PyExc_ValueError,
+					    "gfp_mask 0x%x: __GFP_NOFAIL is refused, a pool can't "
+					    "promise not to fail",
+					    gfp_mask);
 		return PyErr_Format(PyExc_ValueError,
-				    "gfp_mask 0x%x: contradicts itself (more than one of __GFP_DMA, __GFP_DMA32 and "
-				    "__GFP_HIGHMEM, or both __GFP_MOVABLE and __GFP_RECLAIMABLE)", gfp_mask);
+				    "gfp_mask 0x%x: contradicts itself (more than one of "
+				    "__GFP_DMA, __GFP_DMA32 and "
+				    "__GFP_HIGHMEM, or both __GFP_MOVABLE and __GFP_RECLAIMABLE)",
+				    gfp_mask);
 	}
 	if (error != -ENOMEM && error != -ENOSPC)
 		return pool_error(self, error, 0, (int)order);
-	exception = PyObject_CallMethod((PyObject *)self, "_out_of_memory", "IIi", order, gfp_mask, -error);
+	exception = PyObject_CallMethod((PyObject *)self, "_out_of_memory", "IIi", order, gfp_mask,
+					-error);
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
 		Py_DECREF(exception);
@@ -138,7 +146,8 @@ static PyObject *pool_opened(PoolObject *self, int error)
 	if (error == -EMEDIUMTYPE)
 		PyErr_Format(PyExc_ValueError, "%U: not a pool", self->path);
 	else if (error == -EPROTO)
-		PyErr_Format(PyExc_ValueError, "%U: a pool of another version of pageownerfs", self->path);
+		PyErr_Format(PyExc_ValueError, "%U: a pool of another version of pageownerfs",
+			     self->path);
 	else if (error == -EUCLEAN)
 		PyErr_Format(PyExc_ValueError, "%U: the header of the pool is corrupt", self->path);
 	else
@@ -150,17 +159,20 @@ static PyObject *pool_opened(PoolObject *self, int error)
 static int check_config(const struct pool_config *config, u64 stack_depth)
 {
 	if (config->size < 64 * PAGE_SIZE || config->size > (u64)MAX_NR_PAGES / 2 * PAGE_SIZE)
-		PyErr_Format(PyExc_ValueError, "size %llu: must be 256 KiB to %llu GiB", config->size,
-			     (u64)MAX_NR_PAGES / 2 * PAGE_SIZE >> 30);
+		PyErr_Format(PyExc_ValueError, "size %llu: must be 256 KiB to %llu GiB",
+			     config->size, (u64)MAX_NR_PAGES / 2 * PAGE_SIZE >> 30);
 	else if (config->movablecore >= config->size)
-		PyErr_Format(PyExc_ValueError, "movablecore %llu: must be less than size, %llu", config->movablecore,
-			     config->size);
+		PyErr_Format(PyExc_ValueError, "movablecore %llu: must be less than size, %llu",
+			     config->movablecore, config->size);
 	else if (config->cma > config->size - config->movablecore)
-		PyErr_Format(PyExc_ValueError, "cma %llu: must fit below zone Movable", config->cma);
+		PyErr_Format(PyExc_ValueError, "cma %llu: must fit below zone Movable",
+			     config->cma);
 	else if (stack_depth < 1 || stack_depth > MAX_STACK_DEPTH)
-		PyErr_Format(PyExc_ValueError, "stack_depth %llu: must be 1..%d", stack_depth, MAX_STACK_DEPTH);
+		PyErr_Format(PyExc_ValueError, "stack_depth %llu: must be 1..%d", stack_depth,
+			     MAX_STACK_DEPTH);
 	else if (config->stack_depot_bytes < 64 << 10 || config->stack_depot_bytes > 64ULL << 30)
-		PyErr_Format(PyExc_ValueError, "stack_depot %llu: must be 64 KiB to 64 GiB", config->stack_depot_bytes);
+		PyErr_Format(PyExc_ValueError, "stack_depot %llu: must be 64 KiB to 64 GiB",
+			     config->stack_depot_bytes);
 	else
 		return 0;
 	return -1;
@@ -168,31 +180,33 @@ static int check_config(const struct pool_config *config, u64 stack_depth)
 
 static PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"path", "size", "movablecore", "cma", "stack_depth", "stack_depot_bytes", NULL};
+	static char *names[] = {
+		"path", "size", "movablecore", "cma", "stack_depth", "stack_depot_bytes", NULL};
 	struct pool_config config = {0};
 	PyObject *path, *name;
 	PoolObject *self = NULL;
 	u64 stack_depth;
 	int error;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO&O&O&O&O&:create", names, &path, as_u64, &config.size,
-					 as_u64, &config.movablecore, as_u64, &config.cma, as_u64, &stack_depth, as_u64,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO&O&O&O&O&:create", names, &path, as_u64,
+					 &config.size, as_u64, &config.movablecore, as_u64,
+					 &config.cma, as_u64, &stack_depth, as_u64,
 					 &config.stack_depot_bytes))
 		return NULL;
 	if (check_config(&config, stack_depth))
 		return NULL;
 	config.stack_depth = (u32)stack_depth;
-	/* Whatever bytes a file's name has: the encoding of those that are no text, errors for NUL. */
+	/*
+	 * Whatever bytes a file's name has: the encoding of those that are no text, errors for NUL.
+	 */
 	if (!PyUnicode_FSConverter(path, &name))
 		return NULL;
 	self = pool_alloc_object((PyTypeObject *)type, path);
 	if (self) {
 		const char *file = PyBytes_AS_STRING(name);
 
-		Py_BEGIN_ALLOW_THREADS
-		error = pool_create(&self->pool, file, &config);
-		Py_END_ALLOW_THREADS
-		self = (PoolObject *)pool_opened(self, error);
+		Py_BEGIN_ALLOW_THREADS error = pool_create(&self->pool, file, &config);
+		Py_END_ALLOW_THREADS self = (PoolObject *)pool_opened(self, error);
 	}
 	Py_DECREF(name);
 	return (PyObject *)self;
@@ -204,7 +218,8 @@ static PyObject *pool_open_method(PyObject *type, PyObject *path)
 	PoolObject *self;
 
 	if (!PyUnicode_Check(path))
-		return PyErr_Format(PyExc_TypeError, "a path is str, not %.100s", Py_TYPE(path)->tp_name);
+		return PyErr_Format(PyExc_TypeError, "a path is str, not %.100s",
+				    Py_TYPE(path)->tp_name);
 	if (!PyUnicode_FSConverter(path, &name))
 		return NULL;
 	self = pool_alloc_object((PyTypeObject *)type, path);
@@ -217,12 +232,14 @@ static PyObject *pool_open_method(PyObject *type, PyObject *path)
 /* The caller's stack, if tracking is on. */
 static inline u32 save_stack(PoolObject *self)
 {
-	if (likely(!(atomic_load_explicit(&self->pool.header->gate, memory_order_relaxed) & GATE_PAGE_OWNER)))
+	if (likely(!(atomic_load_explicit(&self->pool.header->gate, memory_order_relaxed) &
+		     GATE_PAGE_OWNER)))
 		return 0;
 	return pystack_save(self->stacks, &self->pool, self->pool.stack_depth);
 }
 
-static PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+				  PyObject *kwnames)
 {
 	static const char *const names[2] = {"order", "gfp_mask"};
 	PoolObject *self = (PoolObject *)op;
@@ -231,7 +248,8 @@ static PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_
 	PageObject *page;
 	int error;
 
-	if (unlikely(pool_usable(self)) || parse_two("alloc_pages", names, args, nargs, kwnames, values) ||
+	if (unlikely(pool_usable(self)) ||
+	    parse_two("alloc_pages", names, args, nargs, kwnames, values) ||
 	    (values[0] && as_u32_max(values[0], "order", MAX_PAGE_ORDER, &order)) ||
 	    (values[1] && as_u32(values[1], "gfp_mask", &gfp_mask)))
 		return NULL;
@@ -262,7 +280,8 @@ static int page_argument(PoolObject *self, PyObject *arg, PageObject **page, u32
 	}
 	*page = NULL;
 	if (!PyLong_Check(arg)) {
-		PyErr_Format(PyExc_TypeError, "a Page or a PFN is needed, not %.100s", Py_TYPE(arg)->tp_name);
+		PyErr_Format(PyExc_TypeError, "a Page or a PFN is needed, not %.100s",
+			     Py_TYPE(arg)->tp_name);
 		return -1;
 	}
 	return as_u32(arg, "PFN", pfn);
@@ -294,14 +313,16 @@ static PyObject *drop_reference(PoolObject *self, PyObject *arg, int order)
 	Py_RETURN_NONE;
 }
 
-static PyObject *pool_free_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *pool_free_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+				 PyObject *kwnames)
 {
 	static const char *const names[2] = {"page", "order"};
 	PoolObject *self = (PoolObject *)op;
 	PyObject *values[2] = {NULL, NULL};
 	u32 order = 0;
 
-	if (unlikely(pool_usable(self)) || parse_two("free_pages", names, args, nargs, kwnames, values))
+	if (unlikely(pool_usable(self)) ||
+	    parse_two("free_pages", names, args, nargs, kwnames, values))
 		return NULL;
 	if (unlikely(!values[0]))
 		return PyErr_Format(PyExc_TypeError, "free_pages() needs a page");
@@ -399,13 +420,15 @@ static PyObject *pool_split_page(PyObject *op, PyObject *args)
 	PageObject *page;
 	u32 order = 0;
 
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "O!|O:split_page", &Page_Type, &page, &arg) ||
+	if (pool_usable(self) ||
+	    !PyArg_ParseTuple(args, "O!|O:split_page", &Page_Type, &page, &arg) ||
 	    (arg && as_u32_max(arg, "order", MAX_PAGE_ORDER, &order)))
 		return NULL;
 	if (page->references == 0)
 		return pool_error(self, -BAD_FREE, page->pfn, page->order);
 	if (order > page->order)
-		return PyErr_Format(PyExc_ValueError, "order %u: PFN 0x%x has order %u, it can only become smaller",
+		return PyErr_Format(PyExc_ValueError,
+				    "order %u: PFN 0x%x has order %u, it can only become smaller",
 				    order, page->pfn, page->order);
 	if (page_release_buffer(page))
 		return NULL;
@@ -455,14 +478,16 @@ static PyObject *pool_get_page_owner_on(PyObject *op, void *Py_UNUSED(closure))
 {
 	if (pool_usable((PoolObject *)op))
 		return NULL;
-	return PyBool_FromLong(atomic_load(&((PoolObject *)op)->pool.header->gate) & GATE_PAGE_OWNER);
+	return PyBool_FromLong(atomic_load(&((PoolObject *)op)->pool.header->gate) &
+			       GATE_PAGE_OWNER);
 }
 
 static PyGetSetDef pool_getset[] = {
 	{"path", pool_get_path, NULL, "The shared-memory file.", NULL},
 	{"closed", pool_get_closed, NULL, "Has close() been called?", NULL},
 	{"nr_pages", pool_get_nr_pages, NULL, "PFNs are [0, nr_pages).", NULL},
-	{"managed_pages", pool_get_managed_pages, NULL, "Pages that the allocator has, free or not.", NULL},
+	{"managed_pages", pool_get_managed_pages, NULL,
+	 "Pages that the allocator has, free or not.", NULL},
 	{"page_owner_on", pool_get_page_owner_on, NULL, "Are owners tracked?", NULL},
 	{"stack_depth", pool_get_stack_depth, NULL, "Frames kept of each stack, at most.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
@@ -474,33 +499,46 @@ static PyMethodDef pool_methods[] = {
 	{"create", FASTCALL(pool_create_method), METH_CLASS | METH_VARARGS | METH_KEYWORDS,
 	 "Make a pool's file, which must not exist, and map it."},
 	{"open", pool_open_method, METH_CLASS | METH_O, "Map an existing pool."},
-	{"close", pool_close, METH_NOARGS, "Give the order-0 lists back. Buffers in use stay valid."},
+	{"close", pool_close, METH_NOARGS,
+	 "Give the order-0 lists back. Buffers in use stay valid."},
 	{"alloc_pages", FASTCALL(pool_alloc_pages), METH_FASTCALL | METH_KEYWORDS,
 	 "alloc_pages(order=0, gfp_mask=GFP_KERNEL) -> Page\n\n"
 	 "2^order pages, as alloc_pages() of mm/page_alloc.c. OutOfMemoryError, ValueError."},
 	{"free_pages", FASTCALL(pool_free_pages), METH_FASTCALL | METH_KEYWORDS,
 	 "free_pages(page, order=None)\n\n"
 	 "Drop a reference; the last one frees. BadPageError, BufferError. As __free_pages()."},
-	{"page", pool_page, METH_O, "page(pfn) -> Page\n\nAn allocated block, whoever allocated it. BadPageError."},
+	{"page", pool_page, METH_O,
+	 "page(pfn) -> Page\n\nAn allocated block, whoever allocated it. BadPageError."},
 	{"get_page", pool_get_page, METH_O, "get_page(page)\n\nOne more reference."},
-	{"put_page", pool_put_page, METH_O, "put_page(page)\n\nDrop a reference; the last one frees."},
-	{"page_count", pool_page_count, METH_O, "page_count(page) -> int\n\nReferences; 0 if it is not allocated."},
+	{"put_page", pool_put_page, METH_O,
+	 "put_page(page)\n\nDrop a reference; the last one frees."},
+	{"page_count", pool_page_count, METH_O,
+	 "page_count(page) -> int\n\nReferences; 0 if it is not allocated."},
 	{"split_page", pool_split_page, METH_VARARGS,
 	 "split_page(page, order=0) -> list of Page\n\n"
 	 "Make blocks of order from one that is not compound. The first one is page itself."},
-	{"drain_local_pages", pool_drain_local_pages, METH_NOARGS, "Give this process's order-0 lists back."},
+	{"drain_local_pages", pool_drain_local_pages, METH_NOARGS,
+	 "Give this process's order-0 lists back."},
 	{"capture_stack", pool_capture_stack, METH_VARARGS, "Handle of the caller's stack."},
-	{"enable_page_owner", pool_enable_page_owner, METH_VARARGS, "Switch tracking on; early pages per zone."},
-	{"recover_clients", pool_recover, METH_NOARGS, "Take back what dead clients held; their number."},
-	{"report_free_pages", pool_report_free_pages, METH_NOARGS, "Give free memory to the system; pages given."},
+	{"enable_page_owner", pool_enable_page_owner, METH_VARARGS,
+	 "Switch tracking on; early pages per zone."},
+	{"recover_clients", pool_recover, METH_NOARGS,
+	 "Take back what dead clients held; their number."},
+	{"report_free_pages", pool_report_free_pages, METH_NOARGS,
+	 "Give free memory to the system; pages given."},
 	{"zone_info", pool_zone_info, METH_NOARGS, "A dict for each zone."},
 	{"client_info", pool_client_info, METH_NOARGS, "A dict for each client."},
-	{"page_info", pool_page_info, METH_O, "page_info(pfn) -> dict: all that is known of one page."},
+	{"page_info", pool_page_info, METH_O,
+	 "page_info(pfn) -> dict: all that is known of one page."},
 	{"stats", pool_stats, METH_NOARGS, "Counters since the pool was made."},
-	{"depot_stack", pool_depot_stack, METH_O, "depot_stack(handle) -> list of frames, innermost first."},
-	{"check", pool_check_all, METH_NOARGS, "Check every invariant; the problems found, none is []."},
-	{"freeze", pool_freeze_method, METH_NOARGS, "Stop the clients between two operations, until thaw()."},
-	{"thaw", pool_thaw_method, METH_NOARGS, "Let the clients go on; by the thread that has stopped them."},
+	{"depot_stack", pool_depot_stack, METH_O,
+	 "depot_stack(handle) -> list of frames, innermost first."},
+	{"check", pool_check_all, METH_NOARGS,
+	 "Check every invariant; the problems found, none is []."},
+	{"freeze", pool_freeze_method, METH_NOARGS,
+	 "Stop the clients between two operations, until thaw()."},
+	{"thaw", pool_thaw_method, METH_NOARGS,
+	 "Let the clients go on; by the thread that has stopped them."},
 	{"stack_counts", pool_stack_counts, METH_NOARGS,
 	 "(handle, nr_base_pages) of each stack that has allocated, the oldest first."},
 	{"table", pool_table, METH_NOARGS, "What a Renderer reads."},
@@ -508,8 +546,7 @@ static PyMethodDef pool_methods[] = {
 };
 
 PyTypeObject Pool_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Pool",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Pool",
 	.tp_basicsize = sizeof(PoolObject),
 	.tp_dealloc = pool_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,

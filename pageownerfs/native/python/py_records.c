@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_records.c - RecordTable: records one after the other, from a dump, a trace or a copy of another table.
+ * py_records.c - RecordTable: records one after the other, from a dump, a trace or a copy of
+ * another table.
  */
 #include <errno.h>
 
@@ -8,12 +9,19 @@
 #include "tables/snapshot.h"
 #include "text/text_cache.h"
 
-static const char *const migratetype_names[] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate",
-						NULL};
-static const char *const migrate_reason_names[] = {
-	"compaction",	 "memory_failure", "memory_hotplug", "syscall_or_cpuset", "mempolicy_mbind",
-	"numa_misplaced", "contig_range",   "longterm_pin",   "demotion",	   "damon",
-	NULL};
+static const char *const migratetype_names[] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic",
+						"CMA",	     "Isolate", NULL};
+static const char *const migrate_reason_names[] = {"compaction",
+						   "memory_failure",
+						   "memory_hotplug",
+						   "syscall_or_cpuset",
+						   "mempolicy_mbind",
+						   "numa_misplaced",
+						   "contig_range",
+						   "longterm_pin",
+						   "demotion",
+						   "damon",
+						   NULL};
 
 /* What has changed in the list. */
 static void update_table(RecordTableObject *self)
@@ -50,7 +58,8 @@ static PyObject *record_table_new(PyTypeObject *type, PyObject *args, PyObject *
 	if ((args && PyTuple_GET_SIZE(args)) || (kwargs && PyDict_GET_SIZE(kwargs)))
 		return PyErr_Format(PyExc_TypeError, "RecordTable() takes no arguments");
 	self = record_table_alloc(type);
-	if (self && !record_load_init(&self->load, &self->list, migratetype_names, migrate_reason_names)) {
+	if (self &&
+	    !record_load_init(&self->load, &self->list, migratetype_names, migrate_reason_names)) {
 		Py_DECREF(self);
 		return PyErr_NoMemory();
 	}
@@ -81,10 +90,8 @@ PyObject *table_snapshot(PyObject *op, PyObject *arg)
 	copy = record_table_alloc(&RecordTable_Type);
 	if (!copy)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	result = snapshot_table(table, &copy->list, max_bytes);
-	Py_END_ALLOW_THREADS
-	copy->base.table.pageblock_order = table->pageblock_order;
+	Py_BEGIN_ALLOW_THREADS result = snapshot_table(table, &copy->list, max_bytes);
+	Py_END_ALLOW_THREADS copy->base.table.pageblock_order = table->pageblock_order;
 	copy->base.table.early_unknown = table->early_unknown;
 	update_table(copy);
 	if (result == SNAPSHOT_DONE)
@@ -100,7 +107,8 @@ static int usable(const RecordTableObject *self)
 {
 	if (self->load.names && !self->busy)
 		return 0;
-	PyErr_SetString(PyExc_ValueError, self->busy ? "another thread adds records" : "the table is a copy of another");
+	PyErr_SetString(PyExc_ValueError, self->busy ? "another thread adds records"
+						     : "the table is a copy of another");
 	return -1;
 }
 
@@ -120,10 +128,9 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 	}
 	self->busy = true;
 	atomic_store(&self->base.gate, 0); /* who looks meanwhile sees none */
-	Py_BEGIN_ALLOW_THREADS
-	used = record_load_feed(&self->load, text.buf, (size_t)text.len, final);
-	Py_END_ALLOW_THREADS
-	self->busy = false;
+	Py_BEGIN_ALLOW_THREADS used =
+		record_load_feed(&self->load, text.buf, (size_t)text.len, final);
+	Py_END_ALLOW_THREADS self->busy = false;
 	PyBuffer_Release(&text);
 	self->base.table.pageblock_order = self->load.pageblock_order;
 	self->base.table.early_unknown = self->load.early_unknown;
@@ -144,12 +151,14 @@ static PyObject *record_table_add(PyObject *op, PyObject *args)
 	u32 number;
 	u64 pfn;
 
-	if (!PyArg_ParseTuple(args, "O&y*y*y*b:add", as_u64, &pfn, &record, &stack, &free_stack, &page_mt))
+	if (!PyArg_ParseTuple(args, "O&y*y*y*b:add", as_u64, &pfn, &record, &stack, &free_stack,
+			      &page_mt))
 		return NULL;
 	if (usable(self))
 		goto out;
 	if (record.len != sizeof(owner)) {
-		PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zd", sizeof(owner), record.len);
+		PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zd", sizeof(owner),
+			     record.len);
 		goto out;
 	}
 	memcpy(&owner, record.buf, sizeof(owner));
@@ -158,10 +167,13 @@ static PyObject *record_table_add(PyObject *op, PyObject *args)
 	number = record_list_info(&self->list, &info);
 	owner.handle = record_load_stack(&self->load, stack.buf, (size_t)stack.len);
 	if (owner.state & PAGE_EXT_OWNER_FREED)
-		last_free.handle = record_load_stack(&self->load, free_stack.buf, (size_t)free_stack.len);
+		last_free.handle =
+			record_load_stack(&self->load, free_stack.buf, (size_t)free_stack.len);
 	done = number != UINT32_MAX && owner.handle &&
 	       record_list_add(&self->list, &owner, pfn, number,
-			       owner.state & PAGE_EXT_OWNER_FREED || self->list.last_frees ? &last_free : NULL);
+			       owner.state & PAGE_EXT_OWNER_FREED || self->list.last_frees
+				       ? &last_free
+				       : NULL);
 	update_table(self);
 	if (!done)
 		PyErr_NoMemory();
@@ -176,7 +188,8 @@ static PyObject *string_of(const struct strings *strings, u64 number)
 {
 	if (number >= strings->nr)
 		Py_RETURN_NONE;
-	return PyBytes_FromStringAndSize(strings->items[number].text, (Py_ssize_t)strings->items[number].size);
+	return PyBytes_FromStringAndSize(strings->items[number].text,
+					 (Py_ssize_t)strings->items[number].size);
 }
 
 static PyObject *record_table_text(PyObject *op, PyObject *args)
@@ -214,8 +227,8 @@ static PyObject *record_table_infos(PyObject *op, PyObject *Py_UNUSED(unused))
 
 	for (u32 i = 0; infos && i < list->nr_infos; i++) {
 		const struct record_info *info = &list->infos[i];
-		PyObject *item = Py_BuildValue("KKiii", info->flags, info->memcg, info->nid, info->zone,
-					       info->fields);
+		PyObject *item = Py_BuildValue("KKiii", info->flags, info->memcg, info->nid,
+					       info->zone, info->fields);
 
 		if (!item || PyList_Append(infos, item))
 			Py_CLEAR(infos);
@@ -249,8 +262,10 @@ static PyMethodDef record_table_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))record_table_feed, METH_VARARGS | METH_KEYWORDS,
 	 "feed(text, final=False) -> bytes used; the rest must come again, with more behind it."},
 	{"add", record_table_add, METH_VARARGS, "add(pfn, record, stack, free_stack, page_mt)"},
-	{"text", record_table_text, METH_VARARGS, "text(kind, value) -> what the text that was read had for it, or None."},
-	{"infos", record_table_infos, METH_NOARGS, "What records share: list of (flags, memcg, nid, zone, fields)."},
+	{"text", record_table_text, METH_VARARGS,
+	 "text(kind, value) -> what the text that was read had for it, or None."},
+	{"infos", record_table_infos, METH_NOARGS,
+	 "What records share: list of (flags, memcg, nid, zone, fields)."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -263,18 +278,19 @@ static PyGetSetDef record_table_getset[] = {
 	{"nr_bytes", record_table_nr_bytes, NULL, "Memory of the records.", NULL},
 	{"pfn_end", record_table_pfn_end, NULL, "First PFN behind all blocks.", NULL},
 	{"pageblock_order", record_table_pageblock_order, NULL, "As PFNs and blocks say.", NULL},
-	{"damage", record_table_damage, NULL, "(offset, number of the record, reason) of the first damaged records.", NULL},
+	{"damage", record_table_damage, NULL,
+	 "(offset, number of the record, reason) of the first damaged records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
 PyTypeObject RecordTable_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.RecordTable",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.RecordTable",
 	.tp_basicsize = sizeof(RecordTableObject),
 	.tp_base = &Table_Type,
 	.tp_dealloc = record_table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "RecordTable()\n\nRecords one after the other: of a text, of a trace, or copied from another table.",
+	.tp_doc = "RecordTable()\n\nRecords one after the other: of a text, of a trace, or copied "
+		  "from another table.",
 	.tp_methods = record_table_methods,
 	.tp_getset = record_table_getset,
 	.tp_new = record_table_new,

@@ -10,18 +10,17 @@
 #define SIZE_NSEC 1000000000 /* that the size of a kernel table's text is taken for what it was */
 
 typedef struct {
-	PyObject_HEAD
-	TableObject *table;
+	PyObject_HEAD TableObject *table;
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
-	u64 size, size_version; /* of the whole text, when the pool's version was that; 0: not known */
-	u64 size_until_nsec;	/* a kernel table has no version */
-	u8 fields;		/* TEXT_*; 0: as printed, or those of 6.12 */
+	/* of the whole text, when the pool's version was that; 0: not known */
+	u64 size, size_version;
+	u64 size_until_nsec; /* a kernel table has no version */
+	u8 fields;	     /* TEXT_*; 0: as printed, or those of 6.12 */
 } RendererObject;
 
 typedef struct {
-	PyObject_HEAD
-	RendererObject *renderer;
+	PyObject_HEAD RendererObject *renderer;
 	struct po_reader reader;
 	pthread_mutex_t lock;
 } ReaderObject;
@@ -33,7 +32,8 @@ static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	RendererObject *self;
 	unsigned char fields = 0;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$b:Renderer", names, &Table_Type, &table, &text, &fields))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$b:Renderer", names, &Table_Type,
+					 &table, &text, &fields))
 		return NULL;
 	self = (RendererObject *)type->tp_alloc(type, 0);
 	if (!self)
@@ -81,7 +81,8 @@ static int add_text(RendererObject *self, const struct text_miss *miss)
 	if (!text)
 		return -1;
 	if (!PyBytes_Check(text)) {
-		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s", Py_TYPE(text)->tp_name);
+		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s",
+			     Py_TYPE(text)->tp_name);
 	} else {
 		if (text_cache_full(self->cache)) {
 			struct text_cache *empty = text_cache_new();
@@ -124,10 +125,8 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 	do {
 		struct text_cache *cache = text_cache_get(self->cache);
 
-		Py_BEGIN_ALLOW_THREADS
-		result = render_size(&reader, cache, &total);
-		Py_END_ALLOW_THREADS
-		text_cache_put(cache);
+		Py_BEGIN_ALLOW_THREADS result = render_size(&reader, cache, &total);
+		Py_END_ALLOW_THREADS text_cache_put(cache);
 		if (result == RENDER_MISS && add_text(self, &reader.miss))
 			break;
 	} while (result == RENDER_MISS);
@@ -165,14 +164,14 @@ static PyMethodDef renderer_methods[] = {
 };
 
 PyTypeObject Renderer_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Renderer",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Renderer",
 	.tp_basicsize = sizeof(RendererObject),
 	.tp_dealloc = renderer_dealloc,
 	.tp_traverse = renderer_traverse,
 	.tp_clear = renderer_clear,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-	.tp_doc = "Renderer(table, text, *, fields=0)\n\nTurns records into text; text(kind, value) -> bytes is asked once for each.",
+	.tp_doc = "Renderer(table, text, *, fields=0)\n\nTurns records into text; text(kind, "
+		  "value) -> bytes is asked once for each.",
 	.tp_methods = renderer_methods,
 	.tp_new = renderer_new,
 };
@@ -194,20 +193,17 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	Py_ssize_t done = 0;
 	long result;
 
-	Py_BEGIN_ALLOW_THREADS
-	pthread_mutex_lock(&self->lock);
+	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
 	Py_END_ALLOW_THREADS
-	/* Who seeks takes a short read for the end of the file: tail does. */
-	fill = fill || offset != self->reader.read_end;
+		/* Who seeks takes a short read for the end of the file: tail does. */
+		fill = fill || offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
-		Py_BEGIN_ALLOW_THREADS
-		self->reader.miss.kind = NR_TEXT_KINDS;
-		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done), offset + (u64)done,
-				     fill);
-		Py_END_ALLOW_THREADS
-		text_cache_put(cache);
+		Py_BEGIN_ALLOW_THREADS self->reader.miss.kind = NR_TEXT_KINDS;
+		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done),
+				     offset + (u64)done, fill);
+		Py_END_ALLOW_THREADS text_cache_put(cache);
 		if (result > 0)
 			done += result;
 		/* Only a text that was missing, and room for more, are reasons to go on. */
@@ -273,7 +269,8 @@ static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_
 	int fill;
 
 	if (nargs != 3 && nargs != 4)
-		return PyErr_Format(PyExc_TypeError, "read_into() takes address, size, offset, and fill");
+		return PyErr_Format(PyExc_TypeError,
+				    "read_into() takes address, size, offset, and fill");
 	if (read_arguments(args + 1, &size, &offset))
 		return NULL;
 	address = PyLong_AsVoidPtr(args[0]);
@@ -296,19 +293,18 @@ static PyObject *reader_record(PyObject *op, PyObject *arg)
 
 	if (pfn == (u64)-1 && PyErr_Occurred())
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	pthread_mutex_lock(&self->lock);
-	Py_END_ALLOW_THREADS
-	do {
+	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS do
+	{
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
-		Py_BEGIN_ALLOW_THREADS
-		size = render_record(&self->reader, cache, &pfn);
-		Py_END_ALLOW_THREADS
-		text_cache_put(cache);
+		Py_BEGIN_ALLOW_THREADS size = render_record(&self->reader, cache, &pfn);
+		Py_END_ALLOW_THREADS text_cache_put(cache);
 		if (size == RENDER_MISS && add_text(renderer, &self->reader.miss))
 			goto out;
-	} while (size == RENDER_MISS);
+	}
+	while (size == RENDER_MISS)
+		;
 	if (size == 0)
 		pair = Py_NewRef(Py_None);
 	else if (size < 0)
@@ -370,10 +366,8 @@ static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
 	filter.nr_pids = (u32)nr_pids;
 	filter.nr_tgids = (u32)nr_tgids;
 	filter.by_process = nr_pids || nr_tgids;
-	Py_BEGIN_ALLOW_THREADS
-	pthread_mutex_lock(&self->lock);
-	Py_END_ALLOW_THREADS
-	reader_set_filter(&self->reader, &filter);
+	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS reader_set_filter(&self->reader, &filter);
 	pthread_mutex_unlock(&self->lock);
 	Py_RETURN_NONE;
 }
@@ -384,15 +378,16 @@ static PyMethodDef reader_methods[] = {
 	{"record", reader_record, METH_O,
 	 "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
 	{"set_filter", reader_set_filter_method, METH_VARARGS,
-	 "set_filter(mode, nids, pids, tgids): what is shown from here on; nids None: of all nodes."},
+	 "set_filter(mode, nids, pids, tgids): what is shown from here on; nids None: of all "
+	 "nodes."},
 	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
-	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL, "read_into(address, size, offset, fill=False) -> number of bytes"},
+	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL,
+	 "read_into(address, size, offset, fill=False) -> number of bytes"},
 	{NULL, NULL, 0, NULL},
 };
 
 PyTypeObject Reader_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Reader",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Reader",
 	.tp_basicsize = sizeof(ReaderObject),
 	.tp_dealloc = reader_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,

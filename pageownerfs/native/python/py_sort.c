@@ -2,22 +2,21 @@
 /*
  * py_sort.c - Groups, Group and parse_page_owner(): page_owner_sort.c for Python.
  *
- * Reading and sorting run without the GIL; nothing else of that Groups may run meanwhile, which busy tells.
+ * Reading and sorting run without the GIL; nothing else of that Groups may run meanwhile, which
+ * busy tells.
  */
 #include "python/py.h"
 #include "sort/page_owner_sort.h"
 
 typedef struct {
-	PyObject_HEAD
-	struct sorter sorter;
+	PyObject_HEAD struct sorter sorter;
 	PyObject *comms, *modules; /* tuples of bytes, which the filter points into */
 	u32 *numbers;		   /* the order, or NULL: as they came */
 	bool busy;
 } GroupsObject;
 
 typedef struct {
-	PyObject_HEAD
-	GroupsObject *groups;
+	PyObject_HEAD GroupsObject *groups;
 	u32 number;
 } GroupObject;
 
@@ -95,8 +94,8 @@ static PyObject *groups_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	unsigned int key;
 	int unreleased = 0;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|OOOOp", names, &key, &pids, &tgids, &comms, &modules,
-					 &unreleased))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|OOOOp", names, &key, &pids, &tgids,
+					 &comms, &modules, &unreleased))
 		return NULL;
 	if (!(key & ((1u << FIELD_TS) - 1)) || key >> FIELD_FREE_TS)
 		return PyErr_Format(PyExc_ValueError, "key %#x: groups can't be made by that", key);
@@ -149,10 +148,8 @@ static PyObject *groups_feed(PyObject *op, PyObject *args, PyObject *kwargs)
 	PyMem_RawFree(self->numbers);
 	self->numbers = NULL;
 	self->busy = true;
-	Py_BEGIN_ALLOW_THREADS
-	used = sorter_feed(&self->sorter, text.buf, (size_t)text.len, final);
-	Py_END_ALLOW_THREADS
-	self->busy = false;
+	Py_BEGIN_ALLOW_THREADS used = sorter_feed(&self->sorter, text.buf, (size_t)text.len, final);
+	Py_END_ALLOW_THREADS self->busy = false;
 	PyBuffer_Release(&text);
 	return used < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(used);
 }
@@ -162,18 +159,18 @@ static PyObject *groups_merge(PyObject *op, PyObject *arg)
 	GroupsObject *self = (GroupsObject *)op, *other = (GroupsObject *)arg;
 	bool done;
 
-	if (!Py_IS_TYPE(arg, &Groups_Type) || other == self || other->sorter.key != self->sorter.key)
-		return PyErr_Format(PyExc_ValueError, "only other Groups with the same key can be merged");
+	if (!Py_IS_TYPE(arg, &Groups_Type) || other == self ||
+	    other->sorter.key != self->sorter.key)
+		return PyErr_Format(PyExc_ValueError,
+				    "only other Groups with the same key can be merged");
 	if (groups_usable(self) || groups_usable(other))
 		return NULL;
 	PyMem_RawFree(self->numbers);
 	PyMem_RawFree(other->numbers);
 	self->numbers = other->numbers = NULL;
 	self->busy = other->busy = true;
-	Py_BEGIN_ALLOW_THREADS
-	done = sorter_merge(&self->sorter, &other->sorter);
-	Py_END_ALLOW_THREADS
-	self->busy = other->busy = false;
+	Py_BEGIN_ALLOW_THREADS done = sorter_merge(&self->sorter, &other->sorter);
+	Py_END_ALLOW_THREADS self->busy = other->busy = false;
 	return done ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
@@ -192,10 +189,12 @@ static int parse_keys(PyObject *arg, struct sort_order *order, struct sort_key *
 		if (!PyArg_ParseTuple(key, "ip;a key is (field, descending)", &field, &descending))
 			break;
 		if (field < 0 || field >= NR_FIELDS || i == NR_FIELDS) {
-			PyErr_Format(PyExc_ValueError, "%d: not a field to sort by, or one too many", field);
+			PyErr_Format(PyExc_ValueError,
+				     "%d: not a field to sort by, or one too many", field);
 			break;
 		}
-		keys[i] = (struct sort_key){.field = (enum sort_field)field, .sign = descending ? -1 : 1};
+		keys[i] = (struct sort_key){.field = (enum sort_field)field,
+					    .sign = descending ? -1 : 1};
 		order->nr_keys++;
 	}
 	Py_XDECREF(tuple);
@@ -216,14 +215,13 @@ static PyObject *groups_sort(PyObject *op, PyObject *args, PyObject *kwargs)
 		return NULL;
 	order.ties_reversed = ties_reversed;
 	if (!self->numbers)
-		self->numbers = PyMem_RawMalloc((self->sorter.nr_groups + 1ul) * sizeof(*self->numbers));
+		self->numbers =
+			PyMem_RawMalloc((self->sorter.nr_groups + 1ul) * sizeof(*self->numbers));
 	if (!self->numbers)
 		return PyErr_NoMemory();
 	self->busy = true;
-	Py_BEGIN_ALLOW_THREADS
-	sorter_order(&order, self->numbers);
-	Py_END_ALLOW_THREADS
-	self->busy = false;
+	Py_BEGIN_ALLOW_THREADS sorter_order(&order, self->numbers);
+	Py_END_ALLOW_THREADS self->busy = false;
 	Py_RETURN_NONE;
 }
 
@@ -255,7 +253,8 @@ PyObject *damage_list(const struct text_walk *walk)
 
 	for (u64 i = 0; list && i < walk->nr_damaged && i < NR_DAMAGE; i++) {
 		const struct text_damage *damage = &walk->damage[i];
-		PyObject *item = Py_BuildValue("KKs", damage->offset, damage->record, damage->reason);
+		PyObject *item =
+			Py_BuildValue("KKs", damage->offset, damage->record, damage->reason);
 
 		if (!item || PyList_Append(list, item))
 			Py_CLEAR(list);
@@ -283,7 +282,8 @@ GROUPS_NUMBER(fields, fields)
 static PyMethodDef groups_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))groups_feed, METH_VARARGS | METH_KEYWORDS,
 	 "feed(text, final=False) -> bytes used; the rest must come again, with more behind it."},
-	{"merge", groups_merge, METH_O, "Add what another one has read, of the text behind; that one is empty then."},
+	{"merge", groups_merge, METH_O,
+	 "Add what another one has read, of the text behind; that one is empty then."},
 	{"sort", (PyCFunction)(void (*)(void))groups_sort, METH_VARARGS | METH_KEYWORDS,
 	 "sort(keys, ties_reversed=False); keys are (field, descending)."},
 	{NULL, NULL, 0, NULL},
@@ -291,19 +291,20 @@ static PyMethodDef groups_methods[] = {
 
 static PyGetSetDef groups_getset[] = {
 	{"nr_records", groups_nr_records, NULL, "Records that count.", NULL},
-	{"nr_seen", groups_nr_seen, NULL, "Records that were read, those that don't count and damaged ones too.", NULL},
+	{"nr_seen", groups_nr_seen, NULL,
+	 "Records that were read, those that don't count and damaged ones too.", NULL},
 	{"nr_damaged", groups_nr_damaged, NULL, "Damaged records, which were skipped.", NULL},
 	{"nr_bytes", groups_nr_bytes, NULL, "Bytes of text read.", NULL},
 	{"fields", groups_fields, NULL, "HAS_* bits of what some record has.", NULL},
-	{"damage", groups_damage, NULL, "(offset, number of the record, reason) of the first damaged records.", NULL},
+	{"damage", groups_damage, NULL,
+	 "(offset, number of the record, reason) of the first damaged records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
 static PySequenceMethods groups_sequence = {.sq_length = groups_length, .sq_item = groups_item};
 
 PyTypeObject Groups_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Groups",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Groups",
 	.tp_basicsize = sizeof(GroupsObject),
 	.tp_dealloc = groups_dealloc,
 	.tp_as_sequence = &groups_sequence,
@@ -376,7 +377,8 @@ static PyObject *group_module(PyObject *op, void *Py_UNUSED(closure))
 	if (!group)
 		return NULL;
 	module = sorter_of(op)->stack_infos[group->stack].module;
-	return module == NO_STRING ? PyBytes_FromString("vmlinux") : string_bytes(&sorter_of(op)->modules.items[module]);
+	return module == NO_STRING ? PyBytes_FromString("vmlinux")
+				   : string_bytes(&sorter_of(op)->modules.items[module]);
 }
 
 static PyObject *group_text(PyObject *op, void *Py_UNUSED(closure))
@@ -412,13 +414,13 @@ static PyGetSetDef group_getset[] = {
 	{"allocator", group_allocator, NULL, "ALLOCATOR_* bits.", NULL},
 	{"module", group_module, NULL, "Of the innermost frame that has one, or vmlinux.", NULL},
 	{"stacktrace", group_stacktrace, NULL, "What stands behind header and PFN line.", NULL},
-	{"text", group_text, NULL, "The text, without PFN line, and without ts unless that is part of the key.", NULL},
+	{"text", group_text, NULL,
+	 "The text, without PFN line, and without ts unless that is part of the key.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
 PyTypeObject Group_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Group",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Group",
 	.tp_basicsize = sizeof(GroupObject),
 	.tp_dealloc = group_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -444,21 +446,24 @@ static PyObject *build_record(const struct text_record *record)
 	if (record->ragged) {
 		stack = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)record->stack_size + 1);
 		if (stack)
-			_PyBytes_Resize(&stack, (Py_ssize_t)text_copy_stack(record, PyBytes_AS_STRING(stack)));
+			_PyBytes_Resize(&stack, (Py_ssize_t)text_copy_stack(
+							record, PyBytes_AS_STRING(stack)));
 	} else {
 		stack = PyBytes_FromStringAndSize(record->stack, (Py_ssize_t)record->stack_size);
 	}
-	return Py_BuildValue("iy#NNNNNNy#y#N", record->order, record->mask, (Py_ssize_t)record->mask_size,
-			     optional(record->fields & TEXT_HAS_PID, PyLong_FromLong(record->pid)),
-			     optional(record->fields & TEXT_HAS_TGID, PyLong_FromLong(record->tgid)),
-			     optional(record->fields & TEXT_HAS_TGID,
-				      PyBytes_FromStringAndSize(record->comm, record->comm_size)),
-			     optional(record->fields & TEXT_HAS_TS, PyLong_FromUnsignedLongLong(record->ts_nsec)),
-			     optional(record->fields & TEXT_HAS_FREE_TS,
-				      PyLong_FromUnsignedLongLong(record->free_ts_nsec)),
-			     optional(record->fields & TEXT_HAS_PFN, PyLong_FromUnsignedLongLong(record->pfn)),
-			     record->start, (Py_ssize_t)(header_end - record->start),
-			     record->pfn_line, (Py_ssize_t)record->pfn_line_size, stack);
+	return Py_BuildValue(
+		"iy#NNNNNNy#y#N", record->order, record->mask, (Py_ssize_t)record->mask_size,
+		optional(record->fields & TEXT_HAS_PID, PyLong_FromLong(record->pid)),
+		optional(record->fields & TEXT_HAS_TGID, PyLong_FromLong(record->tgid)),
+		optional(record->fields & TEXT_HAS_TGID,
+			 PyBytes_FromStringAndSize(record->comm, record->comm_size)),
+		optional(record->fields & TEXT_HAS_TS,
+			 PyLong_FromUnsignedLongLong(record->ts_nsec)),
+		optional(record->fields & TEXT_HAS_FREE_TS,
+			 PyLong_FromUnsignedLongLong(record->free_ts_nsec)),
+		optional(record->fields & TEXT_HAS_PFN, PyLong_FromUnsignedLongLong(record->pfn)),
+		record->start, (Py_ssize_t)(header_end - record->start), record->pfn_line,
+		(Py_ssize_t)record->pfn_line_size, stack);
 }
 
 PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
@@ -488,7 +493,8 @@ PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
 		status = text_parse_stack(end, final, &record);
 	offset = p - (const char *)text.buf;
 	if (status == TEXT_RECORD)
-		result = Py_BuildValue("nnN", offset, record.end - (const char *)text.buf, build_record(&record));
+		result = Py_BuildValue("nnN", offset, record.end - (const char *)text.buf,
+				       build_record(&record));
 	else if (status == TEXT_DAMAGED)
 		result = Py_BuildValue("nns", offset, offset + 1, record.damage);
 	else

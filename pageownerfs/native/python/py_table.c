@@ -45,31 +45,33 @@ static int get_buffer(PyObject *object, const char *name, u64 bytes, int flags, 
 	if (PyObject_GetBuffer(object, buffer, flags))
 		return -1;
 	if ((u64)buffer->len < bytes || (uintptr_t)buffer->buf % _Alignof(struct page_owner)) {
-		PyErr_Format(PyExc_ValueError, "%s has %zd bytes at %p: must be %llu, aligned", name, buffer->len,
-			     buffer->buf, (unsigned long long)bytes);
+		PyErr_Format(PyExc_ValueError, "%s has %zd bytes at %p: must be %llu, aligned",
+			     name, buffer->len, buffer->buf, (unsigned long long)bytes);
 		return -1;
 	}
 	return 0;
 }
 
 /* What a table has of its own; 0, or -1 with the error. */
-static int fill_kernel_table(TableObject *self, PyObject *page_ext, PyObject *scan, const Py_buffer *early)
+static int fill_kernel_table(TableObject *self, PyObject *page_ext, PyObject *scan,
+			     const Py_buffer *early)
 {
 	static const u64 no_flags;
 	int prog_fd = self->scanner.prog_fd;
 
 	self->scanner.prog_fd = -1;
 	if (early->len != sizeof(self->early)) {
-		PyErr_Format(PyExc_ValueError, "early has %zd bytes: must be %zu", early->len, sizeof(self->early));
+		PyErr_Format(PyExc_ValueError, "early has %zd bytes: must be %zu", early->len,
+			     sizeof(self->early));
 		return -1;
 	}
 	memcpy(&self->early, early->buf, sizeof(self->early));
 	self->table.early = &self->early;
 	self->table.early_unknown = true;
-	if (get_buffer(page_ext, "page_ext", self->table.end_pfn * sizeof(struct page_owner), PyBUF_SIMPLE,
-		       &self->page_ext) ||
-	    get_buffer(scan, "scan", sizeof(struct page_scan), prog_fd < 0 ? PyBUF_SIMPLE : PyBUF_WRITABLE,
-		       &self->scan))
+	if (get_buffer(page_ext, "page_ext", self->table.end_pfn * sizeof(struct page_owner),
+		       PyBUF_SIMPLE, &self->page_ext) ||
+	    get_buffer(scan, "scan", sizeof(struct page_scan),
+		       prog_fd < 0 ? PyBUF_SIMPLE : PyBUF_WRITABLE, &self->scan))
 		return -1;
 	self->table.page_ext = self->page_ext.buf;
 	self->table.flags = (const char *)&no_flags;
@@ -93,7 +95,8 @@ static int fill_kernel_table(TableObject *self, PyObject *page_ext, PyObject *sc
 
 static PyObject *kernel_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"page_ext", "end_pfn", "pageblock_order", "early", "scan", "prog_fd", "nid", NULL};
+	static char *names[] = {
+		"page_ext", "end_pfn", "pageblock_order", "early", "scan", "prog_fd", "nid", NULL};
 	PyObject *page_ext, *scan, *order;
 	u64 end_pfn;
 	u32 pageblock_order;
@@ -102,17 +105,20 @@ static PyObject *kernel_table_new(PyTypeObject *type, PyObject *args, PyObject *
 	unsigned char nid_shift = 0, nid_bits = 0;
 	int prog_fd, error;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&Oy*Oi|(bb):KernelTable", names, &page_ext, as_u64,
-					 &end_pfn, &order, &early, &scan, &prog_fd, &nid_shift, &nid_bits))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&Oy*Oi|(bb):KernelTable", names,
+					 &page_ext, as_u64, &end_pfn, &order, &early, &scan,
+					 &prog_fd, &nid_shift, &nid_bits))
 		return NULL;
 	if (nid_bits > 10 || nid_shift > 63) {
-		PyErr_SetString(PyExc_ValueError, "nid: (shift, bits) of the node in the flags, 10 bits at most");
+		PyErr_SetString(PyExc_ValueError,
+				"nid: (shift, bits) of the node in the flags, 10 bits at most");
 		goto error;
 	}
 	if (as_u32_max(order, "pageblock_order", MAX_PAGEBLOCK_ORDER, &pageblock_order))
 		goto error;
 	if (end_pfn > SIZE_MAX / sizeof(struct page_owner)) {
-		PyErr_Format(PyExc_ValueError, "end_pfn %llu: more than any buffer has", (unsigned long long)end_pfn);
+		PyErr_Format(PyExc_ValueError, "end_pfn %llu: more than any buffer has",
+			     (unsigned long long)end_pfn);
 		goto error;
 	}
 	self = (TableObject *)type->tp_alloc(type, 0);
@@ -214,12 +220,10 @@ static PyObject *table_states(PyObject *op, PyObject *Py_UNUSED(unused))
 	const struct po_table *table = &((TableObject *)op)->table;
 	struct state_counts counts = {0};
 
-	Py_BEGIN_ALLOW_THREADS
-	if (!table_is_empty(table))
-		count_states(table, &counts);
-	Py_END_ALLOW_THREADS
-	return Py_BuildValue("{sKsKsKsK}", "allocated", counts.allocated, "early", counts.early, "freed",
-			     counts.freed, "heads", counts.heads);
+	Py_BEGIN_ALLOW_THREADS if (!table_is_empty(table)) count_states(table, &counts);
+	Py_END_ALLOW_THREADS return Py_BuildValue("{sKsKsKsK}", "allocated", counts.allocated,
+						  "early", counts.early, "freed", counts.freed,
+						  "heads", counts.heads);
 }
 
 static PyObject *table_mixed_blocks(PyObject *op, PyObject *args)
@@ -230,18 +234,16 @@ static PyObject *table_mixed_blocks(PyObject *op, PyObject *args)
 	PyObject *list;
 	bool done;
 
-	if (!PyArg_ParseTuple(args, "O&O&i|ii:mixed_blocks", as_u64, &range.start_pfn, as_u64, &range.end_pfn,
-			      &range.cma, &range.nid, &range.zone))
+	if (!PyArg_ParseTuple(args, "O&O&i|ii:mixed_blocks", as_u64, &range.start_pfn, as_u64,
+			      &range.end_pfn, &range.cma, &range.nid, &range.zone))
 		return NULL;
-	if (!table->list &&
-	    (range.start_pfn < table->start_pfn || range.end_pfn > table->end_pfn || range.start_pfn > range.end_pfn))
+	if (!table->list && (range.start_pfn < table->start_pfn || range.end_pfn > table->end_pfn ||
+			     range.start_pfn > range.end_pfn))
 		return PyErr_Format(PyExc_ValueError, "PFNs of this table are [%llu, %llu)",
-				    (unsigned long long)table->start_pfn, (unsigned long long)table->end_pfn);
-	Py_BEGIN_ALLOW_THREADS
-	done = count_mixed_blocks(table, &range, counts);
-	Py_END_ALLOW_THREADS
-	if (!done)
-		return PyErr_NoMemory();
+				    (unsigned long long)table->start_pfn,
+				    (unsigned long long)table->end_pfn);
+	Py_BEGIN_ALLOW_THREADS done = count_mixed_blocks(table, &range, counts);
+	Py_END_ALLOW_THREADS if (!done) return PyErr_NoMemory();
 	list = PyList_New(NR_MIGRATETYPES);
 	for (int i = 0; list && i < NR_MIGRATETYPES; i++) {
 		PyObject *count = PyLong_FromUnsignedLongLong(counts[i]);
@@ -284,11 +286,9 @@ static PyObject *table_count_stacks(PyObject *op, PyObject *args, PyObject *kwar
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:count_stacks", names, &early))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	if (!table_is_empty(table))
-		done = count_stacks(table, early, &counts);
-	Py_END_ALLOW_THREADS
-	list = done ? build_counts(&counts) : PyErr_NoMemory();
+	Py_BEGIN_ALLOW_THREADS if (!table_is_empty(table)) done =
+		count_stacks(table, early, &counts);
+	Py_END_ALLOW_THREADS list = done ? build_counts(&counts) : PyErr_NoMemory();
 	free(counts.slots);
 	return list;
 }
@@ -304,15 +304,17 @@ static PyObject *table_heads(PyObject *op, PyObject *args)
 	if (!PyArg_ParseTuple(args, "O&O&|p:heads", as_u64, &at, as_u64, &nr_heads, &early))
 		return NULL;
 	list = PyList_New(0);
-	at = table->list ? record_list_at(table->list, at) : at < table->start_pfn ? table->start_pfn : at;
+	at = table->list	     ? record_list_at(table->list, at)
+	     : at < table->start_pfn ? table->start_pfn
+				     : at;
 	while (list && nr < nr_heads && !table_is_empty(table)) {
 		PyObject *pfn;
 
 		at = next_head(table, at, table->end_pfn);
 		if (at >= table->end_pfn)
 			break;
-		if (!read_page_owner(table, at, &owner) || is_tail(table, at, owner.order) || !owner.handle ||
-		    (!early && owner.state & PAGE_EXT_OWNER_EARLY)) {
+		if (!read_page_owner(table, at, &owner) || is_tail(table, at, owner.order) ||
+		    !owner.handle || (!early && owner.state & PAGE_EXT_OWNER_EARLY)) {
 			at++;
 			continue;
 		}
@@ -362,30 +364,40 @@ static PyObject *table_page(PyObject *op, PyObject *arg)
 	allocated = read_page_owner(table, at, &owner);
 	if (!page_info_at(table, at, &info))
 		return PyErr_NoMemory();
-	head = list ? record_pfn(&owner) : allocated ? pfn & ~((1ULL << (owner.order & 63)) - 1) : pfn;
+	head = list	   ? record_pfn(&owner)
+	       : allocated ? pfn & ~((1ULL << (owner.order & 63)) - 1)
+			   : pfn;
 	page_mt = list ? list->infos[owner.info].page_mt : (u8)((owner.gfp_mask & 0x18) >> 3);
 	if (list) {
-		const struct last_free none = {0}, *last = list->last_frees ? &list->last_frees[at] : &none;
+		const struct last_free none = {0},
+				       *last = list->last_frees ? &list->last_frees[at] : &none;
 
 		owner.free_handle = last->handle;
 		owner.free_pid = last->pid;
 		owner.free_tgid = last->tgid;
 	}
-	return Py_BuildValue("{sKsOsy#sKsKsisi}", "head", head, "allocated", allocated ? Py_True : Py_False,
-			     "record", (const char *)&owner, (Py_ssize_t)sizeof(owner), "flags", info.flags, "memcg",
-			     info.memcg, "migratetype", info.pageblock_migratetype, "page_mt", page_mt);
+	return Py_BuildValue("{sKsOsy#sKsKsisi}", "head", head, "allocated",
+			     allocated ? Py_True : Py_False, "record", (const char *)&owner,
+			     (Py_ssize_t)sizeof(owner), "flags", info.flags, "memcg", info.memcg,
+			     "migratetype", info.pageblock_migratetype, "page_mt", page_mt);
 }
 
 static PyMethodDef table_methods[] = {
-	{"count_stacks", (PyCFunction)(void (*)(void))table_count_stacks, METH_VARARGS | METH_KEYWORDS,
-	 "count_stacks(*, early=False) -> list of (handle, nr_base_pages, ts_nsec of the oldest); a pass over the table."},
-	{"heads", table_heads, METH_VARARGS, "heads(pfn, nr, early=True) -> so many PFNs of allocated blocks, at most, from pfn on."},
+	{"count_stacks", (PyCFunction)(void (*)(void))table_count_stacks,
+	 METH_VARARGS | METH_KEYWORDS,
+	 "count_stacks(*, early=False) -> list of (handle, nr_base_pages, ts_nsec of the oldest); "
+	 "a pass over the table."},
+	{"heads", table_heads, METH_VARARGS,
+	 "heads(pfn, nr, early=True) -> so many PFNs of allocated blocks, at most, from pfn on."},
 	{"has_page", table_has_page, METH_O, "has_page(pfn): is it one of this table's?"},
 	{"page", table_page, METH_O, "page(pfn) -> dict of what is known of a page, or None."},
-	{"snapshot", table_snapshot, METH_O, "snapshot(max_bytes) -> RecordTable; OSError ENOSPC: it would take more."},
+	{"snapshot", table_snapshot, METH_O,
+	 "snapshot(max_bytes) -> RecordTable; OSError ENOSPC: it would take more."},
 	{"mixed_blocks", table_mixed_blocks, METH_VARARGS,
-	 "mixed_blocks(start_pfn, end_pfn, cma, nid=-1, zone=-1) -> pageblocks with owners of another type, by migratetype."},
-	{"states", table_states, METH_NOARGS, "Number of base pages by state, and of heads; a pass over the table."},
+	 "mixed_blocks(start_pfn, end_pfn, cma, nid=-1, zone=-1) -> pageblocks with owners of "
+	 "another type, by migratetype."},
+	{"states", table_states, METH_NOARGS,
+	 "Number of base pages by state, and of heads; a pass over the table."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -396,8 +408,7 @@ static PyGetSetDef table_getset[] = {
 };
 
 PyTypeObject Table_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.Table",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.Table",
 	.tp_basicsize = sizeof(TableObject),
 	.tp_dealloc = table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -412,14 +423,15 @@ static PyGetSetDef kernel_table_getset[] = {
 };
 
 PyTypeObject KernelTable_Type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "pageownerfs._native.KernelTable",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pageownerfs._native.KernelTable",
 	.tp_basicsize = sizeof(TableObject),
 	.tp_base = &Table_Type,
 	.tp_dealloc = table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "KernelTable(page_ext, end_pfn, pageblock_order, early, scan, prog_fd, nid=(0, 0))\n\n"
-		  "The records of the running kernel's pages; flags and memcg are what prog_fd says.",
+	.tp_doc =
+		"KernelTable(page_ext, end_pfn, pageblock_order, early, scan, prog_fd, nid=(0, "
+		"0))\n\n"
+		"The records of the running kernel's pages; flags and memcg are what prog_fd says.",
 	.tp_getset = kernel_table_getset,
 	.tp_new = kernel_table_new,
 };

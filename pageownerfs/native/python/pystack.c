@@ -2,17 +2,19 @@
 /*
  * pystack.c - the Python call stack of the calling thread, as a handle of the stack depot.
  *
- * Mirrors save_stack() of mm/page_owner.c. A frame is known by its code object and the offset of its
- * current instruction; a stack seen before costs a walk, a hash and a compare. Only what is new is named
- * (function, module, file, line) and interned in the depot.
+ * Mirrors save_stack() of mm/page_owner.c. A frame is known by its code object and the offset of
+ * its current instruction; a stack seen before costs a walk, a hash and a compare. Only what is new
+ * is named (function, module, file, line) and interned in the depot.
  */
 #include "python/pystack.h"
 
 /*
- * Walking frames without making frame objects needs the interpreter's own header. Where its layout is not
- * one of those that are tested, or -DPAGEOWNERFS_PUBLIC_FRAMES, the public API does the same, slower.
+ * Walking frames without making frame objects needs the interpreter's own header. Where its layout
+ * is not one of those that are tested, or -DPAGEOWNERFS_PUBLIC_FRAMES, the public API does the
+ * same, slower.
  */
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 && !defined(PAGEOWNERFS_PUBLIC_FRAMES)
+#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 &&                                 \
+	!defined(PAGEOWNERFS_PUBLIC_FRAMES)
 #define INTERPRETER_FRAMES 1
 #ifndef Py_BUILD_CORE
 #define Py_BUILD_CORE 1
@@ -131,7 +133,8 @@ static inline u64 mix(u64 hash, u64 value)
 	return hash ^ hash >> 29;
 }
 
-static struct cached_frame *find_frame(const struct pystack_cache *cache, const struct frame_key *key)
+static struct cached_frame *find_frame(const struct pystack_cache *cache,
+				       const struct frame_key *key)
 {
 	u32 mask = cache->frames_size - 1;
 	u32 i = (u32)mix(key->code >> 4, key->lasti) & mask;
@@ -204,8 +207,9 @@ static u32 intern_frame(struct pool *pool, unsigned int nr, const struct frame_k
 		.lineno = (u32)PyCode_Addr2Line(code, (int)key->lasti),
 		.name = intern_text(pool, code->co_qualname),
 		.filename = intern_text(pool, code->co_filename),
-		.module = intern_text(pool, globals && PyDict_Check(globals) ?
-						    PyDict_GetItemString(globals, "__name__") : NULL),
+		.module = intern_text(pool, globals && PyDict_Check(globals)
+						    ? PyDict_GetItemString(globals, "__name__")
+						    : NULL),
 	};
 
 	Py_XDECREF(bytecode);
@@ -241,8 +245,8 @@ static u32 frame_handle(struct pystack_cache *cache, struct pool *pool, unsigned
 	return handle;
 }
 
-static u32 intern_stack(struct pystack_cache *cache, struct pool *pool, const struct frame_key *keys,
-			unsigned int nr)
+static u32 intern_stack(struct pystack_cache *cache, struct pool *pool,
+			const struct frame_key *keys, unsigned int nr)
 {
 	u32 frames[MAX_STACK_DEPTH];
 
@@ -256,8 +260,8 @@ static u32 intern_stack(struct pystack_cache *cache, struct pool *pool, const st
 	return depot_intern(pool, DEPOT_STACK, frames, nr * (u32)sizeof(frames[0]));
 }
 
-static void remember(struct cached_stack *stack, u64 hash, const struct frame_key *keys, unsigned int nr,
-		     u32 handle)
+static void remember(struct cached_stack *stack, u64 hash, const struct frame_key *keys,
+		     unsigned int nr, u32 handle)
 {
 	struct frame_key *copy = PyMem_Malloc(nr * sizeof(*keys));
 
@@ -269,8 +273,8 @@ static void remember(struct cached_stack *stack, u64 hash, const struct frame_ke
 }
 
 /*
- * save_stack(): the handle of the calling thread's stack, of depth frames at most. What can't be stored
- * gets the failure stack, and is counted. GIL held.
+ * save_stack(): the handle of the calling thread's stack, of depth frames at most. What can't be
+ * stored gets the failure stack, and is counted. GIL held.
  */
 u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int depth)
 {

@@ -51,12 +51,14 @@ static u32 add_stack(void *self, const char *text, size_t size)
 	return number;
 }
 
-static enum text_status find_stack(void *self, const char *end, bool final, struct text_record *record, u32 *number)
+static enum text_status find_stack(void *self, const char *end, bool final,
+				   struct text_record *record, u32 *number)
 {
 	struct sorter *sorter = self;
-	const u32 last = sorter->last_stack, next = sorter->stacks.nr ? sorter->stack_infos[last].next : 0;
-	enum text_status status =
-		find_or_add_stack(&sorter->stacks, last, next, end, final, record, number, add_stack, sorter);
+	const u32 last = sorter->last_stack,
+		  next = sorter->stacks.nr ? sorter->stack_infos[last].next : 0;
+	enum text_status status = find_or_add_stack(&sorter->stacks, last, next, end, final, record,
+						    number, add_stack, sorter);
 
 	if (status == TEXT_RECORD && *number != NO_STRING) {
 		sorter->stack_infos[last].next = *number;
@@ -95,18 +97,21 @@ static u32 hash_group(const struct sorter *sorter, const struct sort_group *grou
 }
 
 /* Do both belong to one group? */
-static bool same_group(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+static bool same_group(const struct sorter *sorter, const struct sort_group *a,
+		       const struct sort_group *b)
 {
 	const u32 key = sorter->key;
 
 	if (a->hash != b->hash)
 		return false;
 	if (key & BIT(FIELD_TXT))
-		return a->stack == b->stack && a->pid == b->pid && a->tgid == b->tgid && a->comm == b->comm &&
-		       a->mask == b->mask && a->order == b->order && a->free_ts_nsec == b->free_ts_nsec &&
-		       a->fields == b->fields && (!(key & BIT(FIELD_TS)) || a->ts_nsec == b->ts_nsec);
+		return a->stack == b->stack && a->pid == b->pid && a->tgid == b->tgid &&
+		       a->comm == b->comm && a->mask == b->mask && a->order == b->order &&
+		       a->free_ts_nsec == b->free_ts_nsec && a->fields == b->fields &&
+		       (!(key & BIT(FIELD_TS)) || a->ts_nsec == b->ts_nsec);
 	return (!(key & BIT(FIELD_STACKTRACE)) || a->stack == b->stack) &&
-	       (!(key & BIT(FIELD_PID)) || a->pid == b->pid) && (!(key & BIT(FIELD_TGID)) || a->tgid == b->tgid) &&
+	       (!(key & BIT(FIELD_PID)) || a->pid == b->pid) &&
+	       (!(key & BIT(FIELD_TGID)) || a->tgid == b->tgid) &&
 	       (!(key & BIT(FIELD_COMM)) || a->comm == b->comm) &&
 	       (!(key & BIT(FIELD_FREE)) || is_released(a) == is_released(b)) &&
 	       (!(key & BIT(FIELD_ALLOCATOR)) || a->allocator == b->allocator) &&
@@ -143,7 +148,8 @@ static bool add_group(struct sorter *sorter, struct sort_group *group)
 		return false;
 	group->hash = hash_group(sorter, group);
 	for (i = group->hash; sorter->slots[i & (sorter->nr_slots - 1)]; i++) {
-		struct sort_group *found = &sorter->groups[sorter->slots[i & (sorter->nr_slots - 1)] - 1];
+		struct sort_group *found =
+			&sorter->groups[sorter->slots[i & (sorter->nr_slots - 1)] - 1];
 
 		if (same_group(sorter, found, group)) {
 			found->times += group->times;
@@ -192,14 +198,15 @@ static bool record_counts(const struct sorter *sorter, const struct text_record 
 {
 	const struct sort_filter *filter = &sorter->filter;
 
-	if (filter->pids &&
-	    (!(record->fields & TEXT_HAS_PID) || !has_number(filter->pids, filter->nr_pids, record->pid)))
+	if (filter->pids && (!(record->fields & TEXT_HAS_PID) ||
+			     !has_number(filter->pids, filter->nr_pids, record->pid)))
 		return false;
-	if (filter->tgids &&
-	    (!(record->fields & TEXT_HAS_TGID) || !has_number(filter->tgids, filter->nr_tgids, record->tgid)))
+	if (filter->tgids && (!(record->fields & TEXT_HAS_TGID) ||
+			      !has_number(filter->tgids, filter->nr_tgids, record->tgid)))
 		return false;
-	if (filter->comms && (!(record->fields & TEXT_HAS_TGID) ||
-			      !has_string(filter->comms, filter->nr_comms, record->comm, record->comm_size)))
+	if (filter->comms &&
+	    (!(record->fields & TEXT_HAS_TGID) ||
+	     !has_string(filter->comms, filter->nr_comms, record->comm, record->comm_size)))
 		return false;
 	if (filter->unreleased && record->free_ts_nsec && record->ts_nsec < record->free_ts_nsec)
 		return false;
@@ -242,8 +249,10 @@ static bool add_record(void *self, const struct text_record *record, u32 stack)
 	group.allocator = record->allocator | sorter->stack_infos[stack].allocator;
 	if (!group.allocator)
 		group.allocator = ALLOCATOR_OTHERS;
-	group.mask = add_string(&sorter->masks, record->mask, record->mask_size, &sorter->last_mask);
-	group.comm = add_string(&sorter->comms, record->comm, record->comm_size, &sorter->last_comm);
+	group.mask =
+		add_string(&sorter->masks, record->mask, record->mask_size, &sorter->last_mask);
+	group.comm =
+		add_string(&sorter->comms, record->comm, record->comm_size, &sorter->last_comm);
 	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
 }
 
@@ -260,7 +269,8 @@ ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool
 static bool renumber(u32 *map, u32 *number, struct strings *strings, const struct strings *from)
 {
 	if (map[*number] == NO_STRING)
-		map[*number] = strings_add(strings, from->items[*number].text, from->items[*number].size);
+		map[*number] =
+			strings_add(strings, from->items[*number].text, from->items[*number].size);
 	*number = map[*number];
 	return *number != NO_STRING;
 }
@@ -296,7 +306,8 @@ static void merge_counters(struct sorter *sorter, const struct sorter *from)
 
 bool sorter_merge(struct sorter *sorter, struct sorter *from)
 {
-	u32 *masks = new_map(from->masks.nr), *comms = new_map(from->comms.nr), *stacks = new_map(from->stacks.nr);
+	u32 *masks = new_map(from->masks.nr), *comms = new_map(from->comms.nr),
+	    *stacks = new_map(from->stacks.nr);
 	bool done = masks && comms && stacks;
 
 	free(from->slots);
@@ -310,8 +321,10 @@ bool sorter_merge(struct sorter *sorter, struct sorter *from)
 			stacks[group.stack] = add_stack(sorter, stack->text, stack->size);
 		}
 		group.stack = stacks[group.stack];
-		done = group.stack != NO_STRING && renumber(masks, &group.mask, &sorter->masks, &from->masks) &&
-		       renumber(comms, &group.comm, &sorter->comms, &from->comms) && add_group(sorter, &group);
+		done = group.stack != NO_STRING &&
+		       renumber(masks, &group.mask, &sorter->masks, &from->masks) &&
+		       renumber(comms, &group.comm, &sorter->comms, &from->comms) &&
+		       add_group(sorter, &group);
 	}
 	if (done)
 		merge_counters(sorter, from);

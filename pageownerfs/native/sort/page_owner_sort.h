@@ -67,7 +67,7 @@ struct sorter {
 	u32 nr_groups, max_groups, nr_slots, max_stacks;
 	u32 last_stack, last_mask, last_comm;
 	struct text_walk walk;
-	u8 fields; /* TEXT_HAS_* that some record has */
+	u8 fields;	/* TEXT_HAS_* that some record has */
 	u64 nr_records; /* that count */
 };
 
@@ -84,7 +84,10 @@ struct sort_order {
 	bool ties_reversed;
 };
 
-/* Room for any header line: the longest mask; what is fixed, the numbers and a comm take less than the rest. */
+/*
+ * Room for any header line: the longest mask; what is fixed, the numbers and a comm take less than
+ * the rest.
+ */
 #define HEADER_MAX (TEXT_MASK_MAX + 256)
 
 /* Was the page freed before it was allocated, or after? */
@@ -99,9 +102,14 @@ static inline u32 module_of(const struct sorter *sorter, const struct sort_group
 	return sorter->stack_infos[group->stack].module;
 }
 
-/* Read text; how many bytes of it were used: the rest must come again, with more behind. -1: no memory. */
+/*
+ * Read text; how many bytes of it were used: the rest must come again, with more behind. -1: no
+ * memory.
+ */
 ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final);
-/* Add the groups of another, whose text came after this one's; false: no memory. from is emptied. */
+/*
+ * Add the groups of another, whose text came after this one's; false: no memory. from is emptied.
+ */
 bool sorter_merge(struct sorter *sorter, struct sorter *from);
 void sorter_free(struct sorter *sorter);
 

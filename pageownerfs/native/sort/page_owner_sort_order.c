@@ -71,8 +71,12 @@ static int compare_string(const struct strings *strings, u32 a, u32 b)
 	return a == b ? 0 : string_compare(&strings->items[a], &strings->items[b]);
 }
 
-/* Headers as bytes; they end by a newline, so that what follows need not be looked at where they differ. */
-static int compare_txt(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+/*
+ * Headers as bytes; they end by a newline, so that what follows need not be looked at where they
+ * differ.
+ */
+static int compare_txt(const struct sorter *sorter, const struct sort_group *a,
+		       const struct sort_group *b)
 {
 	char header_a[HEADER_MAX], header_b[HEADER_MAX];
 	struct string text_a = {.text = header_a}, text_b = {.text = header_b};
@@ -84,7 +88,8 @@ static int compare_txt(const struct sorter *sorter, const struct sort_group *a, 
 	return result ? result : compare_string(&sorter->stacks, a->stack, b->stack);
 }
 
-static int compare_module(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+static int compare_module(const struct sorter *sorter, const struct sort_group *a,
+			  const struct sort_group *b)
 {
 	static const struct string vmlinux = {.text = "vmlinux", .size = 7};
 	const u32 module_a = module_of(sorter, a), module_b = module_of(sorter, b);
@@ -95,8 +100,8 @@ static int compare_module(const struct sorter *sorter, const struct sort_group *
 			      module_b == NO_STRING ? &vmlinux : &sorter->modules.items[module_b]);
 }
 
-static int compare_field(const struct sorter *sorter, enum sort_field field, const struct sort_group *a,
-			 const struct sort_group *b)
+static int compare_field(const struct sorter *sorter, enum sort_field field,
+			 const struct sort_group *a, const struct sort_group *b)
 {
 	switch (field) {
 	case FIELD_TXT:
@@ -126,8 +131,11 @@ static int compare_field(const struct sorter *sorter, enum sort_field field, con
 	}
 }
 
-/* As compare_cull_condition() in tools/mm/page_owner_sort.c: the fields of the key, in their order. */
-static int compare_key(const struct sorter *sorter, const struct sort_group *a, const struct sort_group *b)
+/*
+ * As compare_cull_condition() in tools/mm/page_owner_sort.c: the fields of the key, in their order.
+ */
+static int compare_key(const struct sorter *sorter, const struct sort_group *a,
+		       const struct sort_group *b)
 {
 	int result = 0;
 
@@ -146,7 +154,8 @@ static int compare_numbers(const void *p1, const void *p2, void *argument)
 	int result = 0;
 
 	for (u32 i = 0; i < order->nr_keys && !result; i++)
-		result = order->keys[i].sign * compare_field(sorter, order->keys[i].field, group_a, group_b);
+		result = order->keys[i].sign *
+			 compare_field(sorter, order->keys[i].field, group_a, group_b);
 	if (!result) {
 		result = compare_key(sorter, group_a, group_b);
 		if (!result)
@@ -162,5 +171,6 @@ void sorter_order(const struct sort_order *order, u32 *numbers)
 	for (u32 i = 0; i < order->sorter->nr_groups; i++)
 		numbers[i] = i;
 	/* No two are equal, so it need not be stable. */
-	qsort_r(numbers, order->sorter->nr_groups, sizeof(*numbers), compare_numbers, (void *)order);
+	qsort_r(numbers, order->sorter->nr_groups, sizeof(*numbers), compare_numbers,
+		(void *)order);
 }

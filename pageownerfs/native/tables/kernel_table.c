@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * kernel_table.c - what of the running kernel's pages is not in the table: asked for by a BPF program.
+ * kernel_table.c - what of the running kernel's pages is not in the table: asked for by a BPF
+ * program.
  */
 #include <linux/bpf.h>
 #include <string.h>

@@ -6,7 +6,10 @@
 
 #define NR_MIGRATETYPES 8
 
-/* Where to look: [start_pfn, end_pfn), and in a record_list nid and zone as the flags have them, too; -1: any. */
+/*
+ * Where to look: [start_pfn, end_pfn), and in a record_list nid and zone as the flags have them,
+ * too; -1: any.
+ */
 struct mixed_range {
 	u64 start_pfn, end_pfn;
 	int nid, zone;
@@ -14,6 +17,7 @@ struct mixed_range {
 };
 
 /* Blocks by their own type. False: no memory. */
-bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range, u64 counts[NR_MIGRATETYPES]);
+bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range,
+			u64 counts[NR_MIGRATETYPES]);
 
 #endif

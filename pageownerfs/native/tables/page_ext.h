@@ -26,7 +26,8 @@ static inline bool is_early(const struct po_table *table, u8 state)
 
 static inline unsigned int order_of(const struct po_table *table, const struct page_owner *shared)
 {
-	return is_early(table, state_of(shared)) ? table->early->order : *(const volatile u8 *)&shared->order;
+	return is_early(table, state_of(shared)) ? table->early->order
+						 : *(const volatile u8 *)&shared->order;
 }
 
 static inline bool is_tail(const struct po_table *table, u64 pfn, unsigned int order)

@@ -2,7 +2,8 @@
 /*
  * record_find.c - which pages have a record to show, and what is known of them beside it.
  *
- * What the kernel's read_page_owner() skips is skipped here; so is what a reader's filters leave out.
+ * What the kernel's read_page_owner() skips is skipped here; so is what a reader's filters leave
+ * out.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,9 @@
 #include "text/record_text.h"
 
 #define COPY_TRIES 64
-#define NR_STATES 8		  /* that next_head() looks at in one go */
-#define LOOK_AHEAD_PFNS 8192	  /* 512 KiB of page_ext: still in the cache when the reader gets there */
+#define NR_STATES 8 /* that next_head() looks at in one go */
+/* 512 KiB of page_ext: still in the cache when the reader gets there */
+#define LOOK_AHEAD_PFNS 8192
 #define LOOK_AHEAD_NSEC 100000000 /* that what was seen is used */
 
 __attribute__((noinline)) u64 next_head(const struct po_table *table, u64 pfn, u64 end)
@@ -44,11 +46,14 @@ __attribute__((noinline)) u64 next_head(const struct po_table *table, u64 pfn, u
  * allocation of a page, is stored before the rest and state after it: if neither has changed around
  * the copy, everything between belongs to one allocation.
  */
-static bool page_owner_copy(const struct po_table *table, const struct page_owner *shared, struct page_owner *copy)
+static bool page_owner_copy(const struct po_table *table, const struct page_owner *shared,
+			    struct page_owner *copy)
 {
 	for (int try = 0; try < COPY_TRIES; try++) {
-		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_acquire);
-		u8 state = atomic_load_explicit((const _Atomic u8 *)&shared->state, memory_order_acquire);
+		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec,
+					      memory_order_acquire);
+		u8 state = atomic_load_explicit((const _Atomic u8 *)&shared->state,
+						memory_order_acquire);
 
 		if (!(state & PAGE_EXT_OWNER_ALLOCATED))
 			return false;
@@ -59,8 +64,10 @@ static bool page_owner_copy(const struct po_table *table, const struct page_owne
 		memcpy(copy, (const void *)shared, sizeof(*copy));
 		__asm__ __volatile__("" ::: "memory");
 		atomic_thread_fence(memory_order_acquire);
-		if (likely(ts == atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_relaxed) &&
-			   state == atomic_load_explicit((const _Atomic u8 *)&shared->state, memory_order_relaxed) &&
+		if (likely(ts == atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec,
+						      memory_order_relaxed) &&
+			   state == atomic_load_explicit((const _Atomic u8 *)&shared->state,
+							 memory_order_relaxed) &&
 			   copy->ts_nsec == ts)) {
 			copy->state = state;
 			return true;
@@ -131,7 +138,8 @@ static bool look_ahead(struct po_reader *reader, u64 pfn, u32 nr)
 	return true;
 }
 
-static __attribute__((noinline)) const struct page_info *page_info(struct po_reader *reader, u64 pfn, u32 nr)
+static __attribute__((noinline)) const struct page_info *page_info(struct po_reader *reader,
+								   u64 pfn, u32 nr)
 {
 	struct lookahead *ahead = reader->ahead;
 
@@ -181,13 +189,16 @@ static inline bool find_info(struct po_reader *reader, struct record *record, u3
 		record->memcg_number = info->memcg;
 		record->block_mt_number = info->pageblock_migratetype;
 	} else {
-		record->flags_word = *(const volatile u64 *)(table->flags + (record->pfn - table->start_pfn) *
-									      table->flags_stride);
+		record->flags_word =
+			*(const volatile u64 *)(table->flags + (record->pfn - table->start_pfn) *
+								       table->flags_stride);
 		if (table->pageblock_flags)
-			record->block_mt_number = table->pageblock_flags[record->pfn >> table->pageblock_order];
+			record->block_mt_number =
+				table->pageblock_flags[record->pfn >> table->pageblock_order];
 	}
 	if (unlikely(table->nid_bits))
-		record->nid = (u16)(record->flags_word >> table->nid_shift & ((1ULL << table->nid_bits) - 1));
+		record->nid = (u16)(record->flags_word >> table->nid_shift &
+				    ((1ULL << table->nid_bits) - 1));
 	record->block = record->pfn >> table->pageblock_order;
 	return true;
 }
@@ -232,7 +243,8 @@ int next_record_info(struct po_reader *reader, struct record *record, u32 nr)
 			continue;
 		if (!find_info(reader, record, nr))
 			return RENDER_NOMEM;
-		if (likely(!filter->by_nid || filter->nids[record->nid / 64] >> record->nid % 64 & 1))
+		if (likely(!filter->by_nid ||
+			   filter->nids[record->nid / 64] >> record->nid % 64 & 1))
 			return 1;
 	}
 	return 0;

@@ -33,11 +33,14 @@ void record_list_free(struct record_list *list)
 	record_list_init(list);
 }
 
-/* Mappings that grow: what is not used yet takes no memory, and nothing is copied. NULL: no memory. */
+/*
+ * Mappings that grow: what is not used yet takes no memory, and nothing is copied. NULL: no memory.
+ */
 static void *grow(void *mapping, size_t old_bytes, size_t bytes)
 {
-	void *more = mapping ? mremap(mapping, old_bytes, bytes, MREMAP_MAYMOVE) :
-			       mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *more = mapping ? mremap(mapping, old_bytes, bytes, MREMAP_MAYMOVE)
+			     : mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (more == MAP_FAILED)
 		return NULL;
@@ -53,7 +56,8 @@ void record_list_trim(struct record_list *list)
 
 	if (!list->nr || room >= list->room)
 		return;
-	less = mremap(list->records, list->room * sizeof(*list->records), room * sizeof(*list->records), 0);
+	less = mremap(list->records, list->room * sizeof(*list->records),
+		      room * sizeof(*list->records), 0);
 	if (less == MAP_FAILED)
 		return;
 	if (list->last_frees)
@@ -64,7 +68,8 @@ void record_list_trim(struct record_list *list)
 static bool grow_records(struct record_list *list)
 {
 	u64 room = list->room ? 2 * list->room : FIRST_ROOM;
-	void *more = grow(list->records, list->room * sizeof(*list->records), room * sizeof(*list->records));
+	void *more = grow(list->records, list->room * sizeof(*list->records),
+			  room * sizeof(*list->records));
 
 	if (!more)
 		return false;
@@ -198,7 +203,8 @@ const struct verbatim *record_list_text(const struct record_list *list, u64 at)
 		else
 			high = middle;
 	}
-	return low < list->nr_verbatims && list->verbatims[low]->at == at ? list->verbatims[low] : NULL;
+	return low < list->nr_verbatims && list->verbatims[low]->at == at ? list->verbatims[low]
+									  : NULL;
 }
 
 u64 record_list_at(const struct record_list *list, u64 pfn)

@@ -2,8 +2,8 @@
 /*
  * Records one after the other, of allocated blocks alone: a snapshot, a dump, the end of a trace.
  *
- * 64 bytes each, whatever the PFNs are: where a table by PFN has the last free, such a record has its PFN and the
- * number of what it shares with others. Records are only ever added.
+ * 64 bytes each, whatever the PFNs are: where a table by PFN has the last free, such a record has
+ * its PFN and the number of what it shares with others. Records are only ever added.
  */
 #ifndef PAGEOWNERFS_RECORD_LIST_H
 #define PAGEOWNERFS_RECORD_LIST_H
@@ -66,7 +66,10 @@ bool record_list_add(struct record_list *list, const struct page_owner *owner, u
 /* Keep the text of the record that was added last. False: no memory. */
 bool record_list_keep_text(struct record_list *list, const char *text, size_t size);
 const struct verbatim *record_list_text(const struct record_list *list, u64 at);
-/* The first record at or after a PFN; nr: none. Without order among them PFNs are numbers of records. */
+/*
+ * The first record at or after a PFN; nr: none. Without order among them PFNs are numbers of
+ * records.
+ */
 u64 record_list_at(const struct record_list *list, u64 pfn);
 /* The record of the block that a page is in; nr: none. */
 u64 record_list_find(const struct record_list *list, u64 pfn);

@@ -2,7 +2,8 @@
 /*
  * snapshot.c - a copy of the records of allocated blocks.
  *
- * Each record is copied whole. That none changes hands between two of them is for the caller to see to.
+ * Each record is copied whole. That none changes hands between two of them is for the caller to see
+ * to.
  */
 #include <string.h>
 
@@ -23,7 +24,8 @@ u64 record_list_bytes(const struct record_list *list)
 	return bytes;
 }
 
-static bool add(struct record_list *list, const struct record *record, u32 *number, struct record_info *last)
+static bool add(struct record_list *list, const struct record *record, u32 *number,
+		struct record_info *last)
 {
 	const struct page_owner *owner = &record->owner;
 	const struct record_info info = {.flags = record->flags_word,
@@ -42,10 +44,12 @@ static bool add(struct record_list *list, const struct record *record, u32 *numb
 	copy.state &= (u8)~PAGE_EXT_OWNER_SUSPECT;
 	return *number != UINT32_MAX &&
 	       record_list_add(list, &copy, record->pfn, *number,
-			       owner->state & PAGE_EXT_OWNER_FREED || list->last_frees ? &freed : NULL);
+			       owner->state & PAGE_EXT_OWNER_FREED || list->last_frees ? &freed
+										       : NULL);
 }
 
-enum snapshot_result snapshot_table(const struct po_table *table, struct record_list *list, u64 max_bytes)
+enum snapshot_result snapshot_table(const struct po_table *table, struct record_list *list,
+				    u64 max_bytes)
 {
 	enum snapshot_result result = SNAPSHOT_DONE;
 	struct record record = {0};

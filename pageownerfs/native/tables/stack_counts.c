@@ -2,7 +2,8 @@
 /*
  * stack_counts.c - pages by stack.
  *
- * What inc_stack_record_count() and dec_stack_record_count() of mm/page_owner.c keep, counted from the records.
+ * What inc_stack_record_count() and dec_stack_record_count() of mm/page_owner.c keep, counted from
+ * the records.
  */
 #include <stdlib.h>
 
@@ -30,7 +31,9 @@ static struct stack_count *find_slot(const struct stack_counts *counts, u32 hand
 
 static bool grow(struct stack_counts *counts)
 {
-	struct stack_counts more = {.nr = counts->nr, .nr_slots = counts->nr_slots ? 4 * counts->nr_slots : FIRST_SLOTS};
+	struct stack_counts more = {.nr = counts->nr,
+				    .nr_slots =
+					    counts->nr_slots ? 4 * counts->nr_slots : FIRST_SLOTS};
 
 	more.slots = calloc(more.nr_slots, sizeof(*more.slots));
 	if (!more.slots)
@@ -65,7 +68,8 @@ bool count_stacks(const struct po_table *table, bool early, struct stack_counts 
 
 	for (u64 pfn = table->start_pfn; pfn < table->end_pfn; pfn = next) {
 		const struct page_owner *shared = record_at(table, pfn);
-		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec, memory_order_acquire);
+		u64 ts = atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec,
+					      memory_order_acquire);
 		u32 handle = *(const volatile u32 *)&shared->handle;
 		u8 order = *(const volatile u8 *)&shared->order, state = state_of(shared);
 
@@ -79,8 +83,12 @@ bool count_stacks(const struct po_table *table, bool early, struct stack_counts 
 			handle = table->early->handle;
 			order = table->early->order;
 		}
-		/* Of a page that has changed hands meanwhile only one owner counts: the next pass shows which. */
-		if (is_tail(table, pfn, order) || !handle || (!early && state & PAGE_EXT_OWNER_EARLY) ||
+		/*
+		 * Of a page that has changed hands meanwhile only one owner counts: the next pass
+		 * shows which.
+		 */
+		if (is_tail(table, pfn, order) || !handle ||
+		    (!early && state & PAGE_EXT_OWNER_EARLY) ||
 		    ts != *(const volatile u64 *)&shared->ts_nsec)
 			continue;
 		next = pfn_after(table, pfn, order);

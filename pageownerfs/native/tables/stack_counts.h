@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How many pages each stack holds: page_owner_stacks, for tables that don't keep count themselves. */
+/*
+ * How many pages each stack holds: page_owner_stacks, for tables that don't keep count themselves.
+ */
 #ifndef PAGEOWNERFS_STACK_COUNTS_H
 #define PAGEOWNERFS_STACK_COUNTS_H
 

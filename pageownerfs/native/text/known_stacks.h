@@ -9,11 +9,13 @@
 #include "base/string_table.h"
 
 /* Is this the stack that stands at text, with an empty line behind? */
-static inline bool stack_is(const struct strings *stacks, u32 number, const char *text, const char *end)
+static inline bool stack_is(const struct strings *stacks, u32 number, const char *text,
+			    const char *end)
 {
 	const struct string *stack = &stacks->items[number];
 
-	return (size_t)(end - text) > stack->size && text[stack->size] == '\n' && !memcmp(text, stack->text, stack->size);
+	return (size_t)(end - text) > stack->size && text[stack->size] == '\n' &&
+	       !memcmp(text, stack->text, stack->size);
 }
 
 /* The number of a stack that is known already, up to the first empty line; NO_STRING: it is not. */
@@ -22,24 +24,30 @@ static inline u32 find_known_stack(const struct strings *stacks, const char *tex
 	const char *p = text;
 
 	for (; p < end && *p != '\n'; p++) {
-		/* No further: without an empty line all text that follows would be searched, for each record. */
+		/*
+		 * No further: without an empty line all text that follows would be searched, for
+		 * each record.
+		 */
 		if (text_is_start(p, end))
 			return NO_STRING;
 		p = memchr(p, '\n', (size_t)(end - p));
 		if (!p || p[-1] == '\r')
 			return NO_STRING;
 	}
-	return p == end ? NO_STRING :
-			  strings_find(stacks, text, (size_t)(p - text), hash_string(stacks, text, (size_t)(p - text)));
+	return p == end ? NO_STRING
+			: strings_find(stacks, text, (size_t)(p - text),
+				       hash_string(stacks, text, (size_t)(p - text)));
 }
 
 /*
- * The stack of a record: often that of its neighbour, or what came behind that the last time; or else it is parsed
- * and added. last, next: numbers of those two. *number: NO_STRING if there is no memory.
+ * The stack of a record: often that of its neighbour, or what came behind that the last time; or
+ * else it is parsed and added. last, next: numbers of those two. *number: NO_STRING if there is no
+ * memory.
  */
-static inline enum text_status find_or_add_stack(const struct strings *stacks, u32 last, u32 next, const char *end,
-						 bool final, struct text_record *record, u32 *number,
-						 u32 (*add)(void *self, const char *text, size_t size), void *self)
+static inline enum text_status
+find_or_add_stack(const struct strings *stacks, u32 last, u32 next, const char *end, bool final,
+		  struct text_record *record, u32 *number,
+		  u32 (*add)(void *self, const char *text, size_t size), void *self)
 {
 	enum text_status status;
 

@@ -7,9 +7,10 @@
 
 #include "text/page_owner_text.h"
 
-#define PFN_LINE_MAX 4096	  /* no kernel prints one half as long */
+#define PFN_LINE_MAX 4096	    /* no kernel prints one half as long */
 #define HEAD_MAX (2 * PFN_LINE_MAX) /* header and PFN line, with some room */
-#define COMM_AHEAD 96		  /* comm and the times behind it: what a header's end is found by */
+/* comm and the times behind it: what a header's end is found by */
+#define COMM_AHEAD 96
 #define ORDER_MAX 51		  /* 2^51 pages are all that 64 bits can address */
 #define LINE_MAX_BYTES (4u << 20) /* without a newline for so long, it is no text */
 #define COMM_MAX (TASK_COMM_LEN - 1)
@@ -35,7 +36,8 @@ static inline const char *parse_number(const char *p, const char *end, u64 max, 
 	for (; p < end && (digit = (unsigned char)*p - '0') < 10; p++)
 		if (p - start < 19) /* fits */
 			number = 10 * number + digit;
-		else if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, digit, &number))
+		else if (__builtin_mul_overflow(number, 10, &number) ||
+			 __builtin_add_overflow(number, digit, &number))
 			return NULL;
 	if (p == start || number > max || (*start == '0' && p - start > 1))
 		return NULL;
@@ -90,13 +92,15 @@ static inline const char *skip_newline(const char *p, const char *end)
 }
 
 /* Does the last record's text stand here, whole? */
-static inline bool is_hinted(const char *p, const char *end, const char *text, size_t size, char behind)
+static inline bool is_hinted(const char *p, const char *end, const char *text, size_t size,
+			     char behind)
 {
 	return size && (size_t)(end - p) > size && p[size] == behind && !memcmp(p, text, size);
 }
 
 /* 0xcc0(GFP_KERNEL|__GFP_ZERO); the first kernels printed no names. */
-static const char *parse_mask(const char *p, const char *end, struct text_hint *hint, struct text_record *record)
+static const char *parse_mask(const char *p, const char *end, struct text_hint *hint,
+			      struct text_record *record)
 {
 	record->mask = p;
 	if (p && is_hinted(p, end, hint->mask, hint->mask_size, ',')) {
@@ -122,7 +126,8 @@ static const char *parse_times(const char *p, const char *end, struct text_recor
 {
 	const char *next;
 
-	p = SKIP(parse_number(SKIP(p, end, ", ts "), end, UINT64_MAX, &record->ts_nsec), end, " ns");
+	p = SKIP(parse_number(SKIP(p, end, ", ts "), end, UINT64_MAX, &record->ts_nsec), end,
+		 " ns");
 	if (!p)
 		return NULL;
 	record->fields |= TEXT_HAS_TS;
@@ -134,12 +139,15 @@ static const char *parse_times(const char *p, const char *end, struct text_recor
 	return skip_newline(p, end);
 }
 
-/* "comm), ts ...": a comm may hold a shorter one's end, never a longer one's, so the longest wins. */
+/*
+ * "comm), ts ...": a comm may hold a shorter one's end, never a longer one's, so the longest wins.
+ */
 static const char *parse_comm(const char *p, const char *end, struct text_record *record)
 {
 	const u8 fields = record->fields;
 
-	for (size_t size = end - p > COMM_MAX ? COMM_MAX : (size_t)(end - p); size != (size_t)-1; size--) {
+	for (size_t size = end - p > COMM_MAX ? COMM_MAX : (size_t)(end - p); size != (size_t)-1;
+	     size--) {
 		const char *next;
 
 		if (p + size == end || p[size] != ')')
@@ -155,7 +163,8 @@ static const char *parse_comm(const char *p, const char *end, struct text_record
 	return NULL;
 }
 
-static const char *parse_header(const char *p, const char *end, struct text_hint *hint, struct text_record *record)
+static const char *parse_header(const char *p, const char *end, struct text_hint *hint,
+				struct text_record *record)
 {
 	const char *next;
 	u64 order;
@@ -200,7 +209,8 @@ static bool has_control(const char *p, size_t size)
 static bool parse_old_types(const char *p, const char *end)
 {
 	p = SKIP(p, end, " Block ");
-	return p && memmem(p, (size_t)(end - p), " Flags ", 7) && !has_control(p, (size_t)(end - p));
+	return p && memmem(p, (size_t)(end - p), " Flags ", 7) &&
+	       !has_control(p, (size_t)(end - p));
 }
 
 /* "T Flags 0xF(names)", to end */
@@ -225,18 +235,23 @@ static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *field
 	return p;
 }
 
-/* The PFN line at p, with its newline unless the text ends without; NULL: it is not one, or not whole. */
+/*
+ * The PFN line at p, with its newline unless the text ends without; NULL: it is not one, or not
+ * whole.
+ */
 static const char *parse_pfn_line(const char *p, const char *end, bool more, struct text_hint *hint,
 				  struct text_record *record)
 {
-	const char *types, *next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn, &record->fields), *eol;
+	const char *types,
+		*next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn, &record->fields), *eol;
 	size_t size;
 	u64 block;
 
 	record->pfn_line = p;
 	record->fields |= TEXT_HAS_PFN;
-	types = SKIP(parse_number(SKIP(skip_name(SKIP(next, end, " type "), end), end, " Block "), end, UINT64_MAX,
-				  &block), end, " type ");
+	types = SKIP(parse_number(SKIP(skip_name(SKIP(next, end, " type "), end), end, " Block "),
+				  end, UINT64_MAX, &block),
+		     end, " type ");
 	if (types && is_hinted(types, end, hint->types, hint->types_size, '\n')) {
 		record->allocator |= hint->allocator;
 		record->pfn_line_size = (u32)(types + hint->types_size - p);
@@ -250,7 +265,8 @@ static const char *parse_pfn_line(const char *p, const char *end, bool more, str
 	if (eol - p > PFN_LINE_MAX || memmem(p, (size_t)(eol - p), RECORD_START, RECORD_START_SIZE))
 		return NULL;
 	record->pfn_line_size = (u32)(eol - p - (eol[-1] == '\r'));
-	if (types ? !parse_types(types, p + record->pfn_line_size) : !parse_old_types(next, p + record->pfn_line_size))
+	if (types ? !parse_types(types, p + record->pfn_line_size)
+		  : !parse_old_types(next, p + record->pfn_line_size))
 		return NULL;
 	next = types ? types : next;
 	size = (size_t)(p + record->pfn_line_size - next);
@@ -277,8 +293,8 @@ static const char *skip_empty_lines(const char *p, const char *end)
 	return p;
 }
 
-enum text_status text_parse_head(const char **start, const char *end, bool final, struct text_hint *hint,
-				 struct text_record *record)
+enum text_status text_parse_head(const char **start, const char *end, bool final,
+				 struct text_hint *hint, struct text_record *record)
 {
 	const char *p = *start = skip_empty_lines(*start, end);
 	const size_t size = (size_t)(end - p);
@@ -289,12 +305,14 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	if (p == end)
 		return TEXT_MORE;
 	if (memcmp(p, RECORD_START, size < RECORD_START_SIZE ? size : RECORD_START_SIZE))
-		return more && size == 1 && *p == '\r' ? TEXT_MORE : damaged(record, "no record begins here");
+		return more && size == 1 && *p == '\r' ? TEXT_MORE
+						       : damaged(record, "no record begins here");
 	p = parse_header(p, end, hint, record);
 	if (!p)
 		return more ? TEXT_MORE : damaged(record, "the header line is not one");
 	/* The end of a longer comm may still come, or a PFN line. */
-	if (!final && (end - p < 4 || (record->fields & TEXT_HAS_TGID && end - record->comm < COMM_AHEAD)))
+	if (!final &&
+	    (end - p < 4 || (record->fields & TEXT_HAS_TGID && end - record->comm < COMM_AHEAD)))
 		return TEXT_MORE;
 	if (SKIP(p, end, "PFN")) {
 		p = parse_pfn_line(p, end, more, hint, record);
@@ -357,7 +375,8 @@ static bool is_whole_line(const char *p, const char *end)
 	const size_t size = (size_t)(end - p);
 	u64 handle;
 
-	return (size > sizeof(migrated) && SKIP(p, end, migrated)) || (size == 15 && SKIP(p, end, "Slab cache page")) ||
+	return (size > sizeof(migrated) && SKIP(p, end, migrated)) ||
+	       (size == 15 && SKIP(p, end, "Slab cache page")) ||
 	       parse_number(SKIP(p, end, "handle: "), end, UINT32_MAX, &handle) == end ||
 	       (SKIP(p, end, "Charged ") && CONTAINS(p, size - 1, "memcg ") && end[-1] != ' ');
 }
@@ -403,7 +422,8 @@ enum text_status text_parse_stack(const char *end, bool final, struct text_recor
 
 		eol = memchr(p, '\n', (size_t)(end - p));
 		if (!eol && !final)
-			return end - p <= LINE_MAX_BYTES ? TEXT_MORE : damaged(record, "a line does not end");
+			return end - p <= LINE_MAX_BYTES ? TEXT_MORE
+							 : damaged(record, "a line does not end");
 		if (!eol && p == end && p == record->stack && !(record->fields & TEXT_HAS_PFN))
 			return damaged(record, "it is cut off");
 		size = (size_t)((eol ? eol : end) - p);
@@ -445,10 +465,14 @@ const char *text_skip_damage(const char *p, const char *end, bool final, bool *e
 {
 	const char *start = p;
 
-	/* In steps that double, so that finding something near never means to search all that follows. */
+	/*
+	 * In steps that double, so that finding something near never means to search all that
+	 * follows.
+	 */
 	for (size_t step = 64; p < end; p += step, step *= 2) {
 		const size_t rest = (size_t)(end - p), overlap = step + RECORD_START_SIZE - 1;
-		const char *next = memmem(p, rest < overlap ? rest : overlap, RECORD_START, RECORD_START_SIZE);
+		const char *next =
+			memmem(p, rest < overlap ? rest : overlap, RECORD_START, RECORD_START_SIZE);
 		const char *stop = next ? next : rest < step ? end : p + step;
 		const char *behind = behind_empty_line(p, stop, end);
 
@@ -477,10 +501,14 @@ size_t text_copy_stack(const struct text_record *record, char *out)
 	return (size_t)(out - start);
 }
 
-/* As get_allocator() in tools/mm/page_owner_sort.c: the caller of the first __vmalloc_node_range is looked at. */
+/*
+ * As get_allocator() in tools/mm/page_owner_sort.c: the caller of the first __vmalloc_node_range is
+ * looked at.
+ */
 u8 text_stack_allocator(const char *stack, size_t size)
 {
-	const char *vmalloc = size ? memmem(stack, size, "__vmalloc_node_range", 20) : NULL, *line = vmalloc;
+	const char *vmalloc = size ? memmem(stack, size, "__vmalloc_node_range", 20) : NULL,
+		   *line = vmalloc;
 
 	if (!vmalloc)
 		return 0;
@@ -497,7 +525,8 @@ static size_t line_module(const char *p, const char *eol, const char **module)
 		const char *close = ++p;
 
 		/* The first kernels printed addresses in brackets, too: [<ffffffff8115f4c1>] */
-		while (close < eol && *close > ' ' && *close != '<' && *close != '[' && *close != ']')
+		while (close < eol && *close > ' ' && *close != '<' && *close != '[' &&
+		       *close != ']')
 			close++;
 		if (close < eol && *close == ']' && close > p) {
 			*module = p;

@@ -22,7 +22,8 @@
 #define RECORD_START "Page allocated via order "
 #define RECORD_START_SIZE (sizeof(RECORD_START) - 1)
 
-#define TEXT_MASK_MAX 1024 /* bytes of a mask with its names: all flags there are take half of that */
+/* bytes of a mask with its names: all flags there are take half of that */
+#define TEXT_MASK_MAX 1024
 
 enum text_status {
 	TEXT_RECORD,
@@ -46,13 +47,14 @@ enum text_status {
 #define ALLOCATOR_OTHERS 8
 
 struct text_record {
-	const char *start; /* of the header line */
-	const char *mask;  /* as printed: 0xcc0(GFP_KERNEL) */
+	const char *start;    /* of the header line */
+	const char *mask;     /* as printed: 0xcc0(GFP_KERNEL) */
 	const char *comm;     /* empty if not there, and so is pfn_line */
 	const char *pfn_line; /* without its newline */
-	const char *stack;    /* the lines behind it, innermost frame first; those of other kinds too */
-	const char *end;      /* behind the empty line */
-	const char *damage;   /* TEXT_DAMAGED: what is wrong */
+	/* the lines behind it, innermost frame first; those of other kinds too */
+	const char *stack;
+	const char *end;    /* behind the empty line */
+	const char *damage; /* TEXT_DAMAGED: what is wrong */
 	size_t stack_size;
 	u64 ts_nsec, free_ts_nsec, pfn;
 	s32 pid, tgid;
@@ -64,11 +66,13 @@ struct text_record {
 
 static inline bool text_is_start(const char *p, const char *end)
 {
-	return (size_t)(end - p) >= RECORD_START_SIZE && !memcmp(p, RECORD_START, RECORD_START_SIZE);
+	return (size_t)(end - p) >= RECORD_START_SIZE &&
+	       !memcmp(p, RECORD_START, RECORD_START_SIZE);
 }
 
 /*
- * What the last record had, for the next one: often it has the same. Only a short cut; begins as zeros.
+ * What the last record had, for the next one: often it has the same. Only a short cut; begins as
+ * zeros.
  */
 struct text_hint {
 	u32 mask_size, types_size;
@@ -78,17 +82,17 @@ struct text_hint {
 };
 
 /*
- * The head of the next record, header and PFN line, at or after *p; *p is then its start. Empty lines
- * are skipped. TEXT_DAMAGED: something else stands there, or a record with a bad head. final: nothing
- * follows end.
+ * The head of the next record, header and PFN line, at or after *p; *p is then its start. Empty
+ * lines are skipped. TEXT_DAMAGED: something else stands there, or a record with a bad head. final:
+ * nothing follows end.
  */
-enum text_status text_parse_head(const char **p, const char *end, bool final, struct text_hint *hint,
-				 struct text_record *record);
+enum text_status text_parse_head(const char **p, const char *end, bool final,
+				 struct text_hint *hint, struct text_record *record);
 /* The lines behind, once the head is parsed. */
 enum text_status text_parse_stack(const char *end, bool final, struct text_record *record);
 /*
- * Where to go on in damage: at the next record from p on, or behind the next empty line if that comes
- * first. *ended: there is one; otherwise all of it is damage but for what may begin a record.
+ * Where to go on in damage: at the next record from p on, or behind the next empty line if that
+ * comes first. *ended: there is one; otherwise all of it is damage but for what may begin a record.
  */
 const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended);
 /* The stack, if ragged with plain newlines, into out of stack_size + 1 bytes; its size. */

@@ -2,8 +2,9 @@
 /*
  * record_load.c - the text of page_owner into records.
  *
- * What a record's fields can't give back to the byte (a mask that the same number has not elsewhere, CR LF, lines of
- * kernels up to 4.5) is found by making the text again, and kept as it is.
+ * What a record's fields can't give back to the byte (a mask that the same number has not
+ * elsewhere, CR LF, lines of kernels up to 4.5) is found by making the text again, and kept as it
+ * is.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -14,16 +15,19 @@
 #include "text/record_text.h"
 
 #define EARLY_STACK "register_early_stack"
-#define OUR_KERNEL_SOURCE " [pageownerfs.sources.kernel." /* does not know the masks of early pages */
+/* does not know the masks of early pages */
+#define OUR_KERNEL_SOURCE " [pageownerfs.sources.kernel."
 
-bool record_load_init(struct record_load *load, struct record_list *list, const char *const *migratetypes,
-		      const char *const *migrate_reasons)
+bool record_load_init(struct record_load *load, struct record_list *list,
+		      const char *const *migratetypes, const char *const *migrate_reasons)
 {
-	*load = (struct record_load){.list = list, .pageblock_order = 9, .last_info_number = UINT32_MAX};
+	*load = (struct record_load){
+		.list = list, .pageblock_order = 9, .last_info_number = UINT32_MAX};
 	load->migrate_reasons = migrate_reasons;
 	load->names = text_cache_new();
 	for (; *migratetypes; migratetypes++)
-		if (strings_add(&load->migratetypes, *migratetypes, strlen(*migratetypes)) == NO_STRING)
+		if (strings_add(&load->migratetypes, *migratetypes, strlen(*migratetypes)) ==
+		    NO_STRING)
 			return false;
 	return load->names;
 }
@@ -64,12 +68,16 @@ static const char *stack_end(const char *p, const char *end)
 	return p;
 }
 
-/* "Page has been migrated, ...": its reason by number, and what is behind; -1 and the same if there is none. */
+/*
+ * "Page has been migrated, ...": its reason by number, and what is behind; -1 and the same if there
+ * is none.
+ */
 static s8 parse_reason(const struct record_load *load, const char **p, const char *end)
 {
 	const char *name = *p + sizeof(migrated_line) - 1, *eol;
 
-	if ((size_t)(end - *p) < sizeof(migrated_line) || memcmp(*p, migrated_line, sizeof(migrated_line) - 1))
+	if ((size_t)(end - *p) < sizeof(migrated_line) ||
+	    memcmp(*p, migrated_line, sizeof(migrated_line) - 1))
 		return -1;
 	eol = memchr(name, '\n', (size_t)(end - name));
 	for (s8 reason = 0; eol && load->migrate_reasons[reason]; reason++) {
@@ -105,7 +113,8 @@ static u32 add_tail(void *self, const char *text, size_t size)
 	*tail = (struct load_tail){.next = number};
 	tail->handle = record_load_stack(load, text, (size_t)(notes - text));
 	tail->early = memmem(text, (size_t)(notes - text), EARLY_STACK, sizeof(EARLY_STACK) - 1);
-	if (tail->early && memmem(text, (size_t)(notes - text), OUR_KERNEL_SOURCE, sizeof(OUR_KERNEL_SOURCE) - 1))
+	if (tail->early &&
+	    memmem(text, (size_t)(notes - text), OUR_KERNEL_SOURCE, sizeof(OUR_KERNEL_SOURCE) - 1))
 		load->early_unknown = true;
 	tail->migrate_reason = parse_reason(load, &notes, end);
 	if (notes < end)
@@ -113,12 +122,13 @@ static u32 add_tail(void *self, const char *text, size_t size)
 	return tail->handle && (notes == end || tail->note) ? number : NO_STRING;
 }
 
-static enum text_status find_tail(void *self, const char *end, bool final, struct text_record *record, u32 *number)
+static enum text_status find_tail(void *self, const char *end, bool final,
+				  struct text_record *record, u32 *number)
 {
 	struct record_load *load = self;
 	const u32 last = load->last_tail, next = load->tails.nr ? load->tail_infos[last].next : 0;
-	enum text_status status =
-		find_or_add_stack(&load->tails, last, next, end, final, record, number, add_tail, load);
+	enum text_status status = find_or_add_stack(&load->tails, last, next, end, final, record,
+						    number, add_tail, load);
 
 	if (status == TEXT_RECORD && *number != NO_STRING) {
 		load->tail_infos[last].next = *number;
@@ -134,7 +144,8 @@ static u64 parse_hex(const char *p, const char *end)
 	u64 value = 0;
 
 	for (; p < end; p++) {
-		unsigned char digit = (unsigned char)*p, value_of = digit <= '9' ? digit - '0' : digit - 'a' + 10;
+		unsigned char digit = (unsigned char)*p,
+			      value_of = digit <= '9' ? digit - '0' : digit - 'a' + 10;
 
 		if (value_of > 15)
 			break;
@@ -174,21 +185,25 @@ static bool has_flag(const char *p, const char *end, const char *name)
 /* Number of a migratetype by its name; no more than so many names are kept apart. */
 static u8 migratetype_of(struct record_load *load, const char *name, size_t size)
 {
-	u32 number = strings_find(&load->migratetypes, name, size, hash_string(&load->migratetypes, name, size));
+	u32 number = strings_find(&load->migratetypes, name, size,
+				  hash_string(&load->migratetypes, name, size));
 
 	if (number == NO_STRING && load->migratetypes.nr < LOAD_MIGRATETYPES)
 		number = strings_add(&load->migratetypes, name, size);
 	return number < LOAD_MIGRATETYPES ? (u8)number : LOAD_MIGRATETYPES;
 }
 
-/* The text of a number, which is added if need be; NULL: it has another one, or there is no room. */
-static const struct text *name_text(struct record_load *load, enum text_kind kind, u64 value, const char *name,
-				    size_t size)
+/*
+ * The text of a number, which is added if need be; NULL: it has another one, or there is no room.
+ */
+static const struct text *name_text(struct record_load *load, enum text_kind kind, u64 value,
+				    const char *name, size_t size)
 {
 	const struct text *text = text_find(load->names, kind, value);
 
 	if (!text) {
-		if (text_cache_full(load->names) || !text_cache_add(load->names, kind, value, name, size))
+		if (text_cache_full(load->names) ||
+		    !text_cache_add(load->names, kind, value, name, size))
 			return NULL;
 		return text_find(load->names, kind, value);
 	}
@@ -196,11 +211,12 @@ static const struct text *name_text(struct record_load *load, enum text_kind kin
 }
 
 /* "Movable Flags 0x...(...)", to end, behind the mask's type. */
-static void parse_types(struct record_load *load, const char *page_mt, size_t page_mt_size, const char *p,
-			const char *end)
+static void parse_types(struct record_load *load, const char *page_mt, size_t page_mt_size,
+			const char *p, const char *end)
 {
 	struct load_types *types = &load->types;
-	const char *name_end = memchr(p, ' ', (size_t)(end - p)), *flags = memmem(p, (size_t)(end - p), " Flags ", 7);
+	const char *name_end = memchr(p, ' ', (size_t)(end - p)),
+		   *flags = memmem(p, (size_t)(end - p), " Flags ", 7);
 
 	*types = (struct load_types){0};
 	if (!name_end || !flags)
@@ -213,7 +229,8 @@ static void parse_types(struct record_load *load, const char *page_mt, size_t pa
 	types->zone = (u8)parse_field(flags, end, "zone=");
 	types->reserved = has_flag(flags, end, "reserved");
 	types->verbatim = !name_text(load, TEXT_FLAGS, types->flags, flags, (size_t)(end - flags));
-	if (page_mt_size <= sizeof(types->page_mt_text) && (size_t)(end - p) <= sizeof(types->text)) {
+	if (page_mt_size <= sizeof(types->page_mt_text) &&
+	    (size_t)(end - p) <= sizeof(types->text)) {
 		types->page_mt_size = page_mt_size;
 		memcpy(types->page_mt_text, page_mt, page_mt_size);
 		types->text_size = (size_t)(end - p);
@@ -221,21 +238,26 @@ static void parse_types(struct record_load *load, const char *page_mt, size_t pa
 	}
 }
 
-/* "PFN 4096 Block 8 type 1 Fallback Flags ...", up to 4.5: the mask's type is told only as being another one. */
+/*
+ * "PFN 4096 Block 8 type 1 Fallback Flags ...", up to 4.5: the mask's type is told only as being
+ * another one.
+ */
 static void parse_old_types(struct load_types *types, const char *p, const char *end)
 {
 	const char *type = memmem(p, (size_t)(end - p), " type ", 6);
 
 	*types = (struct load_types){.verbatim = true};
 	types->block_mt = type ? (u8)parse_dec(type + 6, end) : 0;
-	types->page_mt = memmem(p, (size_t)(end - p), "Fallback", 8) ? types->block_mt ^ 1 : types->block_mt;
+	types->page_mt =
+		memmem(p, (size_t)(end - p), "Fallback", 8) ? types->block_mt ^ 1 : types->block_mt;
 }
 
 /* What stands in the line into types; number of the block. */
 static u64 parse_pfn_line(struct record_load *load, const struct text_record *record)
 {
 	const char *end = record->pfn_line + record->pfn_line_size;
-	const char *p = memchr(record->pfn_line + 4, ' ', record->pfn_line_size - 4), *block, *page_mt, *types;
+	const char *p = memchr(record->pfn_line + 4, ' ', record->pfn_line_size - 4), *block,
+		   *page_mt, *types;
 	struct load_types *known = &load->types;
 	size_t size;
 
@@ -254,8 +276,10 @@ static u64 parse_pfn_line(struct record_load *load, const struct text_record *re
 	if (!p)
 		return 0;
 	types = p + sizeof(" type ") - 1;
-	if (!known->text_size || known->page_mt_size != size || memcmp(known->page_mt_text, page_mt, size) ||
-	    known->text_size != (size_t)(end - types) || memcmp(known->text, types, known->text_size))
+	if (!known->text_size || known->page_mt_size != size ||
+	    memcmp(known->page_mt_text, page_mt, size) ||
+	    known->text_size != (size_t)(end - types) ||
+	    memcmp(known->text, types, known->text_size))
 		parse_types(load, page_mt, size, types, end);
 	return parse_dec(block, end);
 }
@@ -283,23 +307,25 @@ static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 /* ---- records ---- */
 
 /* Does its text come back from the record? */
-static bool is_canonical(struct record_load *load, const struct text_record *text, struct record *record,
-			 const char *mask, size_t mask_size)
+static bool is_canonical(struct record_load *load, const struct text_record *text,
+			 struct record *record, const char *mask, size_t mask_size)
 {
 	const size_t size = (size_t)(text->stack - text->start);
 	const struct load_types *types = &load->types;
 	char made[2048 + 2 * TEXT_MASK_MAX], *p;
 	char page_mt[sizeof(struct text) + 32], block_mt[sizeof(struct text) + 32];
 
-	if (types->verbatim || text->ragged || text->end != text->stack + text->stack_size + 1 || size > 4000 ||
-	    types->page_mt >= load->migratetypes.nr || types->block_mt >= load->migratetypes.nr)
+	if (types->verbatim || text->ragged || text->end != text->stack + text->stack_size + 1 ||
+	    size > 4000 || types->page_mt >= load->migratetypes.nr ||
+	    types->block_mt >= load->migratetypes.nr)
 		return false;
 	record->gfp = name_text(load, TEXT_GFP, record->owner.gfp_mask, mask, mask_size);
 	record->flags = text_find(load->names, TEXT_FLAGS, types->flags);
 	if (!record->gfp || !record->flags)
 		return false;
 	for (int i = 0; i < 2; i++) {
-		const struct string *name = &load->migratetypes.items[i ? types->block_mt : types->page_mt];
+		const struct string *name =
+			&load->migratetypes.items[i ? types->block_mt : types->page_mt];
 		struct text *out = (struct text *)(i ? block_mt : page_mt);
 
 		if (name->size > 32)
@@ -323,7 +349,8 @@ static bool add_record(void *self, const struct text_record *text, u32 number)
 	u64 mask = parse_hex(text->mask + 2, mask_end ? mask_end : text->mask + text->mask_size);
 	u64 block = parse_pfn_line(load, text);
 	const struct load_types *types = &load->types;
-	struct record record = {.pfn = text->pfn, .fields = text->fields, .comm_size = text->comm_size};
+	struct record record = {
+		.pfn = text->pfn, .fields = text->fields, .comm_size = text->comm_size};
 	const struct record_info info = {.flags = types->flags,
 					 .memcg = tail->note,
 					 .page_mt = types->page_mt,
@@ -344,7 +371,8 @@ static bool add_record(void *self, const struct text_record *text, u32 number)
 				     .handle = tail->handle,
 				     .order = text->order,
 				     .last_migrate_reason = tail->migrate_reason,
-				     .state = PAGE_EXT_OWNER_ALLOCATED | (tail->early ? PAGE_EXT_OWNER_EARLY : 0),
+				     .state = PAGE_EXT_OWNER_ALLOCATED |
+					      (tail->early ? PAGE_EXT_OWNER_EARLY : 0),
 				     .pageblock_migratetype = types->block_mt};
 	memcpy(owner->comm, text->comm, text->comm_size);
 	if (load->last_info_number == UINT32_MAX || memcmp(&info, &load->last_info, sizeof(info))) {
@@ -354,7 +382,8 @@ static bool add_record(void *self, const struct text_record *text, u32 number)
 	canonical = is_canonical(load, text, &record, text->mask, text->mask_size);
 	return load->last_info_number != UINT32_MAX &&
 	       record_list_add(load->list, owner, text->pfn, load->last_info_number, NULL) &&
-	       (canonical || record_list_keep_text(load->list, text->start, (size_t)(text->end - text->start)));
+	       (canonical ||
+		record_list_keep_text(load->list, text->start, (size_t)(text->end - text->start)));
 }
 
 static const char *check_record(const struct text_record *record)

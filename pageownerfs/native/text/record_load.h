@@ -36,7 +36,7 @@ struct record_load {
 	struct text_cache *names; /* TEXT_GFP, TEXT_FLAGS */
 	unsigned int pageblock_order;
 	bool pageblock_order_known;
-	bool early_unknown; /* see po_table */
+	bool early_unknown;	 /* see po_table */
 	u64 last_pfn_of_block_0; /* the highest */
 	struct text_walk walk;
 	struct load_types types;
@@ -45,10 +45,13 @@ struct record_load {
 };
 
 /* migratetypes, migrate_reasons: names by number, up to NULL. */
-bool record_load_init(struct record_load *load, struct record_list *list, const char *const *migratetypes,
-		      const char *const *migrate_reasons);
+bool record_load_init(struct record_load *load, struct record_list *list,
+		      const char *const *migratetypes, const char *const *migrate_reasons);
 void record_load_free(struct record_load *load);
-/* Take the records of a text; bytes used, -1: no memory. What is left must come again, unless final. */
+/*
+ * Take the records of a text; bytes used, -1: no memory. What is left must come again, unless
+ * final.
+ */
 ptrdiff_t record_load_feed(struct record_load *load, const char *text, size_t size, bool final);
 /* Handle of a stack, number of a note (lines behind a stack): added if need be; 0: no memory. */
 u32 record_load_stack(struct record_load *load, const char *text, size_t size);

@@ -13,7 +13,10 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #endif
 
-/* A record and the texts that belong to it. Starts as zeroes, and is used for one record after the other. */
+/*
+ * A record and the texts that belong to it. Starts as zeroes, and is used for one record after the
+ * other.
+ */
 struct record {
 	struct page_owner owner;
 	u64 at; /* place in the table: the PFN, or the number in a record_list */
@@ -46,7 +49,8 @@ static const char migrated_line[] = "Page has been migrated, last migrate reason
 static inline size_t header_size(const struct record *record)
 {
 	const struct page_owner *owner = &record->owner;
-	size_t size = sizeof("Page allocated via order , mask \n") - 1 + dec_size(owner->order) + record->gfp->size;
+	size_t size = sizeof("Page allocated via order , mask \n") - 1 + dec_size(owner->order) +
+		      record->gfp->size;
 
 	if (record->fields & TEXT_HAS_PID)
 		size += sizeof(", pid ") - 1 + int_size(owner->pid);
@@ -61,8 +65,8 @@ static inline size_t header_size(const struct record *record)
 
 static inline size_t pfn_line_size(const struct record *record)
 {
-	return sizeof("PFN  type  Block  type  Flags \n") - 1 + record->page_mt->size + dec_size(record->block) +
-	       record->block_mt->size + record->flags->size +
+	return sizeof("PFN  type  Block  type  Flags \n") - 1 + record->page_mt->size +
+	       dec_size(record->block) + record->block_mt->size + record->flags->size +
 	       (record->fields & TEXT_PFN_HEX ? 2 + hex_size(record->pfn) : dec_size(record->pfn));
 }
 
@@ -70,8 +74,10 @@ static inline size_t record_size(const struct record *record)
 {
 	if (unlikely(record->verbatim))
 		return record->verbatim->size;
-	return header_size(record) + pfn_line_size(record) + (record->stack ? record->stack->size : 0) +
-	       (record->shows_handle ? sizeof("handle: \n") - 1 + dec_size(record->owner.handle) : 0) +
+	return header_size(record) + pfn_line_size(record) +
+	       (record->stack ? record->stack->size : 0) +
+	       (record->shows_handle ? sizeof("handle: \n") - 1 + dec_size(record->owner.handle)
+				     : 0) +
 	       (record->reason ? sizeof(migrated_line) + record->reason->size : 0) +
 	       (record->memcg ? record->memcg->size : 0) + 1;
 }
@@ -81,8 +87,9 @@ static inline size_t record_size_max(const struct record *record)
 {
 	if (unlikely(record->verbatim))
 		return record->verbatim->size;
-	return 320 + record->gfp->size + record->page_mt->size + record->block_mt->size + record->flags->size +
-	       (record->stack ? record->stack->size : 0) + (record->reason ? record->reason->size : 0) +
+	return 320 + record->gfp->size + record->page_mt->size + record->block_mt->size +
+	       record->flags->size + (record->stack ? record->stack->size : 0) +
+	       (record->reason ? record->reason->size : 0) +
 	       (record->memcg ? record->memcg->size : 0);
 }
 
@@ -168,8 +175,8 @@ static inline char *put_lines(char *out, const struct record *record)
 static inline bool same_head(const struct record *a, const struct record *b)
 {
 	return a->owner.gfp_mask == b->owner.gfp_mask && a->owner.pid == b->owner.pid &&
-	       a->owner.tgid == b->owner.tgid && a->owner.order == b->owner.order && a->fields == b->fields &&
-	       memcmp(a->owner.comm, b->owner.comm, TASK_COMM_LEN) == 0;
+	       a->owner.tgid == b->owner.tgid && a->owner.order == b->owner.order &&
+	       a->fields == b->fields && memcmp(a->owner.comm, b->owner.comm, TASK_COMM_LEN) == 0;
 }
 
 static inline bool same_tail(const struct record *a, const struct record *b)
@@ -184,9 +191,11 @@ static inline char *put_record(char *out, const struct record *record, struct pr
 	char *start = out;
 
 	if (unlikely(record->verbatim))
-		return (char *)memcpy(out, record->verbatim->text, record->verbatim->size) + record->verbatim->size;
+		return (char *)memcpy(out, record->verbatim->text, record->verbatim->size) +
+		       record->verbatim->size;
 	if (likely(previous->head && same_head(record, &previous->record))) {
-		out = (char *)memcpy(out, previous->head, previous->head_size) + previous->head_size;
+		out = (char *)memcpy(out, previous->head, previous->head_size) +
+		      previous->head_size;
 	} else {
 		out = put_head(out, record);
 		previous->head_size = (size_t)(out - start);
@@ -195,7 +204,8 @@ static inline char *put_record(char *out, const struct record *record, struct pr
 	out = put_numbers(out, record);
 	start = out;
 	if (likely(previous->tail && same_tail(record, &previous->record))) {
-		out = (char *)memcpy(out, previous->tail, previous->tail_size) + previous->tail_size;
+		out = (char *)memcpy(out, previous->tail, previous->tail_size) +
+		      previous->tail_size;
 	} else {
 		out = put_lines(put_types(out, record), record);
 		previous->tail_size = (size_t)(out - start);

@@ -2,8 +2,8 @@
 /*
  * render.c - records to text, in the format of 6.12's print_page_owner().
  *
- * Knows no name: it joins numbers with texts that it finds in a cache (text_cache.c). Runs without the
- * GIL; a text that is missing makes it return, to be called again once Python has added it.
+ * Knows no name: it joins numbers with texts that it finds in a cache (text_cache.c). Runs without
+ * the GIL; a text that is missing makes it return, to be called again once Python has added it.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 
 #include "text/record_text.h"
 
-#define ONE_RECORD_BYTES 4096	       /* a read of no more than this gets one record, as in the kernel */
+/* a read of no more than this gets one record, as in the kernel */
+#define ONE_RECORD_BYTES 4096
 #define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
 
 struct checkpoint {
@@ -31,8 +32,8 @@ static inline u32 nr_ahead(u64 bytes)
  * The text of a value. last is where the record before has left its text of this kind: mostly it is
  * the same one.
  */
-static inline bool want(const struct text **last, const struct text_cache *cache, enum text_kind kind, u64 value,
-			struct text_miss *miss)
+static inline bool want(const struct text **last, const struct text_cache *cache,
+			enum text_kind kind, u64 value, struct text_miss *miss)
 {
 	if (likely(*last && (*last)->value == value))
 		return true;
@@ -44,15 +45,16 @@ static inline bool want(const struct text **last, const struct text_cache *cache
 }
 
 /* The texts of what next_record_info() has found: 0, RENDER_MISS. */
-static inline int find_texts(struct po_reader *reader, const struct text_cache *cache, struct record *record)
+static inline int find_texts(struct po_reader *reader, const struct text_cache *cache,
+			     struct record *record)
 {
 	const struct page_owner *owner = &record->owner;
 	struct text_miss *miss = &reader->miss;
 
 	record->verbatim = NULL;
 	record->shows_handle = reader->filter.mode != PRINT_STACK;
-	if (unlikely(owner->state & PAGE_EXT_OWNER_VERBATIM) && reader->table->list && !reader->fields &&
-	    !record->shows_handle) {
+	if (unlikely(owner->state & PAGE_EXT_OWNER_VERBATIM) && reader->table->list &&
+	    !reader->fields && !record->shows_handle) {
 		record->verbatim = record_list_text(reader->table->list, record->at);
 		if (record->verbatim)
 			return 0;
@@ -69,7 +71,8 @@ static inline int find_texts(struct po_reader *reader, const struct text_cache *
 		return RENDER_MISS;
 	if (likely(owner->last_migrate_reason < 0))
 		record->reason = NULL;
-	else if (!want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason, miss))
+	else if (!want(&record->reason, cache, TEXT_MIGRATE_REASON, (u64)owner->last_migrate_reason,
+		       miss))
 		return RENDER_MISS;
 	if (record->memcg_number == 0)
 		record->memcg = NULL;
@@ -82,8 +85,12 @@ static inline int find_texts(struct po_reader *reader, const struct text_cache *
 	return 0;
 }
 
-/* The next record from pos_pfn on: 1, 0 at the end, RENDER_MISS, RENDER_NOMEM. nr: of pages to ask for, if need be. */
-static inline int next_record(struct po_reader *reader, const struct text_cache *cache, struct record *record, u32 nr)
+/*
+ * The next record from pos_pfn on: 1, 0 at the end, RENDER_MISS, RENDER_NOMEM. nr: of pages to ask
+ * for, if need be.
+ */
+static inline int next_record(struct po_reader *reader, const struct text_cache *cache,
+			      struct record *record, u32 nr)
 {
 	int found = next_record_info(reader, record, nr);
 
@@ -129,7 +136,9 @@ void reader_free(struct po_reader *reader)
 	free(reader->checkpoints);
 }
 
-/* Note where the reader is. What was noted of text that has become another one since is forgotten. */
+/*
+ * Note where the reader is. What was noted of text that has become another one since is forgotten.
+ */
 static void note_checkpoint(struct po_reader *reader)
 {
 	size_t nr = reader->nr_checkpoints, next = reader->next_checkpoint;
@@ -156,7 +165,8 @@ static void note_checkpoint(struct po_reader *reader)
 		reader->checkpoints = more;
 		reader->checkpoints_room = room;
 	}
-	reader->checkpoints[nr] = (struct checkpoint){.offset = reader->pos_offset, .pfn = reader->behind_pfn};
+	reader->checkpoints[nr] =
+		(struct checkpoint){.offset = reader->pos_offset, .pfn = reader->behind_pfn};
 	reader->nr_checkpoints = reader->next_checkpoint = nr + 1;
 }
 
@@ -194,7 +204,9 @@ void reader_set_filter(struct po_reader *reader, const struct record_filter *fil
 	reader->record_size = 0;
 	/* What the filter before has left out may be wanted now. */
 	reader->pos_pfn = reader->behind_pfn;
-	/* Offsets are those of the text from now on, as if it had always been what it is from here. */
+	/*
+	 * Offsets are those of the text from now on, as if it had always been what it is from here.
+	 */
 	reader->nr_checkpoints = reader->next_checkpoint = 0;
 	if (reader->pos_offset)
 		note_checkpoint(reader);
@@ -244,8 +256,8 @@ static long put_part(struct po_reader *reader, const struct record *record, char
 }
 
 /* Records, as many as fit; the last one in part where it must be. */
-static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size,
-			 bool fill)
+static long read_records(struct po_reader *reader, const struct text_cache *cache, char *out,
+			 size_t size, bool fill)
 {
 	bool one = !fill && size <= ONE_RECORD_BYTES;
 	struct previous previous = {0};
@@ -280,14 +292,20 @@ static long read_records(struct po_reader *reader, const struct text_cache *cach
 	return out - start;
 }
 
-/* Go to where the record around offset begins. 0, RENDER_MISS, RENDER_NOMEM; pos_offset < offset: beyond the end. */
+/*
+ * Go to where the record around offset begins. 0, RENDER_MISS, RENDER_NOMEM; pos_offset < offset:
+ * beyond the end.
+ */
 static int seek(struct po_reader *reader, const struct text_cache *cache, u64 offset)
 {
 	struct checkpoint from = {.offset = 0, .pfn = reader->table->start_pfn};
 	struct record record = {0};
 	size_t low = 0, high;
 
-	/* Before where a filter was set the text is another one now, and so is what follows it from there. */
+	/*
+	 * Before where a filter was set the text is another one now, and so is what follows it from
+	 * there.
+	 */
 	if (reader->nr_checkpoints && offset < reader->checkpoints[0].offset)
 		reader->nr_checkpoints = reader->next_checkpoint = 0;
 	for (high = reader->nr_checkpoints; low < high;) {
@@ -308,7 +326,8 @@ static int seek(struct po_reader *reader, const struct text_cache *cache, u64 of
 	}
 	reader->record_size = 0;
 	while (reader->pos_offset < offset) {
-		int found = next_record(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
+		int found =
+			next_record(reader, cache, &record, nr_ahead(offset - reader->pos_offset));
 		size_t size;
 
 		if (found == 0)
@@ -344,8 +363,8 @@ static bool in_record(const struct po_reader *reader, u64 offset)
 	       offset < reader->record_offset + reader->record_size;
 }
 
-long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size, u64 offset,
-		 bool fill)
+long reader_read(struct po_reader *reader, const struct text_cache *cache, char *out, size_t size,
+		 u64 offset, bool fill)
 {
 	size_t done = 0;
 	long more;

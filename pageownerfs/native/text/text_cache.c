@@ -41,7 +41,8 @@ bool text_cache_full(const struct text_cache *cache)
 	return cache->bytes >= MAX_BYTES || cache->nr_texts >= MAX_TEXTS;
 }
 
-bool text_cache_add(struct text_cache *cache, enum text_kind kind, u64 value, const char *data, size_t size)
+bool text_cache_add(struct text_cache *cache, enum text_kind kind, u64 value, const char *data,
+		    size_t size)
 {
 	struct text *text;
 	u32 i = text_hash(kind, value);

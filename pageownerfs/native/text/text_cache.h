@@ -27,7 +27,8 @@ static inline u32 text_hash(enum text_kind kind, u64 value)
 }
 
 /* NULL: not there yet. */
-static inline const struct text *text_find(const struct text_cache *cache, enum text_kind kind, u64 value)
+static inline const struct text *text_find(const struct text_cache *cache, enum text_kind kind,
+					   u64 value)
 {
 	u32 i = text_hash(kind, value);
 	const struct text *text;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The records of a text, one after the other: what they have in common, whatever is made of them. */
+/*
+ * The records of a text, one after the other: what they have in common, whatever is made of them.
+ */
 #ifndef PAGEOWNERFS_TEXT_WALK_H
 #define PAGEOWNERFS_TEXT_WALK_H
 
@@ -17,15 +19,16 @@ struct text_damage {
 struct text_walk {
 	struct text_hint hint;
 	bool in_damage;
-	u64 nr_bytes;	/* read */
-	u64 nr_seen;	/* records, good or damaged */
+	u64 nr_bytes; /* read */
+	u64 nr_seen;  /* records, good or damaged */
 	u64 nr_damaged;
 	struct text_damage damage[NR_DAMAGE];
 };
 
 struct text_walker {
 	/* As text_parse_stack(); *number is what add() gets, NO_STRING: no memory. */
-	enum text_status (*find_stack)(void *self, const char *end, bool final, struct text_record *record, u32 *number);
+	enum text_status (*find_stack)(void *self, const char *end, bool final,
+				       struct text_record *record, u32 *number);
 	/* What is wrong with a record, NULL: nothing. */
 	const char *(*check)(const struct text_record *record);
 	/* Take a record; false: no memory. */
@@ -35,13 +38,19 @@ struct text_walker {
 static inline void text_walk_damage(struct text_walk *walk, u64 offset, const char *reason)
 {
 	if (walk->nr_damaged < NR_DAMAGE)
-		walk->damage[walk->nr_damaged] = (struct text_damage){offset, walk->nr_seen, reason};
+		walk->damage[walk->nr_damaged] =
+			(struct text_damage){offset, walk->nr_seen, reason};
 	walk->nr_damaged++;
 }
 
-/* One record, or one stretch of damage, at *p, which is moved on; NULL: no memory. TEXT_MORE: neither is there in whole. */
-static inline enum text_status text_walk_one(struct text_walk *walk, const struct text_walker *walker, void *self,
-					     const char **p, const char *end, bool final, u64 *offset)
+/*
+ * One record, or one stretch of damage, at *p, which is moved on; NULL: no memory. TEXT_MORE:
+ * neither is there in whole.
+ */
+static inline enum text_status text_walk_one(struct text_walk *walk,
+					     const struct text_walker *walker, void *self,
+					     const char **p, const char *end, bool final,
+					     u64 *offset)
 {
 	struct text_record record;
 	const char *start = *p, *wrong;
@@ -75,18 +84,22 @@ static inline enum text_status text_walk_one(struct text_walk *walk, const struc
 	if (wrong)
 		text_walk_damage(walk, *offset, wrong);
 	*offset += (u64)(record.end - *p);
-	*p = wrong || (number != NO_STRING && walker->add(self, &record, number)) ? record.end : NULL;
+	*p = wrong || (number != NO_STRING && walker->add(self, &record, number)) ? record.end
+										  : NULL;
 	return status;
 }
 
-/* All that is there whole; bytes used, -1: no memory. What is left must come again, unless final. */
-static inline ptrdiff_t text_walk(struct text_walk *walk, const struct text_walker *walker, void *self,
-				  const char *text, size_t size, bool final)
+/*
+ * All that is there whole; bytes used, -1: no memory. What is left must come again, unless final.
+ */
+static inline ptrdiff_t text_walk(struct text_walk *walk, const struct text_walker *walker,
+				  void *self, const char *text, size_t size, bool final)
 {
 	const char *p = text, *end = text + size;
 	u64 offset = walk->nr_bytes;
 
-	while (p && p < end && text_walk_one(walk, walker, self, &p, end, final, &offset) != TEXT_MORE)
+	while (p && p < end &&
+	       text_walk_one(walk, walker, self, &p, end, final, &offset) != TEXT_MORE)
 		;
 	if (!p)
 		return -1;

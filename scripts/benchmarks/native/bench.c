@@ -3,11 +3,13 @@
  * bench.c - what the core costs in C: a program of its own, for scripts/bench.
  *
  *   bench pairs off|on PATH NR_PAIRS CPU          ns per alloc_pages(0) + free_pages
- *   bench parallel off|on PATH SECONDS NR         pairs per second of NR processes together, one per CPU
- *   bench render TEXT NR_RECORDS ROUNDS           ns per pass: rendering, and memcpy of the same bytes
+ *   bench parallel off|on PATH SECONDS NR         pairs per second of NR processes together, one
+ * per CPU bench render TEXT NR_RECORDS ROUNDS           ns per pass: rendering, and memcpy of the
+ * same bytes
  *
- * PATH is a pool file to make; it is removed at once. TEXT is page_owner text, whose masks, flags and
- * stacks the rendered records have. Built with CONFIG_PAGE_OWNER=0 it knows "pairs off" and "parallel off".
+ * PATH is a pool file to make; it is removed at once. TEXT is page_owner text, whose masks, flags
+ * and stacks the rendered records have. Built with CONFIG_PAGE_OWNER=0 it knows "pairs off" and
+ * "parallel off".
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -55,7 +57,8 @@ static int nth_cpu(int nr)
 static void check(int error, const char *what)
 {
 	if (error)
-		errx(1, "%s: error %d (%s)", what, -error, -error < 4096 ? strerror(-error) : "bad page");
+		errx(1, "%s: error %d (%s)", what, -error,
+		     -error < 4096 ? strerror(-error) : "bad page");
 }
 
 static void do_pairs(struct pool *pool, u32 handle, u64 nr)
@@ -144,8 +147,8 @@ struct gang {
 };
 
 /* One of the processes: begins when all are there. */
-static void run_member(struct pool *pool, u32 handle, struct gang *gang, unsigned int me, unsigned int nr,
-		       double seconds)
+static void run_member(struct pool *pool, u32 handle, struct gang *gang, unsigned int me,
+		       unsigned int nr, double seconds)
 {
 	u64 start, now, end, nr_pairs = 0;
 
@@ -172,7 +175,8 @@ static void run_member(struct pool *pool, u32 handle, struct gang *gang, unsigne
 
 static void bench_parallel(const char *tracking, const char *path, double seconds, unsigned int nr)
 {
-	struct gang *gang = mmap(NULL, sizeof(*gang), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct gang *gang = mmap(NULL, sizeof(*gang), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	double sum = 0;
 	struct pool pool;
 	u32 handle;
@@ -253,7 +257,8 @@ static u32 number_of(struct text_cache *cache, enum text_kind kind, const char *
 	u32 i;
 
 	for (i = 0; i < nr; i++)
-		if (known[i].kind == kind && known[i].size == size && memcmp(known[i].text, text, size) == 0)
+		if (known[i].kind == kind && known[i].size == size &&
+		    memcmp(known[i].text, text, size) == 0)
 			return i + 1;
 	if (nr == 2 * MAX_SHAPES || !text_cache_add(cache, kind, i + 1, text, size))
 		errx(1, "too many texts");
@@ -266,13 +271,15 @@ static u32 number_of(struct text_cache *cache, enum text_kind kind, const char *
 /* One record, NUL-terminated: its mask, flags and stack become texts of the cache. */
 static void add_shape(struct text_cache *cache, char *record)
 {
-	char *mask = find_after(record, ", mask "), *flags = find_after(record, " Flags "), *stack, *end;
+	char *mask = find_after(record, ", mask "), *flags = find_after(record, " Flags "), *stack,
+	     *end;
 	struct shape *shape = &shapes[nr_shapes++];
 
 	if (nr_shapes == MAX_SHAPES)
 		errx(1, "more than %d records", MAX_SHAPES - 1);
 	shape->gfp_mask = (u32)strtoul(mask, NULL, 16);
-	text_cache_add(cache, TEXT_GFP, shape->gfp_mask, mask, (size_t)(strstr(mask, ", pid ") - mask));
+	text_cache_add(cache, TEXT_GFP, shape->gfp_mask, mask,
+		       (size_t)(strstr(mask, ", pid ") - mask));
 	stack = find_after(flags, "\n");
 	shape->flags_number = number_of(cache, TEXT_FLAGS, flags, (size_t)(stack - 1 - flags));
 	for (end = stack; *end == ' '; end = find_after(end, "\n"))
@@ -307,7 +314,10 @@ static u32 next_random(u32 *state)
 
 static void *map_shared(size_t bytes)
 {
-	/* Shared, as a pool is: the renderer unmaps what it has read, and private memory would be lost. */
+	/*
+	 * Shared, as a pool is: the renderer unmaps what it has read, and private memory would be
+	 * lost.
+	 */
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
@@ -339,20 +349,27 @@ static void fill_table(struct po_table *table, u64 nr)
 		mem_map[pfn].flags = shape->flags_number;
 		pageblock_flags[pfn / PAGEBLOCK_NR_PAGES] = (u8)(shape->gfp_mask >> 3 & 3) % 3;
 	}
-	*table = (struct po_table){.page_ext = page_ext, .flags = (const char *)&mem_map->flags,
-				   .flags_stride = sizeof(*mem_map), .pageblock_flags = pageblock_flags,
-				   .pageblock_order = PAGEBLOCK_ORDER, .end_pfn = nr, .gate = &gate, .gate_bit = 1};
+	*table = (struct po_table){.page_ext = page_ext,
+				   .flags = (const char *)&mem_map->flags,
+				   .flags_stride = sizeof(*mem_map),
+				   .pageblock_flags = pageblock_flags,
+				   .pageblock_order = PAGEBLOCK_ORDER,
+				   .end_pfn = nr,
+				   .gate = &gate,
+				   .gate_bit = 1};
 }
 
 /* One pass over the table; into a buffer of READ_BYTES, or, to keep it, of the whole text. */
-static u64 render_all(const struct po_table *table, const struct text_cache *cache, char *out, bool keep)
+static u64 render_all(const struct po_table *table, const struct text_cache *cache, char *out,
+		      bool keep)
 {
 	struct po_reader reader;
 	u64 offset = 0;
 	long size;
 
 	reader_init(&reader, table);
-	while ((size = reader_read(&reader, cache, out + (keep ? offset : 0), READ_BYTES, offset, false)) > 0)
+	while ((size = reader_read(&reader, cache, out + (keep ? offset : 0), READ_BYTES, offset,
+				   false)) > 0)
 		offset += (u64)size;
 	reader_free(&reader);
 	if (size < 0)
@@ -360,7 +377,10 @@ static u64 render_all(const struct po_table *table, const struct text_cache *cac
 	return offset;
 }
 
-/* The same bytes, copied in the same steps. hot: all from the first READ_BYTES of source, cache-hot. */
+/*
+ * The same bytes, copied in the same steps. hot: all from the first READ_BYTES of source,
+ * cache-hot.
+ */
 static void copy_all(char *out, const char *source, u64 bytes, u64 source_bytes, bool hot)
 {
 	u64 from = 0;
@@ -403,8 +423,8 @@ static void bench_render(const char *path, u64 nr_records, int rounds)
 		t2 = ktime_get_ns();
 		copy_all(out, source, bytes, source_bytes, true);
 		t3 = ktime_get_ns();
-		printf("%llu %llu %llu\n", (unsigned long long)(t1 - t0), (unsigned long long)(t2 - t1),
-		       (unsigned long long)(t3 - t2));
+		printf("%llu %llu %llu\n", (unsigned long long)(t1 - t0),
+		       (unsigned long long)(t2 - t1), (unsigned long long)(t3 - t2));
 	}
 }
 #endif

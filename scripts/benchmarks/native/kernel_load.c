@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernel_load.c - let the kernel allocate and free pages for a while, and tell what CPU time a page has cost.
+ * kernel_load.c - let the kernel allocate and free pages for a while, and tell what CPU time a page
+ * has cost.
  *
- *   kernel_load anon MIB SECONDS        map anonymous memory, touch each page, unmap it; again and again
- *   kernel_load tmpfs MIB SECONDS FILE  write a file on a tmpfs, truncate it
- *   kernel_load fork MIB SECONDS        fork a process that touches so much and ends
+ *   kernel_load anon MIB SECONDS        map anonymous memory, touch each page, unmap it; again and
+ * again kernel_load tmpfs MIB SECONDS FILE  write a file on a tmpfs, truncate it kernel_load fork
+ * MIB SECONDS        fork a process that touches so much and ends
  *
- * Prints "pages N cpu_ns N": pages touched or written, and the time, user and system, of this process and of
- * those that it has forked.
+ * Prints "pages N cpu_ns N": pages touched or written, and the time, user and system, of this
+ * process and of those that it has forked.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -53,7 +54,8 @@ static long cpu_ns(void)
 
 static void touch_anonymous(size_t bytes)
 {
-	volatile char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile char *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die("mmap");
