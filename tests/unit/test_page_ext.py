@@ -61,13 +61,13 @@ def test_record_written_by_c(tmp_path: Path) -> None:
     source = tmp_path / "record.c"
     source.write_text(
         "#include <stdio.h>\n#include <string.h>\n"
-        f'#include "{NATIVE}/base/page_owner.h"\n'
+        '#include "base/page_owner.h"\n'
         f"int main(void)\n{{\nstruct page_owner owner = {{ 0 }};\n{fill}"
         f'strcpy(owner.comm, "{comm}");\nfwrite(&owner, sizeof(owner), 1, stdout);\n'
         + "".join(f"putchar(PAGE_EXT_OWNER_{state});\n" for state in states)
         + "putchar(TASK_COMM_LEN);\nreturn 0;\n}\n"
     )
-    subprocess.run([compiler, "-o", tmp_path / "record", source], check=True)
+    subprocess.run([compiler, "-I", NATIVE, "-o", tmp_path / "record", source], check=True)
     written = subprocess.run([tmp_path / "record"], check=True, stdout=subprocess.PIPE).stdout
     assert PageOwner.unpack(written[:64]) == PageOwner(**numbers, comm=comm.encode())
     python_states = [getattr(page_ext, f"PAGE_EXT_OWNER_{state}") for state in states]

@@ -12,15 +12,7 @@
 #ifndef PAGEOWNERFS_PAGE_OWNER_H
 #define PAGEOWNERFS_PAGE_OWNER_H
 
-#ifndef __bpf__
-#include <stdint.h>
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-typedef int8_t s8;
-typedef int32_t s32;
-#endif
+#include "base/types.h"
 
 #define TASK_COMM_LEN 16
 

@@ -13,13 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
-typedef __u8 u8;
-typedef __u16 u16;
-typedef __u32 u32;
-typedef __u64 u64;
-typedef __s8 s8;
-typedef __s32 s32;
-typedef __s64 s64;
+#include "base/types.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -13,8 +13,6 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-#define barrier() asm volatile("" ::: "memory")
-
 const volatile struct kernel_config config SEC(".rodata.config") = {};
 struct kernel_addresses addresses = {};
 

@@ -26,8 +26,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/gfp.h"
+#include "base/mmzone.h"
 #include "base/page_owner.h"
 
 #ifndef CONFIG_PAGE_OWNER
@@ -37,13 +39,6 @@
 #define POOL_MAGIC 0x52454e574f454750ULL /* "PGEOWNER" */
 #define POOL_ABI_VERSION 2
 
-#define PAGE_SHIFT 12
-#define PAGE_SIZE (1UL << PAGE_SHIFT)
-#define MAX_PAGE_ORDER 10
-#define NR_PAGE_ORDERS (MAX_PAGE_ORDER + 1)
-#define MAX_ORDER_NR_PAGES (1U << MAX_PAGE_ORDER)
-#define PAGEBLOCK_ORDER 9
-#define PAGEBLOCK_NR_PAGES (1U << PAGEBLOCK_ORDER)
 #define MAX_NR_PAGES (1U << 30) /* 4 TiB: a PFN fits u32 with room */
 #define NR_CLIENTS 1024
 #define PCP_HIGH_MAX 256
@@ -51,38 +46,6 @@
 
 enum zone_type { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, MAX_NR_ZONES };
 #define DMA_END_PFN (16U << (20 - PAGE_SHIFT))
-
-enum migratetype {
-	MIGRATE_UNMOVABLE,
-	MIGRATE_MOVABLE,
-	MIGRATE_RECLAIMABLE,
-	MIGRATE_PCPTYPES,
-	MIGRATE_HIGHATOMIC = MIGRATE_PCPTYPES,
-	MIGRATE_CMA,
-	MIGRATE_ISOLATE,
-	MIGRATE_TYPES
-};
-
-/* The bits of a gfp mask that the allocator acts on; mm/gfp.py has the whole table. */
-#define __GFP_DMA 0x1u
-#define __GFP_HIGHMEM 0x2u
-#define __GFP_DMA32 0x4u
-#define __GFP_MOVABLE 0x8u
-#define __GFP_RECLAIMABLE 0x10u
-#define __GFP_HIGH 0x20u
-#define __GFP_ZERO 0x100u
-#define __GFP_DIRECT_RECLAIM 0x400u
-#define __GFP_NOFAIL 0x8000u
-#define __GFP_MEMALLOC 0x20000u
-#define __GFP_COMP 0x40000u
-#define __GFP_NOMEMALLOC 0x80000u
-#define GFP_MOVABLE_MASK (__GFP_RECLAIMABLE | __GFP_MOVABLE)
-#define GFP_KERNEL 0xcc0u
-
-static inline unsigned int gfp_migratetype(u32 gfp_mask)
-{
-	return (gfp_mask & GFP_MOVABLE_MASK) >> 3;
-}
 
 /* page->flags, as 6.12 numbers them; the zone is in the top two bits. */
 #define PG_head 6
@@ -249,13 +212,6 @@ struct pool {
 	struct pool *next; /* all pools of the process, for fork() */
 };
 
-#ifndef __always_inline
-#define __always_inline inline __attribute__((always_inline))
-#endif
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define barrier() __asm__ __volatile__("" ::: "memory")
-
 static inline struct page *pfn_to_page(const struct pool *pool, u32 pfn)
 {
 	return &pool->mem_map[pfn];
@@ -288,14 +244,6 @@ static inline unsigned int page_zone(const struct pool *pool, u32 pfn)
 	if (pfn < pool->zone_span[ZONE_DMA].end_pfn)
 		return ZONE_DMA;
 	return pfn < pool->zone_span[ZONE_NORMAL].end_pfn ? ZONE_NORMAL : ZONE_MOVABLE;
-}
-
-static inline u64 ktime_get_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ULL + (u64)ts.tv_nsec;
 }
 
 #define stat_inc(pool, name) atomic_fetch_add(&(pool)->header->stats.name, 1)

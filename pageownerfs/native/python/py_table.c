@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/gfp.h"
 #include "tables/mixed_blocks.h"
 #include "tables/page_ext.h"
 #include "python/py.h"
@@ -367,7 +368,7 @@ static PyObject *table_page(PyObject *op, PyObject *arg)
 	head = list	   ? record_pfn(&owner)
 	       : allocated ? pfn & ~((1ULL << (owner.order & 63)) - 1)
 			   : pfn;
-	page_mt = list ? list->infos[owner.info].page_mt : (u8)((owner.gfp_mask & 0x18) >> 3);
+	page_mt = list ? list->infos[owner.info].page_mt : (u8)gfp_migratetype(owner.gfp_mask);
 	if (list) {
 		const struct last_free none = {0},
 				       *last = list->last_frees ? &list->last_frees[at] : &none;

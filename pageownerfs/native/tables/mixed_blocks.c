@@ -7,13 +7,12 @@
  */
 #include <stdlib.h>
 
+#include "base/gfp.h"
 #include "tables/mixed_blocks.h"
 #include "tables/page_ext.h"
 #include "pool/pool.h"
 
-#define MIGRATE_MOVABLE 1
 #define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text says */
-#define GFP_MIGRATETYPE(gfp_mask) ((gfp_mask) >> 3 & 3)
 
 /* The types of the blocks that begin at ahead->pfn. */
 static void block_types(const struct po_table *table, struct lookahead *ahead)
@@ -67,7 +66,7 @@ static bool is_mixed(const struct po_table *table, u64 *at, u64 end_pfn, u8 migr
 			pfn += nr_free ? nr_free : 1;
 		} else if (state & PAGE_EXT_OWNER_EARLY && table->early_unknown) {
 			pfn++;
-		} else if (GFP_MIGRATETYPE(*(const volatile u32 *)&shared->gfp_mask) !=
+		} else if (gfp_migratetype(*(const volatile u32 *)&shared->gfp_mask) !=
 			   migratetype) {
 			*at = end_pfn;
 			return true;

@@ -3,9 +3,9 @@
 #ifndef PAGEOWNERFS_PAGE_EXT_H
 #define PAGEOWNERFS_PAGE_EXT_H
 
+#include "base/mmzone.h"
 #include "text/render.h"
 
-#define MAX_PAGE_ORDER 10
 #define PREFETCH_PFNS 32
 
 static inline const struct page_owner *record_at(const struct po_table *table, u64 pfn)

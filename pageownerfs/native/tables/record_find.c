@@ -7,8 +7,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/gfp.h"
 #include "text/record_text.h"
 
 #define COPY_TRIES 64
@@ -62,7 +63,7 @@ static bool page_owner_copy(const struct po_table *table, const struct page_owne
 			return true;
 		}
 		memcpy(copy, (const void *)shared, sizeof(*copy));
-		__asm__ __volatile__("" ::: "memory");
+		barrier();
 		atomic_thread_fence(memory_order_acquire);
 		if (likely(ts == atomic_load_explicit((const _Atomic u64 *)&shared->ts_nsec,
 						      memory_order_relaxed) &&
@@ -104,14 +105,6 @@ static inline bool find_record(const struct po_table *table, u64 *pfn, struct re
 	return false;
 }
 
-static u64 now_nsec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
-}
-
 /* Ask for a page and the heads behind it, up to nr; false: no memory. */
 static bool look_ahead(struct po_reader *reader, u64 pfn, u32 nr)
 {
@@ -123,7 +116,7 @@ static bool look_ahead(struct po_reader *reader, u64 pfn, u32 nr)
 		ahead = reader->ahead = malloc(sizeof(*ahead));
 	if (!ahead)
 		return false;
-	ahead->asked_nsec = now_nsec();
+	ahead->asked_nsec = ktime_get_ns();
 	ahead->nr = ahead->next = 0;
 	do {
 		const struct page_owner *shared = record_at(table, pfn);
@@ -154,7 +147,7 @@ static __attribute__((noinline)) const struct page_info *page_info(struct po_rea
 
 void forget_old(struct lookahead *ahead)
 {
-	if (ahead && now_nsec() - ahead->asked_nsec > LOOK_AHEAD_NSEC)
+	if (ahead && ktime_get_ns() - ahead->asked_nsec > LOOK_AHEAD_NSEC)
 		ahead->nr = 0;
 }
 
@@ -167,7 +160,7 @@ static inline bool find_info(struct po_reader *reader, struct record *record, u3
 
 	record->pfn = record->at;
 	record->fields = reader->fields ? reader->fields : TEXT_FIELDS_6_12;
-	record->page_mt_number = (u8)((owner->gfp_mask & 0x18) >> 3);
+	record->page_mt_number = (u8)gfp_migratetype(owner->gfp_mask);
 	record->block_mt_number = owner->pageblock_migratetype;
 	record->memcg_number = 0;
 	if (unlikely(list)) {

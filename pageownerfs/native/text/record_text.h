@@ -8,11 +8,6 @@
 #include "base/put.h"
 #include "tables/record_list.h"
 
-#ifndef likely
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#endif
-
 /*
  * A record and the texts that belong to it. Starts as zeroes, and is used for one record after the
  * other.

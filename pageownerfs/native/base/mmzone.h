@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages, orders and pageblocks of a pool; migratetypes. Mirrors include/linux/mmzone.h. */
+#ifndef PAGEOWNERFS_MMZONE_H
+#define PAGEOWNERFS_MMZONE_H
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
+#define MAX_PAGE_ORDER 10
+#define NR_PAGE_ORDERS (MAX_PAGE_ORDER + 1)
+#define MAX_ORDER_NR_PAGES (1U << MAX_PAGE_ORDER)
+#define PAGEBLOCK_ORDER 9
+#define PAGEBLOCK_NR_PAGES (1U << PAGEBLOCK_ORDER)
+
+enum migratetype {
+	MIGRATE_UNMOVABLE,
+	MIGRATE_MOVABLE,
+	MIGRATE_RECLAIMABLE,
+	MIGRATE_PCPTYPES,
+	MIGRATE_HIGHATOMIC = MIGRATE_PCPTYPES,
+	MIGRATE_CMA,
+	MIGRATE_ISOLATE,
+	MIGRATE_TYPES
+};
+
+#endif
