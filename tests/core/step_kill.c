@@ -9,14 +9,26 @@
  * are any.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool/pool.h"
+#include "base/gfp.h"
+#include "pool/check.h"
+#include "pool/create.h"
+#include "pool/lock.h"
+#include "pool/map.h"
+#include "pool/page_alloc.h"
+#include "pool/page_reporting.h"
+#include "pool/pcp.h"
+#include "pool/reclaim.h"
+#include "pool/stack_depot.h"
+#include "pool/tracking.h"
 
 #define POOL_BYTES (12UL << 20)
 #define GFP_MOVABLE 0x100ccau
@@ -34,7 +46,7 @@ static void die(const char *what, int error)
 static u32 must_alloc(struct pool *pool, unsigned int order, u32 gfp_mask)
 {
 	u32 pfn = 0;
-	int error = alloc_pages(pool, order, gfp_mask, stack, &pfn);
+	int error = alloc_pages(pool, order, gfp_mask, stack, false, &pfn);
 
 	if (error)
 		die("alloc_pages", error);
@@ -152,14 +164,16 @@ static void detach(struct pool *pool)
 
 static void drain_all(struct pool *pool)
 {
-	drain_all_pages(pool);
+	drain_all_pages(pool, PATIENCE_NSEC);
 }
 
 static void intern(struct pool *pool)
 {
 	char text[] = "a string that nobody has interned";
 
-	depot_intern(pool, DEPOT_STRING, text, sizeof(text));
+	u32 handle;
+
+	depot_intern(pool, DEPOT_STRING, text, sizeof(text), PATIENCE_NSEC, &handle);
 }
 
 static const struct operation {
@@ -194,7 +208,9 @@ static void make_pool(struct pool *pool)
 	if (error)
 		die("pool_create", error);
 	error = init_page_owner_memory(pool);
-	stack = depot_intern(pool, DEPOT_STACK, &frame, sizeof(frame));
+	if (!error)
+		error = depot_intern(pool, DEPOT_STACK, &frame, sizeof(frame), PATIENCE_NSEC,
+				     &stack);
 	pool->header->early_handle = pool->header->failure_handle = stack;
 	error = error ? error : init_page_owner(pool, nr_early);
 	if (error)
@@ -266,7 +282,7 @@ static int check_pool(struct pool *pool, const char *name, long nr)
 	int problems;
 	u32 pfn;
 
-	if (pool_recover_clients(pool) < 0)
+	if (pool_recover_clients(pool, PATIENCE_NSEC) < 0)
 		die("pool_recover_clients", 0);
 	problems = pool_check(pool, check_fail, NULL);
 	if (missing_pages(pool)) {

@@ -309,7 +309,9 @@ def test_killed_inside(tracked: Pool, fork: Fork) -> None:
 STEP_KILL: Final = """
 #include <stdio.h>
 #include <stdlib.h>
-#include "pool/pool.h"
+#include "pool/check.h"
+#include "pool/stack_depot.h"
+#include "pool/tracking.h"
 
 static int check_and_count(struct pool *pool, void (*fail)(void *, const char *), void *arg)
 {

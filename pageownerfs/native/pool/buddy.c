@@ -4,13 +4,13 @@
  *
  * Mirrors __free_one_page() and __rmqueue() with their kin of mm/page_alloc.c.
  */
+#include "pool/buddy.h"
 #include "pool/free_area.h"
-#include "pool/internal.h"
+#include "pool/map.h"
+#include "pool/page_owner.h"
+#include "pool/pageblock.h"
+#include "pool/zone.h"
 
-/*
- * __free_one_page(): put a block on the free lists, merged with its free buddies. The block is not
- * free yet by its word. Zone lock held.
- */
 void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order, u32 hole_bits)
 {
 	unsigned int mt = get_pageblock_migratetype(pool, pfn);
@@ -52,7 +52,6 @@ static void clear_tails(struct pool *pool, u32 pfn, unsigned int order)
 		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_FREE, 0, 0, 0));
 }
 
-/* Free a block that some client has in its hands. Zone lock held. */
 void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order)
 {
 	unsigned int zone = page_zone(pool, pfn);
@@ -60,9 +59,7 @@ void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order)
 	if (order > MAX_PAGE_ORDER || pfn & ((1U << order) - 1) ||
 	    pfn + (1U << order) > pool->zone_span[zone].end_pfn)
 		order = 0; /* only corruption makes such a word */
-#if CONFIG_PAGE_OWNER
 	clear_page_owner(pool, pfn, order);
-#endif
 	pfn_to_page(pool, pfn)->flags &= ~(1ULL << PG_head);
 	clear_tails(pool, pfn, order);
 	free_one_page(pool, zone, pfn, order, BUDDY_POPULATED);
@@ -146,7 +143,6 @@ static u32 rmqueue_one(struct pool *pool, unsigned int zone, struct alloc_contex
 	return pfn;
 }
 
-/* The block of order > 0, or the one page that bypasses the order-0 list. Zone lock held. */
 u32 rmqueue_buddy(struct pool *pool, unsigned int zone, struct alloc_context *ac)
 {
 	u32 pfn = 0;
@@ -162,10 +158,6 @@ u32 rmqueue_buddy(struct pool *pool, unsigned int zone, struct alloc_context *ac
 	return pfn;
 }
 
-/*
- * rmqueue_bulk(): fill the order-0 list, so that popping yields ascending addresses. Zone lock
- * held.
- */
 void rmqueue_bulk(struct pool *pool, unsigned int zone, struct alloc_context *ac, struct pcp *pcp)
 {
 	u32 batch = pool_zone(pool, zone)->pcp_batch;

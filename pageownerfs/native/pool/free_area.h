@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Free lists of a zone: what page_alloc.c, pageblock.c and rebuild.c do to them. Zone lock held. */
+/* Blocks on and off the free lists of a zone. Zone lock held. */
 #ifndef PAGEOWNERFS_FREE_AREA_H
 #define PAGEOWNERFS_FREE_AREA_H
 
-#include "pool/pool.h"
-
-static inline struct zone *pool_zone(const struct pool *pool, unsigned int zone)
-{
-	return &pool->header->zones[zone];
-}
+#include "pool/layout.h"
 
 static inline void account_free(struct zone *z, unsigned int order, unsigned int mt, int sign)
 {
@@ -82,17 +77,11 @@ static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32
 	return word_state(word) == PAGE_BUDDY && word_order(word) == order;
 }
 
-void free_one_page(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order,
-		   u32 hole_bits);
-
-/* page_reporting.c */
-void report_excess(struct pool *pool, unsigned int zone);
-
-/* pageblock.c */
-void set_pageblock_migratetype(struct pool *pool, u32 pfn, unsigned int mt);
-bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order,
-		      unsigned int max_order, unsigned int mt);
-void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn);
-bool unreserve_highatomic_pageblock(struct pool *pool, unsigned int zone, unsigned int mt);
+/*
+ * Put [start_pfn, end_pfn) on the free lists, in the largest blocks. From the end, so that the
+ * lowest addresses come first. hole_bits are for blocks of pageblock order and more.
+ */
+void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn,
+		    u32 hole_bits);
 
 #endif

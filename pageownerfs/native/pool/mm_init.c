@@ -4,43 +4,14 @@
  *
  * Mirrors mm/mm_init.c, and of mm/page_alloc.c what sets watermarks and reserves.
  */
+#include <string.h>
+
 #include "pool/free_area.h"
+#include "pool/map.h"
+#include "pool/mm_init.h"
 
 /* sysctl_lowmem_reserve_ratio: what a zone keeps from allocations that could go higher. */
 static const u32 lowmem_reserve_ratio[MAX_NR_ZONES] = {[ZONE_DMA] = 256, [ZONE_NORMAL] = 32};
-
-static unsigned int block_limit(const struct pool *pool, u32 pfn)
-{
-	unsigned int mt = get_pageblock_migratetype(pool, pfn);
-	unsigned int buddy_mt = get_pageblock_migratetype(pool, pfn + PAGEBLOCK_NR_PAGES);
-
-	if (mt != buddy_mt && (mt >= MIGRATE_PCPTYPES || buddy_mt >= MIGRATE_PCPTYPES))
-		return PAGEBLOCK_ORDER;
-	return MAX_PAGE_ORDER;
-}
-
-/*
- * Put [start_pfn, end_pfn) on the free lists, in the largest blocks. From the end, so that the
- * lowest addresses come first. hole_bits are for blocks of pageblock order and more.
- */
-void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn, u32 hole_bits)
-{
-	while (end_pfn > start_pfn) {
-		unsigned int order = MAX_PAGE_ORDER;
-		u32 pfn;
-
-		while (end_pfn & ((1U << order) - 1) || end_pfn - start_pfn < 1U << order)
-			order--;
-		pfn = end_pfn - (1U << order);
-		if (order > PAGEBLOCK_ORDER && block_limit(pool, pfn) < order) {
-			order = PAGEBLOCK_ORDER;
-			pfn = end_pfn - (1U << order);
-		}
-		add_to_free_list(pool, zone, pfn, order, get_pageblock_migratetype(pool, pfn),
-				 order >= PAGEBLOCK_ORDER ? hole_bits : 0);
-		end_pfn = pfn;
-	}
-}
 
 static void reserve_range(struct pool *pool, u32 start_pfn, u32 end_pfn)
 {
@@ -132,7 +103,6 @@ static void init_pageblocks(struct pool *pool, const struct pool_config *config)
 		pool->pageblock_flags[block] = MIGRATE_CMA;
 }
 
-/* free_area_init(): everything that is neither metadata nor a hole becomes free. */
 int free_area_init(struct pool *pool, const struct pool_config *config)
 {
 	u32 ext_start = pool->page_ext_pfn, ext_end = ext_start + pool->nr_page_ext_pages;

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_owner.c - who allocated each page: setting, freeing, splitting, finding the early ones.
+ * page_owner.c - who allocated each page: the record of a page when it changes hands.
  *
- * Mirrors mm/page_owner.c (6.12). The page is in the caller's hands (PAGE_PCP) when its records
- * change.
+ * Mirrors mm/page_owner.c (6.12).
  */
 #define _GNU_SOURCE
+#include "pool/layout.h"
+
+#if CONFIG_PAGE_OWNER
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "pool/pool.h"
+#include "base/clock.h"
+#include "pool/page_owner.h"
+#include "pool/stack_depot.h"
 
 /*
  * What the kernel has in current. comm can be changed by anybody at any time and costs a system
@@ -24,8 +29,7 @@ static __thread __attribute__((tls_model("initial-exec"))) struct {
 	char comm[TASK_COMM_LEN];
 } current_task;
 
-/* In the child of fork(): the thread has another id. */
-void task_forked(void)
+void page_owner_forked(void)
 {
 	current_task.pid = 0;
 	current_task.comm_nsec = 0;
@@ -68,6 +72,7 @@ static inline void write_owner(struct page_owner *owner, const struct page_owner
 	set_state(owner, state | flags);
 }
 
+/* What an allocation by this thread writes. */
 static inline struct page_owner new_owner(const struct pool *pool, u32 pfn, unsigned int order,
 					  u32 gfp_mask, u32 handle)
 {
@@ -94,13 +99,6 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 	depot_add_pages(pool, handle, 1 << order);
 }
 
-/* Does the page count for its stack? Early ones never did. */
-static inline bool is_counted(const struct page_owner *owner)
-{
-	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) ==
-	       PAGE_EXT_OWNER_ALLOCATED;
-}
-
 /* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
 void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle)
 {
@@ -121,10 +119,6 @@ void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 hand
 	}
 }
 
-/*
- * A block that never reached its caller, or whose freer died: no longer allocated, nothing else
- * known.
- */
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 {
 	if (!(atomic_load(&pool->header->gate) & GATE_PAGE_OWNER))
@@ -139,30 +133,6 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 	}
 }
 
-/*
- * Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be
- * done now.
- */
-int recount_stacks(struct pool *pool)
-{
-	struct stack_record stack;
-	int error = pool_freeze(pool);
-
-	if (error)
-		return error;
-	atomic_store(&pool->header->stacks_suspect, 0);
-	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
-		depot_flush_pages(pool, slot);
-	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack));
-	     handle = depot_after(pool, handle))
-		depot_set_pages(pool, handle, 0);
-	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
-		if (is_counted(&pool->page_ext[pfn]))
-			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);
-	pool_thaw(pool);
-	return 0;
-}
-
 /* __split_page_owner() */
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order)
 {
@@ -172,90 +142,26 @@ void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsi
 				      memory_order_relaxed);
 }
 
-/* Memory for page_ext and the start of the depot. On failure nothing stays. */
-int init_page_owner_memory(struct pool *pool)
+void unsplit_page_owner(struct pool *pool, u32 pfn, unsigned int order, bool split)
 {
-	u64 offset = (u64)pool->page_ext_pfn << PAGE_SHIFT;
-	u64 bytes = (u64)pool->nr_page_ext_pages << PAGE_SHIFT;
-	int error = pool_commit(pool, offset, bytes);
-
-	error = error ? error : depot_init(pool);
-	if (error)
-		pool_decommit(pool, offset, bytes);
-	return error;
+	if (!(atomic_load(&pool->header->gate) & GATE_PAGE_OWNER) ||
+	    pool->page_ext[pfn].state & PAGE_EXT_OWNER_EARLY)
+		return;
+	/* The owners are split before the first word: an early block's were never of one order. */
+	if (split || pool->page_ext[pfn + (1U << order) - 1].order != order)
+		__split_page_owner(pool, pfn, order, order);
 }
 
-/* Undo it: tracking could not be switched on. */
-void drop_page_owner_memory(struct pool *pool)
+struct page_owner early_page_owner(const struct pool *pool)
 {
-	depot_drop(pool);
-	pool_decommit(pool, (u64)pool->page_ext_pfn << PAGE_SHIFT,
-		      (u64)pool->nr_page_ext_pages << PAGE_SHIFT);
+	return new_owner(pool, 0, 0, 0, pool->header->early_handle);
 }
 
-/* page_ext's own pages: part of the zones from now on, and the first that are found early. */
-static void online_page_ext(struct pool *pool)
+void set_early_page_owner(struct pool *pool, u32 pfn, const struct page_owner *early)
 {
-	u32 end = pool->page_ext_pfn + pool->nr_page_ext_pages;
+	struct page_owner *owner = &pool->page_ext[pfn];
 
-	for (u32 pfn = pool->page_ext_pfn; pfn < end; pfn++) {
-		struct page *page = pfn_to_page(pool, pfn);
-
-		page->flags &= ~(1ULL << PG_reserved);
-		page->gfp_mask = 0;
-		pool->header->zones[page_zone(pool, pfn)].managed_pages++;
-		set_page_word(pool, pfn, PAGE_WORD(PAGE_ALLOCATED, 0, 0, 1));
-	}
+	write_owner(owner, early, PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY);
+	owner->pageblock_migratetype = (u8)get_pageblock_migratetype(pool, pfn);
 }
-
-/* init_pages_in_zone() */
-static u64 init_pages_in_zone(struct pool *pool, unsigned int zone, const struct page_owner *early)
-{
-	u64 nr_early = 0;
-	u32 pfn = pool->zone_span[zone].start_pfn;
-
-	while (pfn < pool->zone_span[zone].end_pfn) {
-		u64 word = page_word(pool, pfn);
-		u32 nr = word_state(word) == PAGE_ALLOCATED || word_state(word) == PAGE_BUDDY
-				 ? 1U << (word_order(word) <= MAX_PAGE_ORDER ? word_order(word) : 0)
-				 : 1;
-
-		for (u32 i = 0;
-		     i < nr && word_state(word) == PAGE_ALLOCATED && pfn + i < pool->nr_pages;
-		     i++) {
-			struct page_owner *owner = &pool->page_ext[pfn + i];
-
-			if (owner->state & PAGE_EXT_OWNER_ALLOCATED)
-				continue;
-			write_owner(owner, early, PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY);
-			owner->pageblock_migratetype = (u8)get_pageblock_migratetype(pool, pfn + i);
-			nr_early++;
-		}
-		pfn += nr;
-	}
-	return nr_early;
-}
-
-/*
- * Switch tracking on. The clients stand still meanwhile: a page is either found here, or allocated
- * by a client that sees the gate. Its memory and the two handles of the header are there already.
- */
-int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES])
-{
-	int error = pool_freeze(pool);
-
-	if (error)
-		return error;
-	if (!(atomic_load(&pool->header->gate) & GATE_PAGE_OWNER)) {
-		struct page_owner early = new_owner(pool, 0, 0, 0, pool->header->early_handle);
-
-		online_page_ext(pool);
-		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++) {
-			nr_early[zone] = init_pages_in_zone(pool, zone, &early);
-			stat_add(pool, early_pages, nr_early[zone]);
-		}
-		atomic_fetch_or(&pool->header->gate, GATE_PAGE_OWNER);
-	}
-	pool_thaw(pool);
-	return 0;
-}
+#endif

@@ -5,6 +5,10 @@
  * Mirrors mm/page_reporting.c.
  */
 #include "pool/free_area.h"
+#include "pool/lock.h"
+#include "pool/map.h"
+#include "pool/page_reporting.h"
+#include "pool/zone.h"
 
 /*
  * Free blocks of a zone that may keep their memory until the daemon comes by, twice a second: who
@@ -45,10 +49,6 @@ static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *or
 	return 0;
 }
 
-/*
- * Free blocks of pageblock order and more need no memory. One block per hold of the lock; returns
- * the pages given back.
- */
 u64 page_reporting(struct pool *pool)
 {
 	u64 nr_pages = 0;
@@ -60,7 +60,7 @@ u64 page_reporting(struct pool *pool)
 			unsigned int order;
 			u32 pfn;
 
-			if (zone_lock(pool, zone))
+			if (zone_lock(pool, zone, PATIENCE_NSEC))
 				break;
 			pfn = find_populated(pool, zone, &order);
 			if (pfn)
@@ -71,7 +71,6 @@ u64 page_reporting(struct pool *pool)
 	return nr_pages;
 }
 
-/* After a free, zone lock held: what is more than a few blocks goes back at once. */
 void report_excess(struct pool *pool, unsigned int zone)
 {
 	u64 nr_pages = 0;

@@ -4,7 +4,9 @@
  *
  * Mirrors __rmqueue_fallback() and its kin of mm/page_alloc.c (6.12).
  */
+#include "base/gfp.h"
 #include "pool/free_area.h"
+#include "pool/pageblock.h"
 
 /* Where to look when the lists of a type are empty, best first. */
 static const u8 fallbacks[MIGRATE_PCPTYPES][MIGRATE_PCPTYPES - 1] = {
@@ -13,7 +15,7 @@ static const u8 fallbacks[MIGRATE_PCPTYPES][MIGRATE_PCPTYPES - 1] = {
 	[MIGRATE_RECLAIMABLE] = {MIGRATE_UNMOVABLE, MIGRATE_MOVABLE},
 };
 
-void set_pageblock_migratetype(struct pool *pool, u32 pfn, unsigned int mt)
+static void set_pageblock_migratetype(struct pool *pool, u32 pfn, unsigned int mt)
 {
 	if (pool->mobility_disabled && mt < MIGRATE_PCPTYPES)
 		mt = MIGRATE_UNMOVABLE;
@@ -149,11 +151,6 @@ static u32 find_fallback(struct pool *pool, unsigned int zone, unsigned int orde
 	return 0;
 }
 
-/*
- * __rmqueue_fallback(): the lists of mt have nothing of this order. Move a block of another type to
- * them: the largest that there is, up to max_order, or - where only single pages may be taken - the
- * smallest.
- */
 bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order,
 		      unsigned int max_order, unsigned int mt)
 {
@@ -183,10 +180,6 @@ bool rmqueue_fallback(struct pool *pool, unsigned int zone, unsigned int order,
 	return false;
 }
 
-/*
- * A high-order atomic allocation succeeded in this block: keep its rest for others, 1 % of the zone
- * at most.
- */
 void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn)
 {
 	struct zone *z = pool_zone(pool, zone);
@@ -203,7 +196,6 @@ void reserve_highatomic_pageblock(struct pool *pool, unsigned int zone, u32 pfn)
 	z->nr_reserved_highatomic += PAGEBLOCK_NR_PAGES;
 }
 
-/* Out of memory otherwise: give a reserved block with free pages to mt. */
 bool unreserve_highatomic_pageblock(struct pool *pool, unsigned int zone, unsigned int mt)
 {
 	struct zone *z = pool_zone(pool, zone);

@@ -7,7 +7,16 @@
  * those of its strings. Objects are never changed or moved once a bucket leads to them, so looking
  * up needs no lock, and a process that dies while adding one leaves at worst a gap.
  */
-#include "pool/pool.h"
+#include "pool/layout.h"
+
+#if CONFIG_PAGE_OWNER
+#include <errno.h>
+#include <string.h>
+
+#include "pool/client.h"
+#include "pool/lock.h"
+#include "pool/map.h"
+#include "pool/stack_depot.h"
 
 #define DEPOT_ALIGN 16
 #define DEPOT_CHUNK (1UL << 20)
@@ -117,10 +126,6 @@ void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_page
 		atomic_store(&count->nr_base_pages, nr_base_pages);
 }
 
-/*
- * inc_stack_record_count(), dec_stack_record_count(). A client counts a few stacks by itself: the
- * depot gets the sum when another one needs the place.
- */
 void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
 {
 	_Atomic u64 *slot;
@@ -141,7 +146,6 @@ void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
 			      memory_order_relaxed);
 }
 
-/* What a client has counted goes to the depot: it is gone, or stands still. */
 void depot_flush_pages(struct pool *pool, unsigned int slot)
 {
 	for (int i = 0; i < STACK_PAGES_SLOTS; i++) {
@@ -153,7 +157,7 @@ void depot_flush_pages(struct pool *pool, unsigned int slot)
 }
 
 /* Pages of a stack that clients have counted, and the depot has not. */
-long long depot_unflushed_pages(const struct pool *pool, u32 handle)
+static long long depot_unflushed_pages(const struct pool *pool, u32 handle)
 {
 	long long nr = 0;
 
@@ -168,10 +172,6 @@ long long depot_unflushed_pages(const struct pool *pool, u32 handle)
 	return nr;
 }
 
-/*
- * The first stack from a handle on that has allocated, 0: none. Objects lie one behind the other,
- * as they came.
- */
 u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack)
 {
 	const struct depot_object *object;
@@ -264,24 +264,25 @@ static u32 depot_add(struct pool *pool, u32 hash, enum depot_kind kind, const vo
 	return (u32)(offset / DEPOT_ALIGN);
 }
 
-/* The handle of these bytes, added if need be. 0: the depot is full, or out of order. */
-u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes)
+int depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes, u64 nsec,
+		 u32 *handle)
 {
 	u32 hash = depot_hash(kind, data, bytes);
-	u32 handle = depot_find(pool, hash, kind, data, bytes);
+	int error;
 
-	if (handle)
-		return handle;
-	if (pool_mutex_lock(&pool->header->depot_lock) == EBUSY)
+	*handle = depot_find(pool, hash, kind, data, bytes);
+	if (*handle)
 		return 0;
-	handle = depot_find(pool, hash, kind, data, bytes);
-	if (!handle)
-		handle = depot_add(pool, hash, kind, data, bytes);
+	error = pool_mutex_lock(&pool->header->depot_lock, nsec);
+	if (error < 0)
+		return error;
+	*handle = depot_find(pool, hash, kind, data, bytes);
+	if (!*handle)
+		*handle = depot_add(pool, hash, kind, data, bytes);
 	pthread_mutex_unlock(&pool->header->depot_lock);
-	return handle;
+	return *handle ? 0 : -ENOSPC;
 }
 
-/* The bytes of a handle, NULL if it is none of this kind. They stay where they are. */
 const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes)
 {
 	const struct depot_object *object;
@@ -295,7 +296,6 @@ const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kin
 	return object->data;
 }
 
-/* Memory for the hash table and the first objects. */
 int depot_init(struct pool *pool)
 {
 	u64 start = pool->header->depot_offset;
@@ -313,7 +313,6 @@ int depot_init(struct pool *pool)
 	return 0;
 }
 
-/* Undo depot_init(): nobody has a handle yet. */
 void depot_drop(struct pool *pool)
 {
 	atomic_store(&pool->header->depot_ready, 0);
@@ -323,3 +322,4 @@ void depot_drop(struct pool *pool)
 	atomic_store(&pool->header->stats.stack_depot_stacks, 0);
 	atomic_store(&pool->header->stats.stack_depot_failed, 0);
 }
+#endif

@@ -2,6 +2,7 @@
 /*
  * module.c - pageownerfs._native
  */
+#include "pool/page_ref.h"
 #include "python/py.h"
 #include "sort/page_owner_sort.h"
 #include "text/render.h"

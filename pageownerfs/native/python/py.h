@@ -7,6 +7,7 @@
 #define PAGEOWNERFS_PY_H
 
 #include "tables/kernel_table.h"
+#include "pool/layout.h"
 #include "python/pystack.h"
 #include "text/record_load.h"
 
@@ -15,7 +16,11 @@ typedef struct {
 	struct pystack_cache *stacks;
 	PyObject *path;
 	bool closed;
-	Py_ssize_t users; /* buffers and tables that need the mapping: it goes with the last one */
+	/*
+	 * Who needs the mapping: buffers, tables, calls that release the GIL, a thread that has
+	 * frozen the pool. After close() it goes with the last one.
+	 */
+	Py_ssize_t users;
 } PoolObject;
 
 typedef struct {
@@ -55,10 +60,34 @@ int page_release_buffer(PageObject *page); /* BufferError if a part of it is sti
 void page_clear_freelist(void);
 
 /* py_pool.c */
-int pool_usable(PoolObject *self); /* ValueError when closed */
+int pool_usable(PoolObject *self); /* -1 with ValueError when closed */
+/* Raise what a negative result of the core means; returns NULL. */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
+/* Raise an OSError of the pool's file; returns NULL. */
 PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 void pool_drop_user(PoolObject *self);
+/*
+ * An operation has returned *error: reclaim, or wait, without the GIL. 0: try it again; 1: *error
+ * is what stays; -1: an exception, of a signal or because the pool has been closed meanwhile.
+ */
+int pool_try_again(PoolObject *self, int *error);
+
+/* py_pool_open.c */
+PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs);
+PyObject *pool_open_method(PyObject *type, PyObject *path);
+PyObject *pool_close(PyObject *op, PyObject *unused);
+void pool_dealloc(PyObject *op);
+
+/* py_alloc.c */
+PyObject *pool_alloc_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+			   PyObject *kwnames);
+PyObject *pool_free_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pool_page(PyObject *op, PyObject *arg);
+PyObject *pool_get_page(PyObject *op, PyObject *arg);
+PyObject *pool_put_page(PyObject *op, PyObject *arg);
+PyObject *pool_page_count(PyObject *op, PyObject *arg);
+PyObject *pool_split_page(PyObject *op, PyObject *args);
+PyObject *pool_drain_local_pages(PyObject *op, PyObject *unused);
 
 /* py_args.c: 0, or -1 with ValueError or TypeError */
 int as_u32(PyObject *arg, const char *name, u32 *value);

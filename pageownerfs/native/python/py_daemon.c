@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * py_daemon.c - what the daemon of a pool does to it: switching tracking on, and looking after
- * clients.
+ * clients. Called by Pool's methods while they hold a use: see call_held().
  */
+#include "pool/freeze.h"
+#include "pool/lock.h"
+#include "pool/page_reporting.h"
+#include "pool/reclaim.h"
+#include "pool/stack_depot.h"
+#include "pool/tracking.h"
 #include "python/py.h"
 
 PyObject *pool_capture_stack(PyObject *op, PyObject *args)
@@ -10,7 +16,7 @@ PyObject *pool_capture_stack(PyObject *op, PyObject *args)
 	PoolObject *self = (PoolObject *)op;
 	unsigned int depth = self->pool.stack_depth;
 
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "|I:capture_stack", &depth))
+	if (!PyArg_ParseTuple(args, "|I:capture_stack", &depth))
 		return NULL;
 	if (depth > MAX_STACK_DEPTH)
 		depth = MAX_STACK_DEPTH;
@@ -50,7 +56,7 @@ PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 	u32 early_handle, failure_handle;
 	int error;
 
-	if (pool_usable(self) || !PyArg_ParseTuple(args, "OO:enable_page_owner", &early, &failure))
+	if (!PyArg_ParseTuple(args, "OO:enable_page_owner", &early, &failure))
 		return NULL;
 	error = init_page_owner_memory(&self->pool);
 	if (error)
@@ -61,9 +67,10 @@ PyObject *pool_enable_page_owner(PyObject *op, PyObject *args)
 	}
 	self->pool.header->early_handle = early_handle;
 	self->pool.header->failure_handle = failure_handle;
-	Py_BEGIN_ALLOW_THREADS error = init_page_owner(&self->pool, nr_early);
-	Py_END_ALLOW_THREADS if (error)
-	{
+	Py_BEGIN_ALLOW_THREADS;
+	error = init_page_owner(&self->pool, nr_early);
+	Py_END_ALLOW_THREADS;
+	if (error) {
 		cancel_page_owner(self);
 		return pool_error(self, error, 0, 0);
 	}
@@ -75,20 +82,25 @@ PyObject *pool_freeze_method(PyObject *op, PyObject *Py_UNUSED(unused))
 	PoolObject *self = (PoolObject *)op;
 	int error;
 
-	if (pool_usable(self))
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS error = pool_freeze(&self->pool);
-	Py_END_ALLOW_THREADS return error ? pool_error(self, error, 0, 0) : Py_NewRef(Py_None);
+	Py_BEGIN_ALLOW_THREADS;
+	error = pool_freeze(&self->pool, PATIENCE_NSEC);
+	Py_END_ALLOW_THREADS;
+	if (error)
+		return pool_error(self, error, 0, 0);
+	self->users++; /* until thaw(): this thread holds a lock that lies in the mapping */
+	Py_RETURN_NONE;
 }
 
+/* Of a closed pool, too: the thread that has frozen it must be able to let the others go on. */
 PyObject *pool_thaw_method(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	PoolObject *self = (PoolObject *)op;
 
-	if (pool_usable(self))
-		return NULL;
 	if (pool_thaw(&self->pool))
-		return pool_os_error(self, EPERM, "this thread has not frozen the pool");
+		return pool_usable(self)
+			       ? NULL
+			       : pool_os_error(self, EPERM, "this thread has not frozen the pool");
+	pool_drop_user(self);
 	Py_RETURN_NONE;
 }
 
@@ -97,10 +109,10 @@ PyObject *pool_recover(PyObject *op, PyObject *Py_UNUSED(unused))
 	PoolObject *self = (PoolObject *)op;
 	int nr;
 
-	if (pool_usable(self))
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS nr = pool_recover_clients(&self->pool);
-	Py_END_ALLOW_THREADS return nr < 0 ? pool_error(self, nr, 0, 0) : PyLong_FromLong(nr);
+	Py_BEGIN_ALLOW_THREADS;
+	nr = pool_recover_clients(&self->pool, PATIENCE_NSEC);
+	Py_END_ALLOW_THREADS;
+	return nr < 0 ? pool_error(self, nr, 0, 0) : PyLong_FromLong(nr);
 }
 
 PyObject *pool_report_free_pages(PyObject *op, PyObject *Py_UNUSED(unused))
@@ -108,8 +120,8 @@ PyObject *pool_report_free_pages(PyObject *op, PyObject *Py_UNUSED(unused))
 	PoolObject *self = (PoolObject *)op;
 	u64 nr;
 
-	if (pool_usable(self))
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS nr = page_reporting(&self->pool);
-	Py_END_ALLOW_THREADS return PyLong_FromUnsignedLongLong(nr);
+	Py_BEGIN_ALLOW_THREADS;
+	nr = page_reporting(&self->pool);
+	Py_END_ALLOW_THREADS;
+	return PyLong_FromUnsignedLongLong(nr);
 }

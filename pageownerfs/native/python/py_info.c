@@ -4,6 +4,10 @@
  */
 #include <stdlib.h>
 
+#include "pool/check.h"
+#include "pool/client.h"
+#include "pool/stack_depot.h"
+#include "pool/tracking.h"
 #include "python/py.h"
 
 static const char *const zone_names[MAX_NR_ZONES] = {"DMA", "Normal", "Movable"};

@@ -2,6 +2,7 @@
 /*
  * py_page.c - Page: a block of pages that its holder may use and free.
  */
+#include "pool/page_ref.h"
 #include "python/py.h"
 
 #define FREELIST_MAX 64

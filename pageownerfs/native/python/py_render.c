@@ -5,6 +5,8 @@
  * Rendering runs without the GIL. A reader's mutex is taken without it too, so that a thread which
  * waits for the GIL to name a text never stops one that waits for the reader.
  */
+#include "base/clock.h"
+#include "pool/client.h"
 #include "python/py.h"
 
 #define SIZE_NSEC 1000000000 /* that the size of a kernel table's text is taken for what it was */

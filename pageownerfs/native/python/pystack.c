@@ -6,6 +6,8 @@
  * its current instruction; a stack seen before costs a walk, a hash and a compare. Only what is new
  * is named (function, module, file, line) and interned in the depot.
  */
+#include "pool/lock.h"
+#include "pool/stack_depot.h"
 #include "python/pystack.h"
 
 /*
@@ -163,6 +165,19 @@ static bool grow_frames(struct pystack_cache *cache)
 	return true;
 }
 
+/* depot_intern(); who has to wait for long lets the other threads go on. 0: the depot is full. */
+static u32 intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes)
+{
+	u32 handle;
+
+	if (depot_intern(pool, kind, data, bytes, OPERATION_NSEC, &handle) == -EBUSY) {
+		Py_BEGIN_ALLOW_THREADS;
+		depot_intern(pool, kind, data, bytes, PATIENCE_NSEC, &handle);
+		Py_END_ALLOW_THREADS;
+	}
+	return handle;
+}
+
 static u32 intern_text(struct pool *pool, PyObject *text)
 {
 	PyObject *bytes;
@@ -170,12 +185,12 @@ static u32 intern_text(struct pool *pool, PyObject *text)
 	u32 handle;
 
 	if (!text || !PyUnicode_Check(text))
-		return depot_intern(pool, DEPOT_STRING, "", 0);
+		return intern(pool, DEPOT_STRING, "", 0);
 	bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
 	if (!bytes)
 		return 0;
 	size = PyBytes_GET_SIZE(bytes) < NAME_BYTES_MAX ? PyBytes_GET_SIZE(bytes) : NAME_BYTES_MAX;
-	handle = depot_intern(pool, DEPOT_STRING, PyBytes_AS_STRING(bytes), (u32)size);
+	handle = intern(pool, DEPOT_STRING, PyBytes_AS_STRING(bytes), (u32)size);
 	Py_DECREF(bytes);
 	return handle;
 }
@@ -218,7 +233,7 @@ static u32 intern_frame(struct pool *pool, unsigned int nr, const struct frame_k
 	PyErr_Clear();
 	if (!record.name || !record.filename || !record.module)
 		return 0;
-	return depot_intern(pool, DEPOT_FRAME, &record, sizeof(record));
+	return intern(pool, DEPOT_FRAME, &record, sizeof(record));
 }
 
 static u32 frame_handle(struct pystack_cache *cache, struct pool *pool, unsigned int nr,
@@ -257,7 +272,7 @@ static u32 intern_stack(struct pystack_cache *cache, struct pool *pool,
 		if (!frames[i])
 			return 0;
 	}
-	return depot_intern(pool, DEPOT_STACK, frames, nr * (u32)sizeof(frames[0]));
+	return intern(pool, DEPOT_STACK, frames, nr * (u32)sizeof(frames[0]));
 }
 
 static void remember(struct cached_stack *stack, u64 hash, const struct frame_key *keys,

@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "pool/pool.h"
+#include "pool/layout.h"
 
 struct pystack_cache;
 

@@ -10,7 +10,7 @@
 #include "base/gfp.h"
 #include "tables/mixed_blocks.h"
 #include "tables/page_ext.h"
-#include "pool/pool.h"
+#include "pool/layout.h"
 
 #define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text says */
 

@@ -2,10 +2,9 @@
 /*
  * bench.c - what the core costs in C: a program of its own, for scripts/bench.
  *
- *   bench pairs off|on PATH NR_PAIRS CPU          ns per alloc_pages(0) + free_pages
- *   bench parallel off|on PATH SECONDS NR         pairs per second of NR processes together, one
- * per CPU bench render TEXT NR_RECORDS ROUNDS           ns per pass: rendering, and memcpy of the
- * same bytes
+ *   bench pairs off|on PATH NR_PAIRS CPU    ns per alloc_pages(0) + free_pages
+ *   bench parallel off|on PATH SECONDS NR   pairs per second of NR processes, one per CPU
+ *   bench render TEXT NR_RECORDS ROUNDS     ns per pass: rendering, and memcpy of the same bytes
  *
  * PATH is a pool file to make; it is removed at once. TEXT is page_owner text, whose masks, flags
  * and stacks the rendered records have. Built with CONFIG_PAGE_OWNER=0 it knows "pairs off" and
@@ -16,13 +15,22 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool/pool.h"
+#include "base/clock.h"
+#include "base/gfp.h"
+#include "pool/create.h"
+#include "pool/fork.h"
+#include "pool/lock.h"
+#include "pool/page_alloc.h"
+#include "pool/reclaim.h"
 #if CONFIG_PAGE_OWNER
+#include "pool/stack_depot.h"
+#include "pool/tracking.h"
 #include "text/render.h"
 #endif
 
@@ -64,15 +72,25 @@ static void check(int error, const char *what)
 static void do_pairs(struct pool *pool, u32 handle, u64 nr)
 {
 	while (nr--) {
+		int error;
 		u32 pfn;
-		int error = alloc_pages(pool, 0, GFP_KERNEL, handle, &pfn);
 
-		if (unlikely(error || (error = free_pages(pool, pfn, 0, handle))))
-			check(error, "alloc_pages and free_pages");
+		while (unlikely(error = alloc_pages(pool, 0, GFP_KERNEL, handle, false, &pfn)))
+			check(reclaim(pool, error, PATIENCE_NSEC), "alloc_pages");
+		while (unlikely(error = free_pages(pool, pfn, 0, handle)))
+			check(reclaim(pool, error, PATIENCE_NSEC), "free_pages");
 	}
 }
 
 #if CONFIG_PAGE_OWNER
+static u32 intern(struct pool *pool, enum depot_kind kind, const void *data, size_t bytes)
+{
+	u32 handle;
+
+	check(depot_intern(pool, kind, data, (u32)bytes, PATIENCE_NSEC, &handle), "depot_intern");
+	return handle;
+}
+
 /* A stack as pystack.c makes them. */
 static u32 intern_stack(struct pool *pool, unsigned int nr_frames)
 {
@@ -84,10 +102,10 @@ static u32 intern_stack(struct pool *pool, unsigned int nr_frames)
 		struct depot_frame frame = {.offset = i, .size = 100, .lineno = i};
 
 		frame.name = frame.module = frame.filename =
-			depot_intern(pool, DEPOT_STRING, name, (u32)size);
-		frames[i] = depot_intern(pool, DEPOT_FRAME, &frame, sizeof(frame));
+			intern(pool, DEPOT_STRING, name, (size_t)size);
+		frames[i] = intern(pool, DEPOT_FRAME, &frame, sizeof(frame));
 	}
-	return depot_intern(pool, DEPOT_STACK, frames, nr_frames * (u32)sizeof(frames[0]));
+	return intern(pool, DEPOT_STACK, frames, nr_frames * sizeof(frames[0]));
 }
 
 static u32 switch_on(struct pool *pool)
@@ -97,8 +115,6 @@ static u32 switch_on(struct pool *pool)
 
 	check(init_page_owner_memory(pool), "memory for page_ext");
 	handle = intern_stack(pool, 8);
-	if (!handle)
-		errx(1, "the stack depot takes no stack");
 	pool->header->early_handle = pool->header->failure_handle = handle;
 	check(init_page_owner(pool, nr_early), "init_page_owner");
 	return handle;

@@ -1,87 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * rebuild.c - free lists from struct page, and the check that everything agrees.
+ * check.c - does everything in a pool agree?
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "pool/check.h"
+#include "pool/client.h"
 #include "pool/free_area.h"
-
-/* Pages that the word at pfn covers, at least 1, never beyond end_pfn. */
-static u32 covered(u64 word, u32 pfn, u32 end_pfn)
-{
-	unsigned int order = word_order(word);
-
-	if (order > MAX_PAGE_ORDER || pfn & ((1U << order) - 1) || end_pfn - pfn < 1U << order)
-		return 1;
-	return 1U << order;
-}
-
-static bool word_is_free(u64 word)
-{
-	return word_state(word) == PAGE_FREE || word_state(word) == PAGE_BUDDY;
-}
-
-/*
- * A client may have died while it split this block: the head, written last, still covers it. Undo
- * that.
- */
-static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
-{
-	bool split = false;
-
-	for (u32 nr = 1; nr < 1U << order; nr++) {
-		if (word_state(page_word(pool, pfn + nr)) == PAGE_TAIL)
-			continue;
-		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_TAIL, 0, 0, 0));
-		split = true;
-	}
-#if CONFIG_PAGE_OWNER
-	/* The owners are split before the first word: an early block's were never of one order. */
-	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER &&
-	    !(pool->page_ext[pfn].state & PAGE_EXT_OWNER_EARLY) &&
-	    (split || pool->page_ext[pfn + (1U << order) - 1].order != order))
-		__split_page_owner(pool, pfn, order, order);
-#else
-	(void)split;
-#endif
-}
-
-/*
- * Make the free lists and counters of a zone anew: whatever no allocated, held or reserved head
- * covers is free. Called when the holder of the zone's lock died or its lists make no sense. Lock
- * held.
- */
-void rebuild_zone(struct pool *pool, unsigned int zone)
-{
-	struct zone *z = pool_zone(pool, zone);
-	u32 end = pool->zone_span[zone].end_pfn;
-	u32 pfn = pool->zone_span[zone].start_pfn;
-
-	memset(z->free_area, 0, sizeof(z->free_area));
-	z->nr_free = z->nr_free_cma = z->nr_populated = 0;
-	while (pfn < end) {
-		u64 word = page_word(pool, pfn);
-		u32 start = pfn;
-
-		if (!word_is_free(word)) {
-			u32 nr = covered(word, pfn, end);
-
-			if (word_state(word) == PAGE_ALLOCATED && nr > 1)
-				undo_split(pool, pfn, word_order(word));
-			pfn += nr;
-			continue;
-		}
-		while (pfn < end && word_is_free(page_word(pool, pfn))) {
-			set_page_word(pool, pfn, PAGE_WORD(PAGE_FREE, 0, 0, 0));
-			pfn++;
-		}
-		/* What memory they have is not known any more: allow for both. */
-		add_free_range(pool, zone, start, pfn, BUDDY_HOLE | BUDDY_POPULATED);
-	}
-	stat_inc(pool, zone_rebuilds);
-}
+#include "pool/freeze.h"
+#include "pool/lock.h"
+#include "pool/zone.h"
 
 struct check {
 	struct pool *pool;
@@ -258,10 +189,6 @@ static void check_pages(struct check *check, unsigned int zone)
 	}
 }
 
-/*
- * Stop the clients and check every invariant. Number of problems, each reported once; negative
- * errno.
- */
 int pool_check(struct pool *pool, check_fn report, void *arg)
 {
 	struct check check = {.pool = pool, .report = report, .arg = arg};
@@ -270,11 +197,11 @@ int pool_check(struct pool *pool, check_fn report, void *arg)
 	check.on_list = calloc(pool->nr_pages, 1);
 	if (!check.on_list)
 		return -ENOMEM;
-	error = pool_freeze(pool);
+	error = pool_freeze(pool, PATIENCE_NSEC);
 	if (!error) {
 		/* Through the locks, so that what a dead holder left is mended first. */
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES && !error; zone++) {
-			error = zone_lock(pool, zone);
+			error = zone_lock(pool, zone, PATIENCE_NSEC);
 			if (!error) {
 				check_free_lists(&check, zone);
 				zone_unlock(pool, zone);

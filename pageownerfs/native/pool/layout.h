@@ -1,34 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pool: a page allocator in one shared-memory file that processes map and work on themselves.
+ * What lies where in a pool: a page allocator in one shared-memory file that processes map and
+ * work on themselves.
  *
- * The file (offsets are in struct pool_header, all regions page-aligned):
+ * The file (struct pool_header has the offsets; every region is page-aligned):
  *
- *   PFN 0             struct pool_header with the zones; a reserved page
- *   PFN 1 ..          the page frames: PFN n is at byte n * PAGE_SIZE; page_ext is among them, at
+ *   PFN 0            struct pool_header with the zones; a reserved page
+ *   PFN 1 ..         the page frames: PFN n is at byte n * PAGE_SIZE. page_ext is among them, at
  * the end of the last zone below Movable, as the kernel takes it from its own memory mem_map struct
- * page of every PFN pageblock_flags   one migratetype byte per pageblock clients NR_CLIENTS struct
- * pool_client depot             the stack depot: hash table, then objects
+ * page of every PFN pageblock_flags  one byte per pageblock: its migratetype clients NR_CLIENTS
+ * struct pool_client depot            the stack depot: hash table, then objects
  *
- * The file is sparse. Whatever is touched has been fallocate()d before, so that a full /dev/shm is
- * an error of the call that needed the memory and never a SIGBUS.
+ * The file is sparse. Memory is fallocate()d before it is touched, so a full /dev/shm is an error
+ * of the call that needed the memory and never a SIGBUS.
  *
  * Crash safety: page->word is the only truth about a page, and each change of hands is one store to
  * it. Free lists, counters and order-0 lists can be rebuilt from the words by whoever finds that
  * the holder of a lock, or a client, has died.
  */
-#ifndef PAGEOWNERFS_POOL_H
-#define PAGEOWNERFS_POOL_H
+#ifndef PAGEOWNERFS_LAYOUT_H
+#define PAGEOWNERFS_LAYOUT_H
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <string.h>
 
-#include "base/clock.h"
-#include "base/gfp.h"
 #include "base/mmzone.h"
 #include "base/page_owner.h"
 
@@ -118,7 +114,7 @@ _Static_assert(STACK_PAGES_SLOTS == 1 << (32 - 26), "as many slots as the hash h
 
 /* One attached process. Alive as long as somebody holds an OFD lock on its byte of the file. */
 struct pool_client {
-	_Atomic u32 in_op;  /* 1 inside the allocator: see pool_freeze() */
+	_Atomic u32 in_op;  /* 1 inside the allocator: see begin_op() */
 	_Atomic u32 active; /* 0 = the slot is free */
 	s32 pid, tgid;
 	u64 attached_nsec;
@@ -249,106 +245,25 @@ static inline unsigned int page_zone(const struct pool *pool, u32 pfn)
 #define stat_inc(pool, name) atomic_fetch_add(&(pool)->header->stats.name, 1)
 #define stat_add(pool, name, n) atomic_fetch_add(&(pool)->header->stats.name, (n))
 
-/*
- * What is wrong with a PFN that was given; returned negated, beside -errno (which are above -4096).
- */
-enum bad_page {
-	BAD_PFN = 5000, /* outside of the pool, or reserved */
-	BAD_FREE,	/* not allocated: a double free, or never allocated */
-	BAD_TAIL,	/* a tail page of an allocated block */
-	BAD_ORDER,	/* allocated with another order */
-	BAD_COMPOUND,	/* can't split a compound page */
-	BAD_COUNT,	/* shared where it must not be, or too many references */
-};
+static inline struct zone *pool_zone(const struct pool *pool, unsigned int zone)
+{
+	return &pool->header->zones[zone];
+}
 
-/* pool.c: the file, its mapping, and the processes on it */
+/* Sizes of a new pool, in bytes; frames of each stack. */
 struct pool_config {
 	u64 size, movablecore, cma, stack_depot_bytes;
 	u32 stack_depth;
 };
-int pool_create(struct pool *pool, const char *path, const struct pool_config *config);
-int pool_open(struct pool *pool, const char *path);
-void pool_unmap(struct pool *pool);
-int pool_commit(struct pool *pool, u64 offset, u64 bytes);
-int pool_decommit(struct pool *pool, u64 offset, u64 bytes);
-int pool_mutex_init(pthread_mutex_t *mutex);
-int pool_mutex_lock(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, EBUSY */
 
-/* client.c: slots, stopping the world, the dead */
-int pool_register(struct pool *pool);
-void pool_unregister(struct pool *pool);
-bool pool_client_alive(struct pool *pool, unsigned int slot);
-int pool_freeze(struct pool *pool);
-int pool_thaw(struct pool *pool);
-int pool_wait_thaw(struct pool *pool);
-int pool_recover_clients(struct pool *pool);
-int drain_all_pages(struct pool *pool);
-u32 pool_nr_clients(const struct pool *pool);
-u64 pool_version(const struct pool *pool);
-void pool_link(struct pool *pool);
-void pool_unlink(struct pool *pool);
-
-/* page_alloc.c */
-int alloc_pages(struct pool *pool, unsigned int order, u32 gfp_mask, u32 handle, u32 *pfn);
-int free_pages(struct pool *pool, u32 pfn, int order, u32 handle);
-void drain_pages(struct pool *pool, unsigned int slot);
-void drain_local_pages(struct pool *pool);
-int zone_lock(struct pool *pool, unsigned int zone);
-void zone_unlock(struct pool *pool, unsigned int zone);
-
-/* buddy.c */
-void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order); /* zone lock held */
-
-/* page_ref.c */
-int allocated_order(struct pool *pool, u32 pfn); /* of an allocated head, or -BAD_* */
-int get_page(struct pool *pool, u32 pfn);
-int split_page(struct pool *pool, u32 pfn, unsigned int new_order);
-
-/* page_reporting.c */
-u64 page_reporting(struct pool *pool);
-
-/* mm_init.c: a new pool's zones and free lists */
-int free_area_init(struct pool *pool, const struct pool_config *config);
-void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn,
-		    u32 hole_bits);
-
-/* rebuild.c: free lists from struct page; and the check that they agree */
-void rebuild_zone(struct pool *pool, unsigned int zone);
-typedef void (*check_fn)(void *arg, const char *problem);
-int pool_check(struct pool *pool, check_fn report, void *arg);
-
-/* page_owner.c */
-#if CONFIG_PAGE_OWNER
-void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 handle);
-void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle);
-void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order);
-void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
-int init_page_owner_memory(struct pool *pool);
-void drop_page_owner_memory(struct pool *pool);
-int recount_stacks(struct pool *pool);
-int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
-void task_forked(void);
-#endif
-
-/* stack_depot.c */
-enum depot_kind { DEPOT_STRING = 1, DEPOT_FRAME, DEPOT_STACK };
-struct depot_frame {
-	u32 name, module, filename; /* handles of strings */
-	u32 offset, size, lineno;
-};
-int depot_init(struct pool *pool);
-void depot_drop(struct pool *pool);
-u32 depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes);
-void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages);
-void depot_flush_pages(struct pool *pool, unsigned int slot);
-void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
-long long depot_unflushed_pages(const struct pool *pool, u32 handle);
-struct stack_record {
-	u32 handle, listed; /* listed: ascending in the order in which stacks first allocated */
-	long long nr_base_pages;
-};
-u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack);
-u32 depot_after(const struct pool *pool, u32 handle);
-const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
+/* Lay a new pool's file out: fill in what its size decides. */
+void pool_layout(struct pool_header *header, const struct pool_config *config);
+/*
+ * Is this a pool, of this version, whose every region lies in the file? -EMEDIUMTYPE: no pool;
+ * -EPROTO: a pool of another version; -EUCLEAN: the header contradicts itself.
+ */
+int pool_check_header(const struct pool_header *header, u64 file_bytes);
+/* Copy what the pool is out of its header, which has been checked. */
+void pool_adopt(struct pool *pool);
 
 #endif

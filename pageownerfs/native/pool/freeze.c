@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/*
+ * freeze.c - stopping all clients between two operations.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "pool/client.h"
+#include "pool/freeze.h"
+#include "pool/lock.h"
+
+#define FREEZE_POLL_NSEC 50000
+#define FREEZE_TIMEOUT_NSEC 5000000000ULL
+
+int lock_freeze(struct pool *pool, u64 nsec)
+{
+	int error = pool_mutex_lock(&pool->header->freeze_lock, nsec);
+
+	if (error == EOWNERDEAD) /* who froze the pool is dead: let the others go on */
+		atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
+	return error < 0 ? error : 0;
+}
+
+void unlock_freeze(struct pool *pool)
+{
+	pthread_mutex_unlock(&pool->header->freeze_lock);
+}
+
+static void sleep_nsec(long nsec)
+{
+	struct timespec ts = {.tv_nsec = nsec};
+
+	nanosleep(&ts, NULL);
+}
+
+/*
+ * Clients store in_op and then load gate, without a fence. This is the fence, on their side, paid
+ * by the rare caller: afterwards either we see their in_op, or they see our gate. Expedited takes
+ * microseconds, but reaches only processes that have registered for it.
+ */
+static void fence_all_clients(const struct pool *pool)
+{
+	if (atomic_load(&pool->header->membarrier_slow) == 0 &&
+	    syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0)
+		return;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		sleep_nsec(20000000); /* not there at all: store buffers drain in far less */
+}
+
+static int wait_quiescent(struct pool *pool, u64 nsec)
+{
+	u64 until = ktime_get_ns() + (nsec < FREEZE_TIMEOUT_NSEC ? nsec : FREEZE_TIMEOUT_NSEC);
+
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
+		struct pool_client *client = &pool->clients[slot];
+
+		while (atomic_load(&client->active) && atomic_load(&client->in_op) &&
+		       pool_client_alive(pool, slot)) {
+			if (ktime_get_ns() > until)
+				return -EBUSY;
+			sleep_nsec(FREEZE_POLL_NSEC);
+		}
+	}
+	return 0;
+}
+
+int pool_freeze(struct pool *pool, u64 nsec)
+{
+	int error = lock_freeze(pool, nsec);
+
+	if (error)
+		return error;
+	atomic_store(&pool->frozen_by, (s32)syscall(SYS_gettid));
+	atomic_fetch_or(&pool->header->gate, GATE_FROZEN);
+	fence_all_clients(pool);
+	error = wait_quiescent(pool, nsec);
+	if (error)
+		pool_thaw(pool);
+	return error;
+}
+
+int pool_thaw(struct pool *pool)
+{
+	s32 tid = (s32)syscall(SYS_gettid);
+
+	if (!atomic_compare_exchange_strong(&pool->frozen_by, &tid, 0))
+		return -EPERM;
+	atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
+	unlock_freeze(pool);
+	return 0;
+}
