@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes.util
 import functools
 import importlib.util
-import json
+import itertools
 import os
 import shutil
 import signal
@@ -18,20 +18,17 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
+from mounts import Mount, run_pageownerfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-MODULE = (sys.executable, "-m", "pageownerfs")
-TIMEOUT = 30.0  # seconds that any command of ours may take
-GONE_TIMEOUT = 10.0  # seconds that a daemon may take to end once it is unmounted
 SHM = Path("/dev/shm")
 ORDINARY_USER = "nobody"
 
@@ -233,175 +230,32 @@ def page_owner_sort_6_1() -> Path:
     return page_owner_sort_cache("6.1")
 
 
-def run_pageownerfs(
-    *args: str | Path, command: Sequence[str] = MODULE, **kwargs: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run ``pageownerfs ARGS`` to its end, with text output captured; the caller looks at it."""
-    kwargs = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": TIMEOUT} | kwargs
-    line = [*command, *map(str, args)]
-    done = subprocess.run(line, text=True, errors="surrogateescape", check=False, **kwargs)
-    assert "Traceback" not in (done.stderr or ""), done.stderr
-    return done
-
-
 @pytest.fixture(scope="session")
 def pageownerfs() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Function that runs the command: ``pageownerfs("status", "--json", path)``."""
     return run_pageownerfs
 
 
-# ---- mounted pools ----
-
-
-@dataclass
-class MountedPool:
-    """A mount of a pool, with its daemon, that a test got from ``mount_pool``."""
-
-    path: Path
-    """The mount point."""
-    pid: int
-    """The daemon's process id."""
-    shm_path: Path
-    """The shared-memory file, under /dev/shm."""
-    command: Sequence[str] = MODULE
-    """How to run the program: as this user, or as an ordinary one."""
-    check_end: bool = True
-    """Set to False by a test that kills the daemon: what is left is then removed, not asserted."""
-    children: list[subprocess.Popen[str]] = field(default_factory=list)
-    """The daemon, when it runs in the foreground."""
-
-    def status(self) -> dict[str, Any]:
-        """Return what ``pageownerfs status --json`` says of this mount."""
-        done = run_pageownerfs("status", "--json", self.path, command=self.command)
-        assert done.returncode == 0, done.stderr
-        status: dict[str, Any] = json.loads(done.stdout)
-        return status
-
-    def umount(self) -> None:
-        """Unmount by ``pageownerfs umount``, and assert that it worked."""
-        done = run_pageownerfs("umount", self.path, command=self.command)
-        assert done.returncode == 0, done.stderr
-
-    def assert_gone(self) -> None:
-        """Assert that no mount, no process and no shared memory of the pool is left."""
-        stderr = [child.communicate(timeout=GONE_TIMEOUT)[1] for child in self.children]
-        assert wait_until(lambda: not process_lives(self.pid), GONE_TIMEOUT), (
-            f"the daemon {self.pid} still runs {GONE_TIMEOUT} s after the unmount"
-        )
-        assert not is_mounted(self.path), f"{self.path} is still mounted"
-        assert not self.shm_path.exists(), f"{self.shm_path} is left"
-        assert not any("Traceback" in text for text in stderr), stderr
-
-    def end(self) -> None:
-        """Unmount if that is still to be done, and see that nothing is left."""
-        if not self.check_end:
-            self.remove()
-            return
-        try:
-            if is_mounted(self.path):
-                self.umount()
-            self.assert_gone()
-        finally:
-            self.remove()
-
-    def remove(self) -> None:
-        """Take away whatever is left, by force; the next tests need a clean machine."""
-        if is_mounted(self.path):
-            lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
-            subprocess.run([*lazily, self.path], check=False, capture_output=True)
-        if process_lives(self.pid):
-            psutil.Process(self.pid).kill()
-        for child in self.children:
-            child.communicate(timeout=GONE_TIMEOUT)
-        self.shm_path.unlink(missing_ok=True)
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether /proc/self/mounts has the path; ismount() fails where the daemon is dead."""
-    lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
-    return str(path) in {line.split(" ")[1] for line in lines}
-
-
-def process_lives(pid: int) -> bool:
-    """Whether the process runs; one that only waits for its parent to look at it does not."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Poll the condition until it holds; whether it did within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (held := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return held
-
-
-def start_pool(
-    path: Path, options: Sequence[str], *, foreground: bool, command: Sequence[str]
-) -> MountedPool:
-    """Mount a pool on the directory and return once the mount answers."""
-    args = ["pool", str(path)]
-    for option in options:
-        args += ["-o", option]
-    children: list[subprocess.Popen[str]] = []
-    if foreground:
-        line = [*command, *args, "-f"]
-        # Closed by communicate() in assert_gone() or remove().
-        child = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        children.append(child)
-        wait_until(lambda: is_mounted(path) or child.poll() is not None, TIMEOUT)
-        assert child.poll() is None, child.communicate()[1]
-    else:
-        # stdout and stderr go to files: a daemon that keeps them open must not make the test wait.
-        with tempfile.TemporaryFile("w+") as output:
-            done = run_pageownerfs(
-                *args, command=command, capture_output=False, stdout=output, stderr=output
-            )
-            output.seek(0)
-            assert done.returncode == 0, output.read()
-    pool = MountedPool(path, 0, Path(), command, children=children)
-    status = pool.status()
-    pool.pid, pool.shm_path = status["pid"], Path(status["shm_path"])
-    return pool
-
-
 @pytest.fixture
-def mount_pool(tmp_path: Path) -> Iterator[Callable[..., MountedPool]]:
+def mount_pool(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
     """Give a function that mounts pools, each on its own directory.
 
-    ``pool = mount_pool("page_owner=on", "size=64M")``. ``foreground=True`` runs the daemon with -f
-    as a child of the test; ``command`` runs another program line than this Python's, and ``path``
-    mounts on another directory. At the end of the test each is unmounted, and nothing of it may be
-    left: no mount, no process, no shared memory.
+    ``pool = mount_pool("page_owner=on", "size=64M")``; more parameters are ``Mount``'s, and
+    ``path`` mounts on another directory. At the end of the test each is unmounted.
     """
     require_feature("fuse")
     require_feature("shm")
-    pools: list[MountedPool] = []
+    numbers = itertools.count()
 
-    def mount(
-        *options: str,
-        foreground: bool = False,
-        command: Sequence[str] = MODULE,
-        path: Path | None = None,
-    ) -> MountedPool:
-        if path is None:
-            path = tmp_path / f"mnt{len(pools)}"
-            path.mkdir()
-        pool = start_pool(path, options, foreground=foreground, command=command)
-        pools.append(pool)
-        return pool
+    with ExitStack() as stack:
 
-    yield mount
-    errors: list[AssertionError] = []
-    for pool in reversed(pools):
-        try:
-            pool.end()
-        except AssertionError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
+        def mount(*options: str, path: Path | None = None, **kwargs: Any) -> Mount:
+            if path is None:
+                path = tmp_path / f"mnt{next(numbers)}"
+                path.mkdir()
+            return stack.enter_context(Mount("pool", path, *options, **kwargs))
+
+        yield mount
 
 
 # ---- an ordinary user ----

@@ -6,24 +6,20 @@ import lzma
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from data import SAMPLE, TRACE_SAMPLE
+from mounts import MODULE, TIMEOUT, is_mounted, run_mount, run_pageownerfs, wait_until
+from views import read_stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.require("fuse")
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-SAMPLE = DATA / "oracle_sample.txt"
-TRACE = DATA / "trace_sample.txt"
-MODULE = (sys.executable, "-m", "pageownerfs")
-TIMEOUT_SEC = 20.0
 
 
 @pytest.fixture
@@ -32,27 +28,8 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "mnt"
     path.mkdir()
     yield path
-    if path.is_mount():
-        subprocess.run([*MODULE, "umount", path], check=True)
-
-
-def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run([*MODULE, *args], capture_output=True, text=True, check=False)
-
-
-def stats(mountpoint: Path) -> dict[str, int]:
-    """The file stats."""
-    lines = (mountpoint / "stats").read_text().splitlines()
-    return {name: int(value) for name, value in (line.split(" ") for line in lines)}
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Poll the condition until it holds; whether it did in time."""
-    deadline = time.monotonic() + TIMEOUT_SEC
-    while not (held := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return held
+    if is_mounted(path):
+        assert run_pageownerfs("umount", path).returncode == 0
 
 
 def daemons_of(mountpoint: Path) -> list[psutil.Process]:
@@ -81,7 +58,7 @@ def test_who_waits_no_longer(
         # Not before it has got as far as to read.
         time.sleep(0.5)
         child.send_signal(number)
-        child.wait(TIMEOUT_SEC)
+        child.wait(TIMEOUT)
         assert child.returncode != 0
         assert wait_until(lambda: not daemons_of(mountpoint))
     assert not mountpoint.is_mount()
@@ -92,8 +69,8 @@ def test_cut_dump(mountpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.xz"
     text = SAMPLE.read_bytes() * 40
     path.write_bytes(lzma.compress(text, preset=0)[:-2000])
-    assert run(f"dump:{path}", mountpoint).returncode == 0
-    assert stats(mountpoint)["cut_files"] == 1
+    assert run_mount(f"dump:{path}", mountpoint).returncode == 0
+    assert read_stats(mountpoint)["cut_files"] == 1
     shown = (mountpoint / "page_owner").read_bytes()
     assert 0 < len(shown) < len(text)
     assert text.startswith(shown[: shown.rindex(b"\n\n") + 2])
@@ -102,9 +79,9 @@ def test_cut_dump(mountpoint: Path, tmp_path: Path) -> None:
 def test_cut_trace(mountpoint: Path, tmp_path: Path) -> None:
     """So it is with a recording."""
     path = tmp_path / "cut.xz"
-    path.write_bytes(lzma.compress(TRACE.read_bytes(), preset=0)[:-1000])
-    assert run(f"trace:{path}", mountpoint).returncode == 0
-    numbers = stats(mountpoint)
+    path.write_bytes(lzma.compress(TRACE_SAMPLE.read_bytes(), preset=0)[:-1000])
+    assert run_mount(f"trace:{path}", mountpoint).returncode == 0
+    numbers = read_stats(mountpoint)
     assert numbers["cut_files"] == 1
     assert numbers["alloc_events"] > 0
 
@@ -113,7 +90,7 @@ def test_cut_at_once(mountpoint: Path, tmp_path: Path) -> None:
     """Where there is nothing but the start of packed data there is no mount."""
     path = tmp_path / "cut.xz"
     path.write_bytes(lzma.compress(SAMPLE.read_bytes())[:40])
-    done = run(f"dump:{path}", mountpoint)
+    done = run_mount(f"dump:{path}", mountpoint)
     assert done.returncode != 0
     assert done.stderr.count("\n") == 1
     assert os.fspath(path) in done.stderr
@@ -123,10 +100,12 @@ def test_cut_at_once(mountpoint: Path, tmp_path: Path) -> None:
 def test_options(mountpoint: Path) -> None:
     """What makes no sense for a file is refused; a limit may be as large as one likes."""
     for options in ("page_owner=off", "size=1G", "until=1.5", "format=7", "zones=a:"):
-        done = run(f"dump:{SAMPLE}", mountpoint, "-o", options)
+        done = run_mount(f"dump:{SAMPLE}", mountpoint, "-o", options)
         assert done.returncode == 2, options
         assert options.partition("=")[0] in done.stderr
-    done = run(f"dump:{SAMPLE}", mountpoint, "-o", "page_owner=on,snapshots=99999999999999999999")
+    done = run_mount(
+        f"dump:{SAMPLE}", mountpoint, "-o", "page_owner=on,snapshots=99999999999999999999"
+    )
     assert done.returncode == 0, done.stderr
     (mountpoint / "snapshots" / "copy").mkdir()
     with pytest.raises(OSError, match="File name too long"):
@@ -143,7 +122,7 @@ def test_names_of_next(mountpoint: Path) -> None:
         "Flags 0x0(zone=1)\n f+0x1/0x2\n\n"
     )
     path.write_text(record)
-    assert run(f"dump:{path}", mountpoint, "-o", "format=next").returncode == 0
+    assert run_mount(f"dump:{path}", mountpoint, "-o", "format=next").returncode == 0
     shown = (mountpoint / "page_owner").read_text()
     assert "0x42dc0(GFP_KERNEL|__GFP_ZERO|__GFP_NOWARN|__GFP_COMP)" in shown
     assert (mountpoint / "pages" / "0x7").read_text().startswith("page: pfn:0x7 not allocated")

@@ -13,22 +13,19 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from data import PAGE_OWNER, SAMPLE, kernel_file
 from dumps import ERAS, HOSTILE_COMMS, V6_12, Era, make_dump
-from views import (
+from mounts import (
     MODULE,
-    SAMPLE,
     TIMEOUT,
     is_mounted,
     mounted,
-    oracle_file,
-    parse_shown,
     process_lives,
-    read_stats,
-    read_unbuffered,
     run_mount,
     status_of,
     wait_until,
 )
+from views import parse_shown, read_stats, read_unbuffered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,9 +205,8 @@ def test_crlf(tmp_path: Path) -> None:
 
 def test_whole_oracle() -> None:
     """All of a running machine's records: 46 MB, packed, with nothing damaged."""
-    saved = oracle_file("page_owner_full.txt.xz")
-    text = lzma.decompress(saved.read_bytes())
-    with mounted(f"dump:{saved}") as path:
+    text = kernel_file("page_owner.txt")
+    with mounted(f"dump:{PAGE_OWNER}") as path:
         assert (path / "page_owner").read_bytes() == text
         stats = read_stats(path)
         assert (stats["records"], stats["damaged_records"]) == (ORACLE_RECORDS, 0)

@@ -9,17 +9,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from views import (
-    SAMPLE,
-    Shown,
-    client,
-    mounted,
-    parse_shown,
-    read_filtered,
-    read_shown,
-    read_unbuffered,
-    said,
-)
+from data import SAMPLE
+from mounts import mounted
+from views import Shown, client, parse_shown, read_filtered, read_shown, read_unbuffered, said
 
 from pageownerfs import Pool
 

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from views import (
-    SAMPLE,
-    Shown,
-    client,
-    mounted,
-    oracle_file,
-    parse_shown,
-    read_shown,
-    said,
-)
+from data import KERNEL, PAGE_OWNER, SAMPLE
+from mounts import mounted
+from views import Shown, client, parse_shown, read_shown, said
 
 from pageownerfs import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, OutOfMemoryError, Pool
 
@@ -335,8 +328,8 @@ def test_mixed_of_dumps(tmp_path: Path, seed: int) -> None:
 
 def test_mixed_of_the_oracle() -> None:
     """The section of a real kernel's dump is the one that the kernel printed."""
-    there = Info(oracle_file("pagetypeinfo.txt").read_text())
-    with mounted(f"dump:{oracle_file('page_owner_full.txt.xz')}") as path:
+    there = Info((KERNEL / "pagetypeinfo.txt").read_text())
+    with mounted(f"dump:{PAGE_OWNER}") as path:
         text = (path / "pagetypeinfo").read_text()
         here = Info(text)
         assert here.head == there.head

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from views import SAMPLE, client, mounted, parse_shown, read_shown, read_unbuffered, said
+from data import SAMPLE
+from mounts import mounted
+from views import client, parse_shown, read_shown, read_unbuffered, said
 
 from pageownerfs import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Pool
 from pageownerfs.views.owner_process import owner_process

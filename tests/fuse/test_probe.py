@@ -12,20 +12,21 @@ from __future__ import annotations
 import errno
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from data import KERNEL
 from probe_machine import recorded_machine
 from probe_replay import Replay
 from serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.require("fuse", "root", "shm")
 
-RECORDING = (Path(__file__).resolve().parent.parent / "data" / "probe.txt").read_text()
+RECORDING = (KERNEL / "probe.txt").read_text()
 LINES = RECORDING.split("\n")[:-1]
 UID = 1000  # the recording's ordinary user
 

@@ -12,7 +12,7 @@ from pageownerfs import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import MountedPool
+    from mounts import Mount
 
 pytestmark = pytest.mark.require("fuse", "shm")
 
@@ -29,7 +29,7 @@ def read_from(fd: int, offset: int, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1000, 4096, 10_000, 131_072])
-def test_rewound(mount_pool: Callable[..., MountedPool], size: int) -> None:
+def test_rewound(mount_pool: Callable[..., Mount], size: int) -> None:
     """Pages that are allocated below what was read first show when it is read again."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"
     with path.open("rb", buffering=0) as file, Pool.attach(path.parent) as pool:
@@ -44,7 +44,7 @@ def test_rewound(mount_pool: Callable[..., MountedPool], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [4096, 131_072])
-def test_first_record_again(mount_pool: Callable[..., MountedPool], size: int) -> None:
+def test_first_record_again(mount_pool: Callable[..., Mount], size: int) -> None:
     """One read from the beginning, and another one: the first record is another one by then."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"
     with Pool.attach(path.parent) as pool, path.open("rb", buffering=0) as file:
@@ -60,7 +60,7 @@ def test_first_record_again(mount_pool: Callable[..., MountedPool], size: int) -
 
 
 def test_places_are_those_of_the_text_that_was_read_last(
-    mount_pool: Callable[..., MountedPool],
+    mount_pool: Callable[..., Mount],
 ) -> None:
     """After it has grown and was read again, a seek leads to where the same bytes are."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"

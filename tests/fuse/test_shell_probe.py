@@ -10,22 +10,22 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from data import KERNEL
 from probe_machine import Total, fill
 from recorded import made_record, padded
 from serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.require("fuse", "root", "shm")
 
 DEBUGFS = "/sys/kernel/debug"
 COPY = "/tmp/cp.txt"
-DATA = Path(__file__).resolve().parent.parent / "data"
 TIMEOUT = 30.0
 # A pool has no memcg: a frame of the same length is there.
 MEMCG, FRAME = "Charged to memcg /\n", " xxxxxxxxx+0x0/0x0\n"
@@ -63,7 +63,7 @@ COMMANDS = [
     Command(line, output, int(code))
     for line, output, code in re.findall(
         r"^# ([^\n]*)\n(.*?)rc=(\d+)$",
-        (DATA / "shell_probe.txt").read_text(),
+        (KERNEL / "shell_probe.txt").read_text(),
         re.MULTILINE | re.DOTALL,
     )
 ]
@@ -174,6 +174,6 @@ def test_system_tools(command: Command, run: Callable[..., tuple[str, int]], dum
 
 def test_tables() -> None:
     """Every command that a table names is recorded, and all of the recording is commands."""
-    text = (DATA / "shell_probe.txt").read_text()
+    text = (KERNEL / "shell_probe.txt").read_text()
     assert {*LIVE_COUNTS, *COPIES_NOTHING, *SYSTEM_TOOLS} <= BY_LINE.keys()
     assert "".join(f"# {c.line}\n{c.output}rc={c.code}\n" for c in COMMANDS) == text

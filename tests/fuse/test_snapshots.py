@@ -11,17 +11,16 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from data import SAMPLE
+from mounts import mounted, status_of
 from views import (
-    SAMPLE,
     client,
-    mounted,
     parse_show_stacks,
     read_filtered,
     read_shown,
     read_stats,
     said,
     stack_sums,
-    status_of,
     tree_files,
 )
 

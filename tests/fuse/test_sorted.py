@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import subprocess
 import sys
@@ -10,7 +9,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from views import SAMPLE, mounted, oracle_file, read_shown, read_unbuffered
+from data import PAGE_OWNER, SAMPLE, kernel_file
+from mounts import mounted
+from views import read_shown, read_unbuffered
 
 from pageownerfs import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Pool
 
@@ -116,8 +117,8 @@ def test_as_the_kernels(dump: Path, page_owner_sort: Path, tmp_path: Path) -> No
 
 def test_oracle() -> None:
     """Of a whole machine's records by_memory has the groups that the kernel's tool printed."""
-    there = groups(lzma.decompress(oracle_file("sorted/m.txt.xz").read_bytes()))
-    with mounted(f"dump:{oracle_file('page_owner_full.txt.xz')}") as path:
+    there = groups(kernel_file("sorted/m.txt"))
+    with mounted(f"dump:{PAGE_OWNER}") as path:
         text = (path / "sorted" / "by_memory").read_bytes()
         assert sum(int(times) for times, _ in GROUP.findall(text)) == len(read_shown(path))
     here = groups(text)

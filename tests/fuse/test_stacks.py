@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import lzma
 import os
 import random
 import re
@@ -17,11 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from data import PAGE_OWNER, SAMPLE, kernel_file
+from mounts import mounted, wait_until
 from views import (
-    SAMPLE,
     client,
-    mounted,
-    oracle_file,
     parse_show_handles,
     parse_show_stacks,
     parse_show_stacks_handles,
@@ -32,7 +30,6 @@ from views import (
     read_unbuffered,
     said,
     stack_sums,
-    wait_until,
 )
 
 from pageownerfs import GFP_KERNEL, Pool
@@ -135,11 +132,9 @@ def test_oracle() -> None:
     The kernel's files were read one after the other, and whoever read them allocated pages
     meanwhile: so a few stacks differ, by few pages.
     """
-    there = dict(
-        parse_show_stacks(lzma.decompress(oracle_file("show_stacks.txt.xz").read_bytes()))
-    )
+    there = dict(parse_show_stacks(kernel_file("show_stacks.txt")))
     assert len(there) == ORACLE_STACKS
-    with mounted(f"dump:{oracle_file('page_owner_full.txt.xz')}") as path:
+    with mounted(f"dump:{PAGE_OWNER}") as path:
         here = counts(path)
         assert here == stack_sums(read_shown(path))
     equal = {stack for stack in there if here.get(stack) == there[stack]}
@@ -152,9 +147,9 @@ def test_oracle() -> None:
 
 def test_oracle_threshold() -> None:
     """With count_threshold 2000 the same few stacks are left as on the kernel."""
-    text = lzma.decompress(oracle_file("show_stacks.2000.txt.xz").read_bytes())
+    text = kernel_file("show_stacks.2000.txt")
     there = dict(parse_show_stacks(text))
-    with mounted(f"dump:{oracle_file('page_owner_full.txt.xz')}") as path:
+    with mounted(f"dump:{PAGE_OWNER}") as path:
         (path / FOLDER / "count_threshold").write_text("2000")
         here = counts(path)
     assert here.keys() == there.keys()
@@ -183,7 +178,7 @@ def write_threshold(mnt: Path, text: str) -> int:
     return 0
 
 
-# As a real kernel took it (oracle/probe.txt), in this order; a newline may follow a number.
+# As a real kernel took it (probe.txt), in this order; a newline may follow a number.
 WRITES = [
     *(("10", 0, "10"), ("0x10", 0, "16"), ("010", 0, "8"), (" 5", errno.EINVAL, "8")),
     *(("5 ", errno.EINVAL, "8"), ("7000\n", 0, "7000"), ("-1", errno.EINVAL, "7000")),

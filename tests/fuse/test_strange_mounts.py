@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from kernel_mount import wait_until
+from mounts import ROOT, is_mounted, served
 
 from pageownerfs.daemon import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from conftest import MountedPool
+    from mounts import Mount
 
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.require("fuse", "shm")
 
-LIB = Path(__file__).resolve().parent.parent / "lib"
 POOL = {"version": "9", "abi": 1, "source": "pool", "pid": 1}
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether it is, without asking the mount."""
-    return f" {path} " in Path("/proc/self/mounts").read_text()
-
-
-@contextlib.contextmanager
-def foreign_mount(path: Path, text: str) -> Iterator[None]:
-    """Mount something of our type that answers with a text."""
-    path.mkdir()
-    line = [sys.executable, str(LIB / "foreign_mount.py"), str(path), text]
-    with subprocess.Popen(line) as child:
-        try:
-            assert wait_until(lambda: is_mounted(path) or child.poll() is not None, 30)
-            yield
-        finally:
-            subprocess.run(["fusermount", "-u", path], check=True)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +42,7 @@ def foreign_mount(path: Path, text: str) -> Iterator[None]:
     ],
 )
 def test_foreign(
-    mount_pool: Callable[..., MountedPool],
+    mount_pool: Callable[..., Mount],
     pageownerfs: Command,
     tmp_path: Path,
     text: str,
@@ -71,7 +51,8 @@ def test_foreign(
     """A mount that is not understood is a line; the others are shown as ever."""
     pool = mount_pool()
     foreign = tmp_path / "foreign"
-    with foreign_mount(foreign, text):
+    foreign.mkdir()
+    with served("foreign_mount.py", foreign, text):
         done = pageownerfs("status")
         assert done.returncode == 0
         assert f"  daemon:     pid {pool.pid}" in done.stdout
@@ -85,9 +66,7 @@ def test_foreign(
         assert pool.pid in pids
 
 
-def test_stopped(
-    mount_pool: Callable[..., MountedPool], pageownerfs: Command, tmp_path: Path
-) -> None:
+def test_stopped(mount_pool: Callable[..., Mount], pageownerfs: Command, tmp_path: Path) -> None:
     """A daemon that is stopped is waited for a while; its mount can be taken away."""
     pool, stopped = mount_pool(), mount_pool()
     link = tmp_path / "link"
@@ -111,7 +90,7 @@ def test_stopped(
         os.kill(stopped.pid, signal.SIGCONT)
 
 
-def test_nobody_is_left(mount_pool: Callable[..., MountedPool]) -> None:
+def test_nobody_is_left(mount_pool: Callable[..., Mount]) -> None:
     """Who has waited for an answer is gone."""
     pool = mount_pool()
     os.kill(pool.pid, signal.SIGSTOP)
@@ -135,7 +114,7 @@ def test_deleted_directory(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"PYTHONPATH": str(LIB.parents[1])},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         assert done.returncode == 3
         assert done.stderr.splitlines()[-1] == (

@@ -6,35 +6,22 @@ import lzma
 import re
 import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from views import (
-    DATA,
-    MODULE,
-    is_mounted,
-    mounted,
-    oracle_file,
-    parse_show_stacks,
-    parse_shown,
-    read_shown,
-    read_stats,
-    run_mount,
-    stack_sums,
-    status_of,
-)
+from data import TRACE, TRACE_SAMPLE
+from mounts import MODULE, is_mounted, mounted, run_mount, status_of
+from views import parse_show_stacks, parse_shown, read_shown, read_stats, stack_sums
 
 from pageownerfs.page_owner_sort import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.require("fuse")
 
-ORACLE = "trace_mm_page_alloc.txt.xz"
 ORACLE_LIVE = 540
-SAMPLE = DATA / "trace_sample.txt"
 EVENT = re.compile(
     r"^ *(.+)-(\d+) +\[\d+\] \S+ +(\d+)\.(\d+): (mm_page_alloc|mm_page_free): page=\S+ pfn=(\S+) "
     r"order=(\d+)(.*)$",
@@ -67,10 +54,10 @@ def replay(text: str, until_usec: int | None = None) -> dict[int, Live]:
     return live
 
 
-@pytest.fixture(scope="module", params=["oracle", "sample"])
+@pytest.fixture(scope="module", params=[TRACE, TRACE_SAMPLE], ids=["whole", "sample"])
 def saved(request: pytest.FixtureRequest) -> Path:
-    """A trace of a real kernel: the whole one, where it is, and the sample."""
-    return oracle_file(ORACLE) if request.param == "oracle" else SAMPLE
+    """A trace of a real kernel: the whole one, and the sample."""
+    return Path(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +77,7 @@ def trace(saved: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def sample() -> Iterator[Path]:
     """Mount the sample that is always there."""
-    with mounted(f"trace:{SAMPLE}") as path:
+    with mounted(f"trace:{TRACE_SAMPLE}") as path:
         yield path
 
 
@@ -108,7 +95,7 @@ def test_live_pages(trace: Path, text: str) -> None:
 
 def test_as_page_owner() -> None:
     """The process that was traced has as many pages as the kernel's page_owner showed then."""
-    with mounted(f"trace:{oracle_file(ORACLE)}") as path:
+    with mounted(f"trace:{TRACE}") as path:
         records = read_shown(path)
     pages = Counter(record.tgid for record in records for _ in range(record.nr_pages))
     assert ORACLE_LIVE in pages.values()
@@ -170,7 +157,7 @@ def test_no_vmstat_files(sample: Path) -> None:
     assert not absent
     done = subprocess.run([*MODULE, "status", sample], capture_output=True, text=True, check=True)
     assert "a trace does not say which pages are free" in done.stdout
-    assert str(SAMPLE) in done.stdout
+    assert str(TRACE_SAMPLE) in done.stdout
 
 
 def test_stats(trace: Path, text: str) -> None:
@@ -202,7 +189,7 @@ def test_pages(trace: Path, text: str) -> None:
 
 def test_damage(tmp_path: Path) -> None:
     """A trace that is cut and in which lines are damaged is read, and says what is missing."""
-    lines = SAMPLE.read_text().splitlines(keepends=True)
+    lines = TRACE_SAMPLE.read_text().splitlines(keepends=True)
     events = [i for i, line in enumerate(lines) if ": mm_page_alloc: " in line]
     for number in events[5:8]:
         lines[number] = lines[number].replace("pfn=", "pfm=")
@@ -226,7 +213,7 @@ def test_errors(tmp_path: Path, kind: str) -> None:
         case "other":
             bad.write_text("nothing of a trace\n" * 100)
         case "damaged xz":
-            data = bytearray(lzma.compress(SAMPLE.read_bytes()))
+            data = bytearray(lzma.compress(TRACE_SAMPLE.read_bytes()))
             data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
             bad.write_bytes(data)
     done = run_mount(f"trace:{bad}", path)
@@ -241,7 +228,7 @@ def test_bad_until(tmp_path: Path, until: str) -> None:
     """A time that is none is an error of use."""
     path = tmp_path / "mnt"
     path.mkdir()
-    done = run_mount(f"trace:{SAMPLE}", path, "-o", f"until={until}")
+    done = run_mount(f"trace:{TRACE_SAMPLE}", path, "-o", f"until={until}")
     assert done.returncode == 2, done.stderr
     assert "until" in done.stderr
     assert not is_mounted(path)
@@ -249,7 +236,7 @@ def test_bad_until(tmp_path: Path, until: str) -> None:
 
 def test_format_6_1(tmp_path: Path, sample: Path) -> None:
     """A trace can be shown as 6.1 prints; what is shown is a dump again."""
-    with mounted(f"trace:{SAMPLE}", "format=6.1") as path:
+    with mounted(f"trace:{TRACE_SAMPLE}", "format=6.1") as path:
         text = (path / "page_owner").read_bytes()
     assert b"PFN 0x" not in text
     assert [r.pfn for r in parse_shown(text)] == [r.pfn for r in read_shown(sample)]

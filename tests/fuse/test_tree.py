@@ -11,17 +11,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from views import (
-    DATA,
-    MODULE,
-    SAMPLE,
-    mounted,
-    read_shown,
-    read_stats,
-    read_unbuffered,
-    status_of,
-    tree_files,
-)
+from data import DATA, SAMPLE
+from mounts import MODULE, mounted, status_of
+from views import read_shown, read_stats, read_unbuffered, tree_files
 
 from pageownerfs import GFP_KERNEL, Pool
 

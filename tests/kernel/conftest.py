@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -14,19 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-MountKernel = "Callable[..., KernelMount]"
-
-
-def _end_all(mounts: list[KernelMount]) -> None:
-    errors = []
-    for mount in reversed(mounts):
-        try:
-            mount.end()
-        except AssertionError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-
 
 @pytest.fixture
 def mount_kernel(
@@ -34,21 +22,20 @@ def mount_kernel(
 ) -> Iterator[Callable[..., KernelMount]]:
     """Give a function that mounts the kernel source: ``mount_kernel("page_owner=on")``.
 
-    At the end of the test each mount is taken away; no daemon, no BPF program and no map of it
-    may be left.
+    At the end of the test each mount is taken away.
     """
     require("fuse")
     require("bpf")
-    mounts: list[KernelMount] = []
+    numbers = itertools.count()
 
-    def mount(*options: str) -> KernelMount:
-        path = tmp_path / f"kernel{len(mounts)}"
-        path.mkdir()
-        mounts.append(KernelMount(path, *options))
-        return mounts[-1]
+    with ExitStack() as stack:
 
-    yield mount
-    _end_all(mounts)
+        def mount(*options: str) -> KernelMount:
+            path = tmp_path / f"kernel{next(numbers)}"
+            path.mkdir()
+            return stack.enter_context(KernelMount(path, *options))
+
+        yield mount
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +45,8 @@ def tracked(
     """Mount it once for all tests of a module, with page_owner=on."""
     require("fuse")
     require("bpf")
-    path = tmp_path_factory.mktemp("tracked") / "mnt"
-    path.mkdir()
-    mount = KernelMount(path, "page_owner=on")
-    yield mount
-    _end_all([mount])
+    with KernelMount(tmp_path_factory.mktemp("tracked"), "page_owner=on") as mount:
+        yield mount
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +56,9 @@ def ours(
     """Mount it for the pages of our processes alone: a short text, read in no time."""
     require("fuse")
     require("bpf")
-    path = tmp_path_factory.mktemp("ours") / "mnt"
-    path.mkdir()
-    mount = KernelMount(path, "page_owner=on", "comm=kernel_process")
-    yield mount
-    _end_all([mount])
+    path = tmp_path_factory.mktemp("ours")
+    with KernelMount(path, "page_owner=on", "comm=kernel_process") as mount:
+        yield mount
 
 
 @pytest.fixture(scope="session")

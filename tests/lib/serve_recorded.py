@@ -1,10 +1,9 @@
 """
 Serve a saved page_owner through FUSE, with kernel_abi, until it is unmounted.
 
-usage: serve_recorded.py DUMP MOUNTPOINT
+usage: serve_recorded.py MOUNTPOINT DUMP
 
-Writes the line "ready" to standard output once the mount is there. For root: other users may
-enter the mount.
+For root: other users may enter the mount.
 """
 
 import os
@@ -17,16 +16,11 @@ from pageownerfs.page_owner_sort import read_records
 from pageownerfs.views import make_tree
 
 
-def main(dump: str, mountpoint: str) -> None:
+def main(mountpoint: str, dump: str) -> None:
     """Mount and serve."""
     source = RecordedSource(list(read_records(dump)))
     try:
-        filesystem = FileSystem(
-            make_tree(source, kernel_abi=True),
-            {},
-            kernel_abi=True,
-            on_init=lambda: print("ready", flush=True),
-        )
+        filesystem = FileSystem(make_tree(source, kernel_abi=True), {}, kernel_abi=True)
         session = Session(load_binding(), filesystem)
         session.run("recorded", os.fsencode(mountpoint), ("allow_other",))
     finally:

@@ -1,4 +1,4 @@
-"""Mounts of any source that last for a module, and what is read of their files.
+"""What is read of the files of a mount, and programs that use its pool meanwhile.
 
 The text is parsed by patterns of its own, not by the package, so that a test has a second opinion.
 """
@@ -10,24 +10,13 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
-
-import psutil
-import pytest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-MODULE = (sys.executable, "-m", "pageownerfs")
-TIMEOUT = 30.0
-DATA = Path(__file__).resolve().parent.parent / "data"
-SAMPLE = DATA / "oracle_sample.txt"
-ORACLE = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "oracle"
+    from collections.abc import Iterator, Mapping
 
 # A comm may hold anything: what follows it is taken from the end of its line.
 _RECORD = re.compile(
@@ -165,116 +154,6 @@ def read_filtered(mnt: Path, *commands: str, size: int = 1 << 16) -> bytes:
         return b"".join(iter(lambda: os.read(fd, size), b""))
     finally:
         os.close(fd)
-
-
-def oracle_file(name: str) -> Path:
-    """Path of a file of the real kernel's; the test is skipped where there are none."""
-    path = ORACLE / name
-    if not path.is_file():
-        pytest.skip(f"There is no {name} of a real kernel here.")
-    return path
-
-
-# ---- mounts ----
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether /proc/self/mounts has the path."""
-    lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
-    return str(path) in {line.split(" ")[1] for line in lines}
-
-
-def process_lives(pid: int) -> bool:
-    """Whether the process runs."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
-    """Poll the condition until it holds; whether it did in time."""
-    deadline = time.monotonic() + timeout
-    while not (held := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return held
-
-
-def status_of(path: Path) -> dict[str, Any]:
-    """What the mount says of itself: ``pageownerfs status --json`` reads the same."""
-    status: dict[str, Any] = json.loads(os.getxattr(path, "user.pageownerfs"))
-    return status
-
-
-def run_mount(
-    source: str,
-    path: Path,
-    *args: str,
-    stdin: int | IO[bytes] = subprocess.DEVNULL,
-    cwd: Path | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run ``pageownerfs SOURCE PATH ARGS``, which may fail."""
-    # Output goes to a file: a daemon that keeps it open must not make the test wait.
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(
-            [*MODULE, source, path, *args],
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            timeout=TIMEOUT,
-            cwd=cwd,
-            check=False,
-        )
-        output.seek(0)
-        text = output.read()
-    assert "Traceback" not in text, text
-    return subprocess.CompletedProcess(done.args, done.returncode, "", text)
-
-
-def _remove(path: Path, pid: int, shm_path: str | None) -> None:
-    if is_mounted(path):
-        lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
-        subprocess.run([*lazily, path], check=False, capture_output=True)
-    if pid and process_lives(pid):
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).kill()
-    if shm_path is not None:
-        Path(shm_path).unlink(missing_ok=True)
-
-
-@contextmanager
-def mounted(
-    source: str,
-    *options: str,
-    args: tuple[str, ...] = (),
-    stdin: int | IO[bytes] = subprocess.DEVNULL,
-    cwd: Path | None = None,
-) -> Iterator[Path]:
-    """
-    Mount a source in the background, give the mount point, and see that nothing is left of it.
-
-    :param source: ``pool``, ``dump:FILE``, ``trace:FILE``
-    :param options: of ``-o``
-    :param args: more of the command line
-    """
-    with tempfile.TemporaryDirectory(prefix="pageownerfs-views-") as top:
-        path = Path(top).resolve() / "mnt"
-        path.mkdir()
-        line = [word for option in options for word in ("-o", option)]
-        done = run_mount(source, path, *line, *args, stdin=stdin, cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        pid, shm_path = 0, None
-        try:
-            status = status_of(path)
-            pid, shm_path = status["pid"], status.get("shm_path")
-            yield path
-            # As `pageownerfs umount`, and faster.
-            subprocess.run(["fusermount", "-u", path], check=True)
-            assert wait_until(lambda: not process_lives(pid)), f"the daemon {pid} still runs"
-            assert not is_mounted(path)
-            assert shm_path is None or not Path(shm_path).exists()
-        finally:
-            _remove(path, pid, shm_path)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from data import SAMPLE
 
 from pageownerfs.page_owner_sort.options import HELP, USAGE
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "oracle_sample.txt"
 OLD = b"what was there before\n"
 TIMEOUT = 30.0
 

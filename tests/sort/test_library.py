@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from data import SAMPLE
 
 from pageownerfs import PageOwnerError, _native
 from pageownerfs import page_owner_sort as pos
@@ -15,7 +16,9 @@ from pageownerfs.page_owner_sort import Rules, SortKey
 from pageownerfs.page_owner_sort import groups as groups_module
 from pageownerfs.page_owner_sort.source import Source
 
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "oracle_sample.txt"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LEAKY = Rules(cull=[pos.STACKTRACE, pos.NAME], sort=[SortKey(pos.PAGES, descending=True)])
 
 

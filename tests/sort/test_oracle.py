@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import lzma
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
+from data import KERNEL, PAGE_OWNER, kernel_file
 from sort_runs import group_names, run_kernel, run_ours, sort_ours, split_groups, without
 
 from pageownerfs.page_owner_sort import Rules, groups
@@ -20,12 +19,11 @@ from pageownerfs.page_owner_sort.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ORACLE = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "oracle"
-FULL = "page_owner_full.txt.xz"
+SORTED = KERNEL / "sorted"
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
 TIMEOUT = 60.0
-TIMES_LINE = re.compile(r"(\S+) +rc=0 .* \[page_owner_sort (.*)\]")
 # A record that has all; a comm is at most 15 bytes of whatever.
 RECORD = re.compile(
     rb"Page allocated via order \d+, mask \S+, pid \d+, tgid \d+ \((.{0,15}?)\), ts \d+ ns\n"
@@ -47,14 +45,10 @@ class Recorded(NamedTuple):
 
 
 def recorded_runs() -> list[Recorded]:
-    """Runs of the tool of 6.12 that ended well, of options that it heeds; none: no oracle here."""
-    times = ORACLE / "sorted" / "TIMES.txt"
-    if not times.is_file():
-        return []
+    """Runs of the tool of 6.12 that ended well, of options that it heeds."""
     runs = []
-    for name, line in TIMES_LINE.findall(times.read_text()):
-        if "--sort" in line:
-            continue
+    for text in (SORTED / "runs.txt").read_text().splitlines():
+        name, line = text.split("\t")
         option, blank, value = line.partition(" ")
         # A name may have blanks; none of the other values has.
         argv = [option, value] if option == "--name" else line.split()
@@ -68,17 +62,14 @@ def recorded_output(name: str) -> bytes:
     """What the kernel's tool made of the whole dump; nothing was kept where it was nothing."""
     if name == "name_evil":
         return b""
-    path = ORACLE / "sorted" / f"{'default' if name == 't' else name}.txt.xz"
-    return lzma.decompress(path.read_bytes())
+    return kernel_file(f"sorted/{'default' if name == 't' else name}.txt")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The dump as full.txt, the records in it that the kernel's tool misreads, and the others."""
-    if not (ORACLE / FULL).is_file():
-        pytest.skip("There is no whole dump of a kernel here.")
     path = tmp_path_factory.mktemp("oracle")
-    data = lzma.decompress((ORACLE / FULL).read_bytes())
+    data = kernel_file("page_owner.txt")
     (path / "full.txt").write_bytes(data)
     records = [(m[0], bool(MISLEADING.search(m[1]))) for m in RECORD.finditer(data)]
     assert len(records) == NR_RECORDS
@@ -142,7 +133,7 @@ def packed(kind: str, folder: Path) -> Path:
     path = folder / f"full.txt.{kind}"
     data = (folder / "full.txt").read_bytes()
     if kind == "xz":
-        path.write_bytes((ORACLE / FULL).read_bytes())
+        path.write_bytes(PAGE_OWNER.read_bytes())
     elif kind == "gz":
         path.write_bytes(gzip.compress(data, 1))
     elif sys.version_info >= (3, 14):

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import DATA, PAGE_OWNER, SAMPLE
 
 if TYPE_CHECKING:
     from pageownerfs.page_owner_sort import Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "scripts" / "dev" / "extract-vocabulary"
-DATA = ROOT / "tests" / "data"
 FILES = ("gfp_masks.txt", "page_flags.txt", "oracle_sample.txt")
 
 
@@ -39,9 +39,9 @@ def test_sample_has_every_kind(oracle_sample: list[Record]) -> None:
     assert b"\xc3\xa9\xff\x01\xe6\xbc\xa2\xe5\xad\x97" in comms
 
 
-def test_files_are_those_of_the_dump(tmp_path: Path, oracle_dump: Path) -> None:
+def test_files_are_those_of_the_dump(tmp_path: Path) -> None:
     """From the whole dump the script makes the files of tests/data, byte for byte."""
-    done = run(oracle_dump, tmp_path)
+    done = run(PAGE_OWNER, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
@@ -49,8 +49,8 @@ def test_files_are_those_of_the_dump(tmp_path: Path, oracle_dump: Path) -> None:
 
 def test_sample_of_the_sample(tmp_path: Path) -> None:
     """The sample has a record of each of its kinds, so that it is its own sample."""
-    assert run(DATA / "oracle_sample.txt", tmp_path).returncode == 0
-    sample = (DATA / "oracle_sample.txt").read_bytes()
+    assert run(SAMPLE, tmp_path).returncode == 0
+    sample = SAMPLE.read_bytes()
     assert (tmp_path / "oracle_sample.txt").read_bytes() == sample
     assert (tmp_path / "page_flags.txt").read_bytes() == (DATA / "page_flags.txt").read_bytes()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ from pageownerfs.mm.migratetype import migratetype_name
 if TYPE_CHECKING:
     from pageownerfs.page_owner_sort import Record
 
-MASKS = Path(__file__).resolve().parent.parent / "data" / "gfp_masks.txt"
+MASKS = DATA / "gfp_masks.txt"
 
 known_masks = st.sets(st.sampled_from(sorted(set(GFP_VALUES.values())))).map(
     lambda masks: sum({1 << bit for bit in range(32) for mask in masks if mask >> bit & 1})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import time
 from itertools import pairwise
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import kernel_file
 
 from pageownerfs.errors import MountError
 from pageownerfs.mm.stack_depot import Frame, format_frame
@@ -158,12 +158,9 @@ def test_time(running: Kallsyms) -> None:
     assert time.process_time() - start < 1.5
 
 
-def test_every_frame_of_the_dump(oracle_dump: Path, oracle_records: list[Record]) -> None:
+def test_every_frame_of_the_dump(oracle_records: list[Record]) -> None:
     """Each frame of a real page_owner is that of its address in the same kernel's symbols."""
-    path = oracle_dump.parent / "kallsyms.txt.xz"
-    if not path.is_file():
-        pytest.skip("There are no symbols beside the dump (kallsyms.txt.xz).")
-    data = lzma.decompress(path.read_bytes())
+    data = kernel_file("kallsyms.txt")
     symbols = Kallsyms(data)
     addresses: dict[bytes, list[int]] = {}
     for digits, name in re.findall(rb"(?m)^([0-9a-f]{16}) . (\S+)", data):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import DATA, kernel_file
 
 from pageownerfs.errors import MountError
 from pageownerfs.mm.flags import FlagName
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from pageownerfs.page_owner_sort import Record
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Rows of kmem:mm_page_alloc of two kernels, as each writes them.
 FORMAT_6_12 = (
@@ -122,12 +122,10 @@ def test_gfp_names_of_5_15() -> None:
     assert parse_gfp_names(FORMAT_5_15) == (FlagName(0xC40, "GFP_NOFS"), FlagName(0x1, "GFP_DMA"))
 
 
-def test_gfp_names_of_the_dump(oracle_dump: Path) -> None:
+def test_gfp_names_of_the_dump() -> None:
     """The recorded tracepoint has the table of 6.12, in its order."""
-    path = oracle_dump.parent / "trace_formats.txt"
-    if not path.is_file():
-        pytest.skip("There is no tracepoint beside the dump (trace_formats.txt).")
-    assert parse_gfp_names(path.read_text()) == GFP_NAMES_6_12
+    text = kernel_file("trace_formats.txt").decode()
+    assert parse_gfp_names(text) == GFP_NAMES_6_12
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from data import DATA
 
 from pageownerfs.sources import DumpOptions, DumpSource
 from pageownerfs.views.pagetypeinfo import pagetypeinfo
 
-DUMP = Path(__file__).resolve().parents[1] / "data" / "mixed_blocks.txt.xz"
+DUMP = DATA / "mixed_blocks.txt.xz"
 # As /proc/pagetypeinfo of that kernel had it, before and after its page_owner was read.
 MIGRATETYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"]
 ROWS = [["0", "DMA", *"000000"], ["0", "DMA32", *"111000"]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import DATA
 
 from pageownerfs.mm.page_flags import (
     PAGE_FLAG_BITS,
@@ -21,7 +21,7 @@ from pageownerfs.mm.page_flags import (
 if TYPE_CHECKING:
     from pageownerfs.page_owner_sort import Record
 
-FLAGS = Path(__file__).resolve().parent.parent / "data" / "page_flags.txt"
+FLAGS = DATA / "page_flags.txt"
 ALL_OPTIONAL = ("mlocked", "hwpoison", "young", "idle", "arch_2", "arch_3")
 
 # A stock kernel of x86-64, with NUMA balancing and five zones: fields from the top down.

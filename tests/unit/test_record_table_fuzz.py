@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
+from data import SAMPLE
 from dumps import V6_1, V6_12, make_dump
 from kernel_tables import one_by_one, read_all
 
@@ -17,7 +17,6 @@ from pageownerfs.page_owner_sort import Record, parse_records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAMPLE: Final = Path(__file__).parents[1] / "data" / "oracle_sample.txt"
 FIELDS_6_1: Final = (
     _native.HAS_PID | _native.HAS_TGID | _native.HAS_TS | _native.HAS_FREE_TS | _native.HAS_PFN
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageownerfs.sources import DumpOptions, DumpSource
@@ -14,8 +13,7 @@ from pageownerfs.views.frozen import FrozenSource
 
 if TYPE_CHECKING:
     import pytest
-
-SAMPLE = Path(__file__).resolve().parents[1] / "data" / "oracle_sample.txt"
+from data import SAMPLE
 
 
 def read_all(tree: Directory) -> int:

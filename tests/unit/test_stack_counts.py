@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from data import PAGE_OWNER
 from dumps import ERAS, make_dump
 from kernel_tables import (
     EARLY,
@@ -90,11 +91,11 @@ def test_dumps(era: Any) -> None:
             assert counted_by_text(table, early=early) == model(records, early=early), i
 
 
-def test_oracle(oracle_dump: Path, oracle_records: list[Record]) -> None:
+def test_oracle(oracle_records: list[Record]) -> None:
     """A whole dump of a kernel."""
     from pageownerfs.sources.dump.source import read_dump
 
-    table, _ = read_dump(str(oracle_dump))
+    table, _ = read_dump(str(PAGE_OWNER))
     everything = counted_by_text(table, early=True)
     assert everything == model(oracle_records, early=True)
     seen = counted_by_text(table, early=False)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from data import TRACE_SAMPLE
 
 from pageownerfs.errors import PageOwnerError
 from pageownerfs.page_owner_sort.source import Source
 from pageownerfs.sources.trace.events import CHUNK_BYTES, Counts, Event, read_events
 from pageownerfs.sources.trace.stacks import ftrace_stack, perf_stack
-
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "trace_sample.txt"
 
 FTRACE = b"""\
 # tracer: nop
@@ -565,5 +563,5 @@ def test_perf_user_dsos(dso: bytes) -> None:
 @pytest.mark.parametrize("chunk_bytes", [997, 4096])
 def test_sample_in_chunks(chunk_bytes: int) -> None:
     """A recorded trace, read in small chunks."""
-    text = SAMPLE.read_bytes()
+    text = TRACE_SAMPLE.read_bytes()
     assert parse(text, chunk_bytes=chunk_bytes) == parse(text)

@@ -8,10 +8,10 @@ import random
 import re
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from data import TRACE, TRACE_SAMPLE, kernel_file
 
 from pageownerfs.errors import PageOwnerError
 from pageownerfs.mm.gfp import parse_gfp
@@ -19,9 +19,8 @@ from pageownerfs.sources.trace import Replay, TracedPage, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "trace_sample.txt"
-ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracle"
 TRACED_PID = 462
 
 # A loop over lines: slow, for the sample's kind of lines only, and with no code of ours.
@@ -102,8 +101,8 @@ def recording(tmp_path: Path) -> Recording:
 
 def test_sample() -> None:
     """A part of a real trace: all pages, all counters."""
-    replayed = replay(str(SAMPLE))
-    assert {p.pfn: brief(p) for p in replayed.pages} == expected_pages(SAMPLE.read_text())
+    replayed = replay(str(TRACE_SAMPLE))
+    assert {p.pfn: brief(p) for p in replayed.pages} == expected_pages(TRACE_SAMPLE.read_text())
     assert replayed.stats == {
         "alloc_events": 54,
         "free_events": 27,
@@ -128,7 +127,7 @@ def test_sample() -> None:
 
 def test_page_of_sample() -> None:
     """All of one page, from allocation and free."""
-    page = next(p for p in replay(str(SAMPLE)).pages if p.order == 3)
+    page = next(p for p in replay(str(TRACE_SAMPLE)).pages if p.order == 3)
     assert page == TracedPage(
         pfn=0x43B8,
         order=3,
@@ -351,9 +350,9 @@ def test_against_a_model(recording: Recording) -> None:
 def test_packed(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """Packed text is the same; the progress is that of the file."""
     path = tmp_path / "trace"
-    path.write_bytes(pack(SAMPLE.read_bytes()))
+    path.write_bytes(pack(TRACE_SAMPLE.read_bytes()))
     progress: list[int] = []
-    assert replay(str(path), on_progress=progress.append) == replay(str(SAMPLE))
+    assert replay(str(path), on_progress=progress.append) == replay(str(TRACE_SAMPLE))
     assert progress == sorted(progress)
     assert progress[-1] == path.stat().st_size
 
@@ -369,7 +368,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 
 def test_cut_anywhere(tmp_path: Path) -> None:
     """A real trace, cut: no other error, counters that only grow, no damage."""
-    text = SAMPLE.read_bytes()
+    text = TRACE_SAMPLE.read_bytes()
     path = tmp_path / "trace"
     nr_events = 0
     for nr_bytes in sorted({*range(0, len(text), 211), *range(20_000, 20_900), len(text)}):
@@ -390,12 +389,9 @@ def test_cut_anywhere(tmp_path: Path) -> None:
 
 def test_oracle() -> None:
     """The whole trace of a real kernel gives the 540 pages that its page_owner showed."""
-    path = ORACLE / "trace_mm_page_alloc.txt.xz"
-    if not path.exists():
-        pytest.skip("There is no whole trace of a kernel here, beside the project in shared.")
-    replayed = replay(str(path))
+    replayed = replay(str(TRACE))
     pages = {p.pfn: brief(p) for p in replayed.pages}
-    assert pages == expected_pages(lzma.decompress(path.read_bytes()).decode())
+    assert pages == expected_pages(kernel_file(TRACE.stem).decode())
     traced = [p for p in replayed.pages if p.pid == TRACED_PID and not p.freed]
     assert len(traced) == 540
     assert {(p.order, p.comm) for p in traced} == {(0, b"tracedproc")}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
+from data import KERNEL
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,11 +24,10 @@ from pageownerfs.mm.vmstat import (
 )
 from pageownerfs.mm.zone import NR_PAGE_ORDERS, PAGEBLOCK_ORDER
 
-DATA = Path(__file__).resolve().parent.parent / "data" / "fragmentation"
-BUDDYINFO = (DATA / "buddyinfo.txt").read_text()
-PAGETYPEINFO = (DATA / "pagetypeinfo.txt").read_text()
-EXTFRAG_INDEX = (DATA / "extfrag_index.txt").read_text()
-UNUSABLE_INDEX = (DATA / "unusable_index.txt").read_text()
+BUDDYINFO = (KERNEL / "buddyinfo.txt").read_text()
+PAGETYPEINFO = (KERNEL / "pagetypeinfo.txt").read_text()
+EXTFRAG_INDEX = (KERNEL / "extfrag_index.txt").read_text()
+UNUSABLE_INDEX = (KERNEL / "unusable_index.txt").read_text()
 
 orders = st.integers(0, NR_PAGE_ORDERS - 1)
 free_lists = st.lists(
