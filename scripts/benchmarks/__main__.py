@@ -21,6 +21,7 @@ from .parallel import parallel_table
 from .report import print_table
 from .scale import scale_table
 from .sort import sort_table
+from .start import start_table
 from .views import views_table
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ TABLES: Final[Mapping[str, Measure]] = {
     "sort": sort_table,
     "kernel": kernel_table,
     "views": views_table,
+    "start": start_table,
 }
 
 

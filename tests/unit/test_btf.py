@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -99,15 +98,24 @@ def test_nr_params(types: Btf) -> None:
     assert types.nr_params("schedule") == 0
 
 
-def test_time(types: Btf) -> None:
-    """Loading and asking take less than 0.1 s of the processor."""
-    del types
-    start = time.process_time()
-    with Btf() as loaded:
-        loaded.enum("pageflags")
-        for _ in range(10):
-            loaded.nr_params("nosuch")
-    assert time.process_time() - start < 0.1
+def test_asked_by_name(types: Btf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question looks one type up by its name, and goes through none of the others."""
+    asked: list[str] = []
+
+    class Counted:
+        """Libbpf, with each call noted."""
+
+        def __getattr__(self, name: str) -> Any:
+            """Note the call."""
+            asked.append(name)
+            return getattr(libbpf.library(), name)
+
+    monkeypatch.setattr(types, "_lib", Counted())
+    types.nr_params("nosuch")
+    assert asked == ["btf__find_by_name_kind"]
+    asked.clear()
+    types.nr_params("split_page")
+    assert len(asked) < 5
 
 
 def test_closed() -> None:
