@@ -9,37 +9,15 @@
 #include "pool/lock.h"
 #include "pool/stack_depot.h"
 #include "python/pystack.h"
-
-/*
- * Walking frames without making frame objects needs the interpreter's own header. Where its layout
- * is not one of those that are tested, or -DPAGEOWNERFS_PUBLIC_FRAMES, the public API does the
- * same, slower.
- */
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 &&                                 \
-	!defined(PAGEOWNERFS_PUBLIC_FRAMES)
-#define INTERPRETER_FRAMES 1
-#ifndef Py_BUILD_CORE
-#define Py_BUILD_CORE 1
-#endif
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#include "internal/pycore_frame.h"
-#pragma GCC diagnostic pop
-#endif
+#include "python/stacktrace.h"
 
 #define FRAME_CACHE_MAX (1U << 20) /* frames; then forget all and start again */
 #define STACK_CACHE_SETS 2048
 #define STACK_CACHE_WAYS 2
 #define NAME_BYTES_MAX 1024
 
-/* What a frame is known by. 16 bytes without padding: compared and hashed as memory. */
-struct frame_key {
-	u64 code;  /* PyCodeObject *, kept alive by the frame cache */
-	u64 lasti; /* byte offset of the instruction in the code */
-};
-
 struct cached_frame {
-	struct frame_key key; /* code 0: empty */
+	struct frame_key key; /* code 0: empty; a reference to it is held */
 	u32 handle;
 };
 
@@ -83,51 +61,6 @@ void pystack_free(struct pystack_cache *cache)
 		PyMem_Free(cache);
 	}
 }
-
-#ifdef INTERPRETER_FRAMES
-#if PY_VERSION_HEX >= 0x030d0000
-#define current_frame(tstate) ((tstate)->current_frame)
-#define frame_code(frame) _PyFrame_GetCode(frame)
-#else
-#define current_frame(tstate) ((tstate)->cframe->current_frame)
-#define frame_code(frame) ((frame)->f_code)
-#endif
-
-static unsigned int walk(struct frame_key *keys, unsigned int depth)
-{
-	_PyInterpreterFrame *frame = current_frame(PyThreadState_Get());
-	unsigned int nr = 0;
-
-	for (; frame && nr < depth; frame = frame->previous) {
-		if (_PyFrame_IsIncomplete(frame))
-			continue;
-		keys[nr].code = (uintptr_t)frame_code(frame);
-		keys[nr].lasti = (u64)(s32)_PyInterpreterFrame_LASTI(frame) * sizeof(_Py_CODEUNIT);
-		nr++;
-	}
-	return nr;
-}
-#else
-static unsigned int walk(struct frame_key *keys, unsigned int depth)
-{
-	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
-	unsigned int nr = 0;
-
-	while (frame && nr < depth) {
-		PyFrameObject *back = PyFrame_GetBack(frame);
-		PyCodeObject *code = PyFrame_GetCode(frame);
-
-		keys[nr].code = (uintptr_t)code;
-		keys[nr].lasti = (u64)PyFrame_GetLasti(frame);
-		nr++;
-		Py_DECREF(code); /* the frame holds it */
-		Py_DECREF(frame);
-		frame = back;
-	}
-	Py_XDECREF(frame);
-	return nr;
-}
-#endif
 
 static inline u64 mix(u64 hash, u64 value)
 {
@@ -195,7 +128,7 @@ static u32 intern_text(struct pool *pool, PyObject *text)
 	return handle;
 }
 
-/* The frame that walk() found as number nr, with a reference. */
+/* The frame that stack_trace_save() found as number nr, with a reference. */
 static PyFrameObject *frame_object(unsigned int nr)
 {
 	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
@@ -294,7 +227,7 @@ static void remember(struct cached_stack *stack, u64 hash, const struct frame_ke
 u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int depth)
 {
 	struct frame_key keys[MAX_STACK_DEPTH];
-	unsigned int nr = walk(keys, depth);
+	unsigned int nr = stack_trace_save(keys, depth);
 	struct cached_stack *set, *stack;
 	u64 hash = nr;
 	u32 handle;
