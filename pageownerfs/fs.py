@@ -328,6 +328,12 @@ def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -
     return count
 
 
+def _truncate(self: Any, path: bytes | None, length: int, fip: Any) -> None:  # noqa: ANN401
+    # mfusepy's method for libfuse 3 drops the handle, and an open file has no path.
+    handle = fip.contents.fh if fip else None
+    self.operations.truncate(path if path is None else path.decode("latin-1"), length, handle)
+
+
 class Session:
     """One mount being served: run() in one thread, stop() from any other."""
 
@@ -349,7 +355,8 @@ class Session:
         operations_type = _CallableOperations if self._binding.__name__ == "fuse" else _Operations
         operations = operations_type(self._filesystem, self._binding.FuseOSError)
         operations.init = self._with_pointer(operations.init)  # type: ignore[attr-defined]
-        mount = type("Mount", (self._binding.FUSE,), {"read": _read})
+        methods = {"read": _read, "truncate_fuse_3": _truncate}
+        mount = type("Mount", (self._binding.FUSE,), methods)
         try:
             mount(
                 operations,
