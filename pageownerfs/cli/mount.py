@@ -19,8 +19,8 @@ from pageownerfs import __version__, stdio
 from pageownerfs.daemon import MountOptions
 from pageownerfs.daemon import run as run_daemon
 from pageownerfs.errors import UsageError
-from pageownerfs.page_owner_sort.source import STDIN
 from pageownerfs.sources import FILE_SOURCES, SOURCES
+from pageownerfs.text.input import STDIN
 
 from .options import options_help, parse_options
 

@@ -20,13 +20,12 @@ from pageownerfs.sources import (
     PoolOptions,
     SourceOptions,
     make_source,
-    no_progress,
 )
 from pageownerfs.sources.pid_ns import pid_namespace
+from pageownerfs.text.progress import ProgressBar, no_progress
 from pageownerfs.views import make_tree
 
 from .mounts import mount_points_of
-from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +43,7 @@ _ENDED: Final = signal.SIGUSR1
 _WAKE: Final = signal.SIGUSR2
 _PR_SET_PDEATHSIG: Final = 1
 _WAKE_SEC: Final = 0.02
+_PROGRESS_COLUMNS: Final = 78
 
 
 class MountOptions(NamedTuple):
@@ -69,6 +69,21 @@ class MountOptions(NamedTuple):
     """Memory that snapshots may take."""
     progress: bool = False
     """Show how far the reading of a file is."""
+
+
+class _Lines:
+    """What tqdm takes for a terminal: it writes a line after a carriage return."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    def write(self, text: str, /) -> None:
+        line = text.replace("\r", "").strip()
+        if line:
+            self._show(line)
+
+    def flush(self) -> None:
+        pass
 
 
 def _stop_reading(number: int, frame: object) -> NoReturn:
@@ -149,14 +164,16 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         if not options.foreground:
             _end_with_parent(signal.SIGTERM)
+        bar = ProgressBar("reading", _Lines(self._show_progress), columns=_PROGRESS_COLUMNS)
         try:
-            bar = ProgressBar(self._show_progress) if options.progress else None
-            return make_source(options.source_options, bar.show if bar else no_progress)
+            progress = bar.show if options.progress else no_progress
+            return make_source(options.source_options, progress)
         finally:
             _end_with_parent(0)
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             for number, handler in old.items():
                 signal.signal(number, handler)
+            bar.close()
 
     def _serve(self, session: Session) -> None:
         # libfuse gets a thread of its own, that the main thread may handle signals.

@@ -17,6 +17,7 @@ is None. format_groups() makes the text that the command writes.
 """
 
 from pageownerfs._native import Group, Groups
+from pageownerfs.text.record import Damage, Record, parse_records, read_records
 
 from .groups import damage, group_file, group_records, group_text, new_groups
 from .keys import (
@@ -38,7 +39,6 @@ from .keys import (
     SortKey,
 )
 from .output import format_groups
-from .record import Damage, Record, parse_records, read_records
 
 __all__ = [
     "ALLOCATOR",

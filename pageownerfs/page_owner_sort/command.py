@@ -4,67 +4,52 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from pageownerfs import stdio
 from pageownerfs.errors import PageOwnerError, UsageError
+from pageownerfs.text.input import open_input
+from pageownerfs.text.progress import ProgressBar
 
-from .groups import damage, group_source
+from .groups import damage, group_input
 from .options import HELP, USAGE, Options, parse_options
 from .output import STDOUT, format_groups, open_output
-from .source import Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageownerfs._native import Groups
+    from pageownerfs.text.input import Input
 
 _EXIT_SIGNAL: Final = 128
 _LOADED_STEP: Final = 1000
-_BAR_DELAY: Final = 0.5  # seconds until a bar is worth looking at
 
 
 class _Loading:
-    """Tells how far the reading is, as the kernel's tool on stdout, and by a bar on stderr."""
+    """Tells how far the reading is: as the kernel's tool on stdout, and by a bar on stderr."""
 
-    def __init__(self, source: Source, *, quiet: bool) -> None:
-        self._source = source
+    def __init__(self, name: str, *, quiet: bool) -> None:
         self._stdout = None if quiet else sys.stdout
         self._told = 0
-        self._start = time.monotonic()
-        self._bar: Any = None
-        self._wants_bar = sys.stderr.isatty()
+        self._bar = ProgressBar(name) if sys.stderr.isatty() else None
 
-    def update(self, nr_bytes: int, nr_records: int) -> None:
-        """Take note of what has been read."""
+    def show(self, nr_bytes: int, total_bytes: int | None, nr_records: int) -> None:
+        """Take note of what has been read; a Progress."""
         if self._stdout and not self._stdout.isatty():
             steps = range(self._told + 1, nr_records // _LOADED_STEP + 1)
             _tell("".join(f"loaded {i * _LOADED_STEP}\r" for i in steps))
             self._told = nr_records // _LOADED_STEP
-        if self._wants_bar and time.monotonic() - self._start > _BAR_DELAY:
-            self._show(nr_bytes)
+        if self._bar is not None:
+            self._bar.show(nr_bytes, total_bytes, nr_records)
 
-    def _show(self, nr_bytes: int) -> None:
-        if self._bar is None:
-            import tqdm  # noqa: PLC0415 - takes longer than the sorting of most dumps
-
-            self._bar = tqdm.tqdm(
-                desc=self._source.name,
-                total=self._source.stat.st_size or None,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-            )
-        self._bar.update(nr_bytes - self._bar.n)
-
-    def end(self) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
 
 
-def _report_damage(source: Source, groups: Groups) -> None:
+def _report_damage(source: Input, groups: Groups) -> None:
     """Say on stderr what was skipped."""
     described = damage(groups)
     for item in described:
@@ -91,12 +76,9 @@ def _tell(text: str, *, flush: bool = False) -> None:
 def _sort(options: Options) -> None:
     """Do it all."""
     quiet = options.output == STDOUT
-    with open_output(options.output) as out, open_source(options.source) as source:
-        loading = _Loading(source, quiet=quiet)
-        try:
-            groups = group_source(source, options.rules, loading.update)
-        finally:
-            loading.end()
+    with open_output(options.output) as out, open_input(options.source) as source:
+        with closing(_Loading(source.name, quiet=quiet)) as loading:
+            groups = group_input(source, options.rules, loading.show)
         _report_damage(source, groups)
         if not quiet:
             _tell(f"loaded {groups.nr_records}\nsorting ....\nculling\n", flush=True)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Final
 from pageownerfs import _native
 from pageownerfs._native import Group, Groups
 from pageownerfs.errors import PageOwnerError
+from pageownerfs.text.input import Input, Window, open_input
+from pageownerfs.text.progress import no_progress
+from pageownerfs.text.record import Damage
 
 from .keys import Rules
-from .record import Damage
-from .source import Source, Window, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
-    from .record import Record
+    from pageownerfs.text.progress import Progress
+    from pageownerfs.text.record import Record
 
-    Progress = Callable[[int, int], None]
-
-__all__ = ["Group", "Groups", "group_file", "group_records", "group_source", "group_text"]
+__all__ = ["Group", "Groups", "group_file", "group_input", "group_records", "group_text"]
 
 PARALLEL_BYTES: Final = 8 << 20
 """A file of so much text is read by two threads."""
@@ -38,10 +38,6 @@ _HAS_NAMES: Final = {
 }
 
 
-def _no_progress(nr_bytes: int, nr_records: int) -> None:
-    del nr_bytes, nr_records
-
-
 def group_file(path: str, rules: Rules = Rules()) -> Groups:  # noqa: B008 - immutable
     """
     Group the records of a text.
@@ -51,8 +47,8 @@ def group_file(path: str, rules: Rules = Rules()) -> Groups:  # noqa: B008 - imm
     :return: the groups in order; damage(groups) tells of what was skipped
     :raises PageOwnerError: it can't be read, holds no record at all, or lacks what the rules need
     """
-    with open_source(path) as source:
-        return group_source(source, rules)
+    with open_input(path) as text:
+        return group_input(text, rules)
 
 
 def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups:  # noqa: B008
@@ -87,13 +83,8 @@ def group_text(parts: Iterable[Buffer], rules: Rules, name: str) -> Groups:
     return _finished(groups, rules, name)
 
 
-def group_source(source: Source, rules: Rules, progress: Progress = _no_progress) -> Groups:
-    """
-    As group_file(), for a text that is open.
-
-    :param progress: is called now and then with the bytes read (as they are in the file) and the
-        records counted so far
-    """
+def group_input(source: Input, rules: Rules, progress: Progress = no_progress) -> Groups:
+    """As group_file(), for a text that is open."""
     groups = new_groups(rules)
     source.place = lambda: f"after record {groups.nr_seen}: "
     boundary = _boundary(source, rules)
@@ -139,21 +130,21 @@ def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
     return groups
 
 
-def _scan(source: Source, groups: Groups, progress: Progress) -> None:
+def _scan(source: Input, groups: Groups, progress: Progress) -> None:
     """Read from the start to the end."""
     window = Window()
     while nr_bytes := source.readinto(window.room):
         if window.add(nr_bytes):
             window.drop(groups.feed(window.text))
-            progress(source.nr_bytes, groups.nr_records)
+            progress(source.nr_bytes, source.total_bytes, groups.nr_records)
     groups.feed(window.text, final=True)
-    progress(source.nr_bytes, groups.nr_records)
+    progress(source.nr_bytes, source.total_bytes, groups.nr_records)
 
 
 # ---- a large file, by two threads ----
 
 
-def _boundary(source: Source, rules: Rules) -> int:
+def _boundary(source: Input, rules: Rules) -> int:
     """Find where a record begins, near the middle; 0: the file is not to be read in halves."""
     size = source.stat.st_size
     # Where each record is a group of its own the second half's would only be moved.
@@ -171,7 +162,7 @@ def _boundary(source: Source, rules: Rules) -> int:
 class _Half:
     """A range of a file, and the groups of its records."""
 
-    def __init__(self, source: Source, groups: Groups, start: int, end: int | None) -> None:
+    def __init__(self, source: Input, groups: Groups, start: int, end: int | None) -> None:
         self.groups = groups
         self.position = start
         self._start = start
@@ -215,7 +206,7 @@ class _Worker(threading.Thread):
 
 
 def _scan_halves(
-    source: Source, boundary: int, groups: Groups, rules: Rules, progress: Progress
+    source: Input, boundary: int, groups: Groups, rules: Rules, progress: Progress
 ) -> None:
     """Read both halves of the file at the same time."""
     first = _Half(source, groups, 0, boundary)
@@ -231,6 +222,7 @@ def _scan_halves(
                 worker.join(_POLL_SECONDS)
             progress(
                 first.nr_bytes + second.nr_bytes,
+                source.total_bytes,
                 groups.nr_records + second.groups.nr_records,
             )
     finally:

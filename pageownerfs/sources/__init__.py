@@ -2,10 +2,11 @@
 
 from typing import Final
 
+from pageownerfs.text.progress import Progress, no_progress
+
 from .dump import DumpOptions, DumpSource
 from .kernel import KernelOptions, KernelSource
 from .pool import PoolOptions, PoolSource
-from .progress import Progress, no_progress
 from .trace import TraceOptions, TraceSource
 
 __all__ = [
@@ -18,12 +19,10 @@ __all__ = [
     "KernelSource",
     "PoolOptions",
     "PoolSource",
-    "Progress",
     "SourceOptions",
     "TraceOptions",
     "TraceSource",
     "make_source",
-    "no_progress",
 ]
 
 SourceOptions = PoolOptions | KernelOptions | DumpOptions | TraceOptions

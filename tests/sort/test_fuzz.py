@@ -34,8 +34,8 @@ from pageownerfs.page_owner_sort import (
     read_records,
 )
 from pageownerfs.page_owner_sort import groups as groups_module
-from pageownerfs.page_owner_sort import source as source_module
 from pageownerfs.page_owner_sort.keys import FREE_TS, SortKey
+from pageownerfs.text import input as input_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -334,10 +334,10 @@ def test_long_lines(nr_bytes: int) -> None:
             assert reading(groups) == expected, (old, size)
 
 
-@pytest.mark.parametrize("window", [1, 100, 4096, source_module.WINDOW_BYTES])
+@pytest.mark.parametrize("window", [1, 100, 4096, input_module.WINDOW_BYTES])
 def test_files(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read from a file, by one thread, by two, or record by record, with any size of buffer."""
-    monkeypatch.setattr(source_module, "WINDOW_BYTES", window)
+    monkeypatch.setattr(input_module, "WINDOW_BYTES", window)
     path = tmp_path / "dump"
     nr_halves = 0
     for i in range(250):
@@ -354,7 +354,7 @@ def test_files(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert reading(group_file(str(path), rules)) == expected, i
         with monkeypatch.context() as patch:
             patch.setattr(groups_module, "PARALLEL_BYTES", 0)
-            with source_module.open_source(str(path)) as source:
+            with input_module.open_input(str(path)) as source:
                 nr_halves += groups_module._boundary(source, rules) > 0
             assert reading(group_file(str(path), rules)) == expected, i
     assert nr_halves > 100 or len(os.sched_getaffinity(0)) == 1

@@ -14,7 +14,7 @@ from pageownerfs import PageOwnerError, _native
 from pageownerfs import page_owner_sort as pos
 from pageownerfs.page_owner_sort import Rules, SortKey
 from pageownerfs.page_owner_sort import groups as groups_module
-from pageownerfs.page_owner_sort.source import Source
+from pageownerfs.text.input import Input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,16 +120,16 @@ def test_file_that_is_half_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     dump.write_bytes(text * 5)
     with dump.open("rb") as file:
         file.seek(len(text))
-        groups = groups_module.group_source(Source("half", file.fileno()), Rules())
+        groups = groups_module.group_input(Input("half", file.fileno()), Rules())
     assert groups.nr_bytes == 4 * len(text)
     assert groups.nr_records == 4 * len(list(pos.parse_records(text)))
 
 
 STABLE = """
 import sys
-from pageownerfs.page_owner_sort.source import open_source
+from pageownerfs.text.input import open_input
 for path in sys.argv[1:]:
-    with open_source(path) as source:
+    with open_input(path) as source:
         print(source.is_stable)
 """
 

@@ -15,7 +15,7 @@ from data import KERNEL, PAGE_OWNER, kernel_file
 from sort_runs import group_names, run_kernel, run_ours, sort_ours, split_groups, without
 
 from pageownerfs.page_owner_sort import Rules, groups
-from pageownerfs.page_owner_sort.source import open_source
+from pageownerfs.text.input import open_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +172,7 @@ def test_two_threads(option: str, folder: Path, out: Path) -> None:
     path = folder / "full.txt"
     assert path.stat().st_size > groups.PARALLEL_BYTES
     if len(os.sched_getaffinity(0)) > 1:
-        with open_source(str(path)) as source:
+        with open_input(str(path)) as source:
             assert groups._boundary(source, Rules()) > 0
     by_two = run_ours([option], path, out)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:

@@ -22,8 +22,8 @@ from pageownerfs import _native
 from pageownerfs.mm.migratetype import MIGRATE_CMA, MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_EARLY, PageOwner
 from pageownerfs.page_owner_sort import parse_records
-from pageownerfs.page_owner_sort import source as source_module
 from pageownerfs.sources.dump.source import read_dump
+from pageownerfs.text import input as input_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -162,10 +162,10 @@ def test_pieces(size: int) -> None:
         assert table.count_stacks() == whole.count_stacks(), i
 
 
-@pytest.mark.parametrize("window", [1, 4096, source_module.WINDOW_BYTES])
+@pytest.mark.parametrize("window", [1, 4096, input_module.WINDOW_BYTES])
 def test_file(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file, packed or plain, is read through a window of any size."""
-    monkeypatch.setattr(source_module, "WINDOW_BYTES", window)
+    monkeypatch.setattr(input_module, "WINDOW_BYTES", window)
     dump = make_dump(random.Random("file"), eras=[V6_12], nr_records=500)
     for name, data in (("plain", dump.data), ("packed", lzma.compress(dump.data))):
         path = tmp_path / name

@@ -9,9 +9,9 @@ import pytest
 from data import TRACE_SAMPLE
 
 from pageownerfs.errors import PageOwnerError
-from pageownerfs.page_owner_sort.source import Source
 from pageownerfs.sources.trace.events import CHUNK_BYTES, Counts, Event, read_events
 from pageownerfs.sources.trace.stacks import ftrace_stack, perf_stack
+from pageownerfs.text.input import Input
 
 FTRACE = b"""\
 # tracer: nop
@@ -89,7 +89,7 @@ def parse(text: bytes, until_nsec: int | None = None, chunk_bytes: int = CHUNK_B
         os.write(fd, text)
         os.lseek(fd, 0, os.SEEK_SET)
         counts = Counts()
-        source = Source("text", fd)
+        source = Input("text", fd)
         return Parsed(
             list(read_events(source, counts, until_nsec, chunk_bytes=chunk_bytes)), counts
         )

@@ -351,10 +351,12 @@ def test_packed(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """Packed text is the same; the progress is that of the file."""
     path = tmp_path / "trace"
     path.write_bytes(pack(TRACE_SAMPLE.read_bytes()))
-    progress: list[int] = []
-    assert replay(str(path), on_progress=progress.append) == replay(str(TRACE_SAMPLE))
+    progress: list[tuple[int, int | None, int]] = []
+    replayed = replay(str(path), progress=lambda *args: progress.append(args))
+    assert replayed == replay(str(TRACE_SAMPLE))
     assert progress == sorted(progress)
-    assert progress[-1] == path.stat().st_size
+    size, stats = path.stat().st_size, replayed.stats
+    assert progress[-1] == (size, size, stats["alloc_events"] + stats["free_events"])
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ static PyMethodDef module_methods[] = {
 	 "open file is in."},
 	{"parse_page_owner", parse_page_owner, METH_VARARGS,
 	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see "
-	 "page_owner_sort/record.py"},
+	 "text/record.py"},
 	{NULL, NULL, 0, NULL},
 };
 

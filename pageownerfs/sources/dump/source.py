@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError, PageOwnerError
-from pageownerfs.page_owner_sort.record import Damage
-from pageownerfs.page_owner_sort.source import Window, open_source
-from pageownerfs.sources.progress import no_progress
 from pageownerfs.sources.recorded import ZONE_NAMES, RecordedSource
+from pageownerfs.text.input import Window, open_input
+from pageownerfs.text.progress import no_progress
+from pageownerfs.text.record import Damage
 
 if TYPE_CHECKING:
-    from pageownerfs.sources.progress import Progress
+    from pageownerfs.text.progress import Progress
 
 _log = logging.getLogger(__name__)
 
@@ -39,26 +38,24 @@ def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.Reco
     Its records take 64 bytes each; memory for stacks and names is taken once for each different
     one. What is no whole record is counted, logged and skipped.
 
-    :param progress: called now and then with the bytes read and those there are, if known
     :return: the table; whether packed data ended too early or was damaged, and the rest is lost
     :raises PageOwnerError: it can't be read, or has no record
     """
     table = _native.RecordTable()
-    with open_source(path) as source:
-        total = source.stat.st_size if stat.S_ISREG(source.stat.st_mode) else None
+    with open_input(path) as source:
         source.place = lambda: f"after record {table.nr_records}: "
         window = Window()
         try:
             while nr_bytes := source.readinto(window.room):
                 if window.add(nr_bytes):
                     window.drop(table.feed(window.text))
-                    progress(source.nr_bytes, total)
+                    progress(source.nr_bytes, source.total_bytes, table.nr_records)
         except PageOwnerError as error:
             if not source.is_cut or not table.nr_records:
                 raise
             _log.warning("%s: what comes behind is lost", error)
         table.feed(window.text, final=True)
-        progress(source.nr_bytes, total)
+        progress(source.nr_bytes, source.total_bytes, table.nr_records)
         name, is_cut = source.name, source.is_cut
     for damage in table.damage[:_MAX_LOGGED]:
         _log.warning("%s: %s: skipped", name, Damage(*damage))

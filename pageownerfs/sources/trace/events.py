@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
-    from pageownerfs.page_owner_sort.source import Source
+    from pageownerfs.text.input import Input
 
     _Fields = tuple[Any, ...]
     """sec, frac, what, page, pfn, order, migratetype, gfp_flags: bytes, or None."""
@@ -86,10 +86,10 @@ class Counts:
 
 
 def read_events(
-    source: Source,
+    source: Input,
     counts: Counts,
     until_nsec: int | None = None,
-    on_progress: Callable[[int], None] = lambda _nr_bytes: None,
+    on_chunk: Callable[[], None] = lambda: None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Event]:
     """
@@ -98,7 +98,7 @@ def read_events(
     :param source: the text
     :param counts: is kept up to date
     :param until_nsec: leave out what is later
-    :param on_progress: called with the bytes read so far, packed ones where they are
+    :param on_chunk: called after the events of each chunk
     :param chunk_bytes: text to read at a time
     :raises PageOwnerError: it can't be read, or is no recording
     """
@@ -120,10 +120,10 @@ def read_events(
         # A comm of two lines begins on the line before.
         kept = max(0, end - _COMM_LEN - 1)
         text, pos = text[kept:], end - kept
-        on_progress(source.nr_bytes)
+        on_chunk()
 
 
-def _read(source: Source, nr_bytes: int) -> bytes:
+def _read(source: Input, nr_bytes: int) -> bytes:
     buffer, filled = bytearray(nr_bytes), 0
     with memoryview(buffer) as view:
         try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pageownerfs.page_owner_sort.source import open_source
+from pageownerfs.text.input import open_input
+from pageownerfs.text.progress import no_progress
 
 from .events import Counts, Event, read_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pageownerfs.text.progress import Progress
 
 _MAX_SPLIT_ORDER: Final = 10
 """The largest block that is split into equal pieces; what is larger is halved down to this."""
@@ -211,7 +212,7 @@ def _traced(pfn: int, order: int, alloc: Event, freed_by: Event | None) -> Trace
 def replay(
     path: str,
     until_nsec: int | None = None,
-    on_progress: Callable[[int], None] = lambda _nr_bytes: None,
+    progress: Progress = no_progress,
 ) -> Replay:
     """
     Replay a recording of kmem:mm_page_alloc and kmem:mm_page_free.
@@ -219,13 +220,17 @@ def replay(
     :param path: text of ftrace, trace-cmd report or perf script; plain or packed (gzip, xz, zstd);
         ``-``: standard input
     :param until_nsec: by the clock of the trace: leave out, and don't count, what is later
-    :param on_progress: called now and then with the bytes read so far, packed ones where they are
+    :param progress: its records are events of pages
     :raises PageOwnerError: it can't be read, or is no such recording
     """
     counts, pages, last_ts_nsec = Counts(), _Pages(), 0
     alloc, free = pages.alloc, pages.free
-    with open_source(path) as source:
-        for event in read_events(source, counts, until_nsec, on_progress):
+    with open_input(path) as source:
+
+        def on_chunk() -> None:
+            progress(source.nr_bytes, source.total_bytes, pages.nr_alloc + pages.nr_free)
+
+        for event in read_events(source, counts, until_nsec, on_chunk):
             # Not the time of the last one alone: CPUs need not be quite in order.
             if event.ts_nsec > last_ts_nsec:  # noqa: PLR1730 - max() is three times slower
                 last_ts_nsec = event.ts_nsec

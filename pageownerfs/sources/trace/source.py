@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pageownerfs import _native
@@ -12,8 +11,8 @@ from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_FREED,
     PageOwner,
 )
-from pageownerfs.sources.progress import Progress, no_progress
 from pageownerfs.sources.recorded import RecordedSource
+from pageownerfs.text.progress import Progress, no_progress
 
 from .replay import TracedPage, replay
 
@@ -66,9 +65,7 @@ class TraceSource(RecordedSource):
 
         :raises PageOwnerError: it can't be read, or is no recording of the events
         """
-        path = options.path
-        total = Path(path).stat().st_size if Path(path).is_file() else None
-        result = replay(path, options.until_nsec, lambda nr_bytes: progress(nr_bytes, total))
+        result = replay(options.path, options.until_nsec, progress)
         table = make_table(result.pages)
         live = [page for page in result.pages if not page.freed]
         stats = {
@@ -86,7 +83,7 @@ class TraceSource(RecordedSource):
                 "free_areas": "a trace does not say which pages are free",
                 "pagetypeinfo": "a trace does not tell the migratetypes of pageblocks",
             },
-            path=path,
+            path=options.path,
         )
         # Its masks were made from names by this table.
         self.vocabulary = self.vocabulary._replace(gfp_names=GFP_NAMES_6_12)

@@ -1,4 +1,4 @@
-"""Where page_owner text comes from: a file, the mount, debugfs, a pipe; packed or plain."""
+"""Where text comes from: a file, the mount, debugfs, a pipe; packed or plain."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Raw(io.RawIOBase):
             return nr
 
 
-class Source:
+class Input:
     """An open text, to be read once from its start to its end, in as large steps as it gives."""
 
     def __init__(self, name: str, fd: int) -> None:
@@ -78,6 +78,11 @@ class Source:
             self._from_start = stat.S_ISREG(self.stat.st_mode) and not os.lseek(fd, 0, os.SEEK_CUR)
             self._raw = _Raw(fd)
             self._stream, self.packed = _unpacked(self._raw)
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes there are, packed ones where they are; None: a pipe, or made as it is read."""
+        return self.stat.st_size or None if stat.S_ISREG(self.stat.st_mode) else None
 
     @property
     def is_stable(self) -> bool:
@@ -150,7 +155,7 @@ def _zstd_file(raw: _Raw) -> io.BufferedIOBase:
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
+def open_input(path: str) -> Iterator[Input]:
     """
     Open a text by its path; ``-`` is standard input.
 
@@ -159,14 +164,14 @@ def open_source(path: str) -> Iterator[Source]:
     :raises PageOwnerError: it can't be opened or read
     """
     if path == STDIN:
-        yield Source("standard input", 0)
+        yield Input("standard input", 0)
         return
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise PageOwnerError(f"{path}: {error.strerror}") from error
     try:
-        yield Source(path, fd)
+        yield Input(path, fd)
     finally:
         os.close(fd)
 

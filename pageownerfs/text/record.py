@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pageownerfs import _native
 
-from .source import Window, open_source
+from .input import Window, open_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,9 +119,9 @@ def read_records(path: str, on_damage: OnDamage = lambda _damage: None) -> Itera
     :param on_damage: called with each thing that is no whole record; they are skipped
     :raises PageOwnerError: it can't be read
     """
-    with open_source(path) as source:
+    with open_input(path) as text:
         walk, window = _Walk(on_damage), Window()
-        while nr_bytes := source.readinto(window.room):
+        while nr_bytes := text.readinto(window.room):
             if window.add(nr_bytes):
                 yield from walk.records(window.text, final=False)
                 window.drop(walk.used)
