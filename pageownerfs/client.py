@@ -25,6 +25,7 @@ from pageownerfs.errors import (
 
 from .mm.dump_page import dump_page
 from .mm.gfp import format_gfp
+from .mm.page_ext import PID_MAX_LIMIT
 from .mm.stack_depot import Frame
 from .mm.zone import Zone, format_free_blocks
 
@@ -38,7 +39,6 @@ XATTR: Final = "user.pageownerfs"
 # What each version says, and what it may leave out.
 _MOUNT_KEYS: Final = {"abi": int, "source": str}
 _MORE_MOUNT_KEYS: Final = {"version": str, "pid": int}
-_MAX_PID: Final = 1 << 22  # PID_MAX_LIMIT
 
 _BAD_PAGE: Final = {
     _native.BAD_PFN: "is not a page of this pool that can be allocated",
@@ -103,7 +103,7 @@ def _is_mount(data: dict[str, Any]) -> bool:
         and all(
             isinstance(data[key], kind) for key, kind in _MORE_MOUNT_KEYS.items() if key in data
         )
-        and 0 < data.get("pid", 1) <= _MAX_PID
+        and 0 < data.get("pid", 1) <= PID_MAX_LIMIT
     )
 
 

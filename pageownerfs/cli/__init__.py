@@ -3,7 +3,7 @@ The command ``pageownerfs``: one verb, one module.
 
 ``pageownerfs SOURCE MOUNTPOINT ...``, the order that mount(8) uses, is short for
 ``pageownerfs mount SOURCE MOUNTPOINT ...``. main() alone prints errors and chooses exit codes;
-errors.py lists them.
+errors.py lists them. Commands use every room; sources they know by their SourceKind only.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ then the exit code is 1.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -15,32 +14,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs.daemon.checks import check_fuse_device, check_shm
-from pageownerfs.errors import PROC_ADVICE, MountError
+from pageownerfs.daemon.checks import check_fuse_device
+from pageownerfs.errors import MountError
 from pageownerfs.fs import load_binding
-from pageownerfs.mm.kstrtox import format_size
-from pageownerfs.sources.pool.shm import SHM_DIR
+from pageownerfs.sources import SOURCES
+from pageownerfs.sources.check import FAIL, OK, WARN, Check, look
 
-from .doctor_check import FAIL, OK, WARN, Check
-from .doctor_kernel import run_kernel_checks
 from .umount import MTAB, MTAB_ADVICE
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
 _ROOT: Final = Path("/")
-_LOW_SHM_BYTES: Final = 64 << 20
-
-
-def _needed(name: str, check: Callable[[], object], found: str) -> Check:
-    # The checks that a mount makes say what to do in the same line.
-    try:
-        check()
-    except MountError as error:
-        text, _, advice = str(error).partition(": ")
-        return Check(name, FAIL, text, advice)
-    return Check(name, OK, found)
 
 
 def check_libfuse() -> Check:
@@ -87,76 +72,14 @@ def check_fuse_conf(root: Path = _ROOT) -> Check:
     )
 
 
-def check_shm_room() -> Check:
-    """See whether pools can be made, and how large."""
-    found = _needed(SHM_DIR, check_shm, "")
-    if found.state != OK:
-        return found
-    room = os.statvfs(SHM_DIR)
-    total, free = room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
-    text = f"{format_size(free)} free of {format_size(total)}"
-    if free < _LOW_SHM_BYTES:
-        advice = f"mount -o remount,size=1G {SHM_DIR}, or docker run --shm-size=1g"
-        return Check(SHM_DIR, WARN, text, advice)
-    return Check(SHM_DIR, OK, text)
-
-
-def _kernel_config(root: Path) -> tuple[str, str] | None:
-    boot = root / "boot" / f"config-{os.uname().release}"
-    packed = root / "proc/config.gz"
-    try:
-        if boot.exists():
-            return str(boot), boot.read_text(errors="replace")
-        if packed.exists():
-            return str(packed), gzip.decompress(packed.read_bytes()).decode(errors="replace")
-    except (OSError, EOFError):
-        pass
-    return None
-
-
-def check_kernel_page_owner(root: Path = _ROOT) -> Check:
-    """See whether the running kernel has page_owner of its own."""
-    name = "kernel page_owner"
-    try:
-        if (root / "sys/kernel/debug/page_owner").exists():
-            return Check(name, OK, "/sys/kernel/debug/page_owner is there")
-    except OSError:
-        return Check(name, WARN, "/sys/kernel/debug can't be read", "run as root")
-    config = _kernel_config(root)
-    if config is None:
-        return Check(
-            name, WARN, "not there, and the kernel's configuration is not readable",
-            "a pool does not need it",
-        )  # fmt: skip
-    return _page_owner_of(name, root, *config)
-
-
-def _page_owner_of(name: str, root: Path, path: str, text: str) -> Check:
-    if "CONFIG_PAGE_OWNER=y" not in text.splitlines():
-        advice = "a pool does not need it; else build a kernel with it"
-        return Check(name, WARN, f"CONFIG_PAGE_OWNER is not set in {path}", advice)
-    try:
-        words = (root / "proc/cmdline").read_text(errors="replace").split()
-    except OSError as error:
-        return Check(name, WARN, f"/proc/cmdline: {error.strerror}", PROC_ADVICE)
-    if any(word.startswith("page_owner=") for word in words):
-        return Check(name, WARN, "built in and given at boot, but debugfs does not show it",
-                     "as root: mount -t debugfs debugfs /sys/kernel/debug")  # fmt: skip
-    return Check(
-        name, WARN, "built in, but off", "boot with page_owner=on; a pool does not need it"
-    )
-
-
 def run_checks() -> list[Check]:
     """Make all checks."""
     return [
         check_libfuse(),
         check_fusermount(),
-        _needed("/dev/fuse", check_fuse_device, "can be opened"),
+        look("/dev/fuse", check_fuse_device, "can be opened", FAIL),
         check_fuse_conf(),
-        check_shm_room(),
-        check_kernel_page_owner(),
-        *run_kernel_checks(),
+        *(check for kind in SOURCES.values() for check in kind.diagnose()),
     ]
 
 

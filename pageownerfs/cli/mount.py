@@ -1,10 +1,9 @@
 """
 Mount a source.
 
-SOURCE is pool, kernel, dump:FILE (a saved page_owner) or trace:FILE (a recording of its events as
-text); FILE may be packed, and - is standard input. The directory MOUNTPOINT then has page_owner
-(who allocated each page; there while tracking is on) and what else is known from it; write 1 to
-page_owner_on to turn tracking on. The command returns once the mount answers.
+The directory MOUNTPOINT then has page_owner (who allocated each page; there while tracking is on)
+and what else is known from it; write 1 to page_owner_on to turn tracking on. FILE may be packed,
+and - is standard input. The command returns once the mount answers.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pageownerfs import __version__, stdio
 from pageownerfs.daemon import MountOptions
 from pageownerfs.daemon import run as run_daemon
 from pageownerfs.errors import UsageError
-from pageownerfs.sources import FILE_SOURCES, SOURCES
+from pageownerfs.sources import SOURCES
 from pageownerfs.text.input import STDIN
 
 from .options import options_help, parse_options
@@ -27,10 +26,14 @@ from .options import options_help, parse_options
 if TYPE_CHECKING:
     import argparse
 
+    from pageownerfs.sources.base import SourceKind
 
-_SOURCES_TEXT: Final = ", ".join(
-    f"{name}:FILE" if name in FILE_SOURCES else name for name in SOURCES
-)
+
+def _how(kind: SourceKind[Any]) -> str:
+    return f"{kind.name}:FILE" if kind.takes_file else kind.name
+
+
+_SOURCES_TEXT: Final = ", ".join(map(_how, SOURCES.values()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below"
     )
-    parser.add_argument(
-        "--until", metavar="TS", help="of a trace: replay up to this time, in seconds of its clock"
-    )
+    for kind in SOURCES.values():
+        for option in kind.options:
+            if option.verb_option:
+                parser.add_argument(
+                    f"--{option.name}",
+                    dest="options",
+                    type=f"{option.name}={{}}".format,
+                    action="append",
+                    metavar=option.metavar,
+                    help=f"of {kind.name}: {option.help}",
+                )
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
     )
     parser.epilog = (
-        "options, as a list with commas; sizes take K, M, G:\n"
+        "sources:\n"
+        + "".join(f"    {_how(kind):12}  {kind.help}\n" for kind in SOURCES.values())
+        + "options, as a list with commas; sizes take K, M, G:\n"
         + options_help()
         + "generic options of mount(8) are accepted and ignored\n"
     )
@@ -55,9 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Mount it."""
-    source, path = _split_source(args.source)
-    lists = args.options + ([f"until={args.until}"] if args.until is not None else [])
-    parsed = parse_options(lists, source, path)
+    kind, path = _split_source(args.source)
+    parsed = parse_options(args.options, kind, path)
 
     def on_ready() -> None:
         if os.getpid() == 1 and not args.foreground:
@@ -69,13 +81,13 @@ def run(args: argparse.Namespace) -> int:
             _say_off(args.mountpoint)
 
     options = MountOptions(
-        source=source,
+        kind=kind,
+        source_options=parsed.source,
         mountpoint=args.mountpoint,
         version=__version__,
         foreground=args.foreground,
         kernel_abi=parsed.kernel_abi,
         fuse=parsed.fuse,
-        source_options=parsed.source,
         output_format=parsed.output_format,
         snapshot_bytes=parsed.snapshot_bytes,
         progress=sys.stderr.isatty(),
@@ -84,22 +96,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _split_source(text: str) -> tuple[str, str | None]:
+def _split_source(text: str) -> tuple[SourceKind[Any], str | None]:
     # The file's name is made absolute: the daemon works in another directory.
     name, colon, path = text.partition(":")
-    if name not in SOURCES:
+    kind = SOURCES.get(name)
+    if kind is None:
         msg = (
             f"unknown source or verb {text!r}; sources: {_SOURCES_TEXT}; "
             "pageownerfs --help lists the verbs"
         )
         raise UsageError(msg)
-    if name not in FILE_SOURCES:
+    if not kind.takes_file:
         if colon:
             raise UsageError(f"{name} is not made of a file: write {name}, not {text}")
-        return name, None
+        return kind, None
     if not path:
         raise UsageError(f"{name} is made of a file: write {name}:FILE, or {name}:- for a pipe")
-    return name, path if path == STDIN else str(Path(path).absolute())
+    return kind, path if path == STDIN else str(Path(path).absolute())
 
 
 def _say_off(mountpoint: str) -> None:

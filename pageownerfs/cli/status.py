@@ -13,6 +13,7 @@ from pageownerfs.daemon.ask import ask_mount, ask_mounts
 from pageownerfs.daemon.mounts import read_mounts, resolve_mountpoint
 from pageownerfs.errors import NotAPoolError, PageOwnerError
 from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.sources import SOURCES
 from pageownerfs.sources.pid_ns import pid_namespace
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ def _format(mountpoint: str, mount: dict[str, Any]) -> str:
 
 
 def _format_rows(mountpoint: str, mount: dict[str, Any]) -> str:
+    kind = SOURCES.get(mount["source"])
     rows = [
         ("source", f"{mount['source']} (pageownerfs {mount['version']})"),
-        *_ROWS.get(mount["source"], _recorded_rows)(mount),
+        *(kind.status_rows(mount) if kind else ()),
         *_absent_rows(mount),
         ("uptime", _format_nsec(mount["uptime_nsec"])),
         ("daemon", _format_daemon(mount)),
@@ -100,68 +102,11 @@ def _format_rows(mountpoint: str, mount: dict[str, Any]) -> str:
     return "\n".join([mountpoint, *(f"  {name + ':':12}{value}" for name, value in rows)])
 
 
-def _pool_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        ("size", format_size(mount["size_bytes"])),
-        ("pages", f"{mount['pages_allocated']} allocated, {mount['pages_free']} free"),
-        ("page_owner", _format_tracking(mount)),
-        ("memory", mount["shm_path"]),
-        ("clients", _format_clients(mount)),
-    ]
-
-
-def _kernel_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
-    if not mount["page_owner_on"]:
-        return [("page_owner", "off: nothing is loaded")]
-    stats = mount["stats"]
-    rows = [
-        ("page_owner", _format_tracking(mount)),
-        (
-            "pages",
-            f"{stats['pages_allocated']} allocated, {stats['pages_early']} early or unknown",
-        ),
-        ("memory", f"{format_size(mount['size_bytes'])} for records"),
-        ("programs", ", ".join(mount["programs"])),
-        ("not seen", "; ".join(mount["unseen"]) or "nothing that is known of"),
-    ]
-    if mount["filter"]:
-        shown = ", ".join(f"{name}={value}" for name, value in mount["filter"].items())
-        rows.append(("filter", f"{shown}; all other pages are left out"))
-    return rows
-
-
-def _recorded_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
-    stats = mount["stats"]
-    rows = [("file", mount["path"]), ("records", f"{stats['records']}")]
-    rows.append(("memory", f"{format_size(mount['size_bytes'])} for records"))
-    skipped = {
-        name: stats[name]
-        for name in ("damaged_records", "damaged_lines", "lost_events", "free_untracked")
-        if stats.get(name)
-    }
-    if skipped:
-        rows.append(("skipped", ", ".join(f"{name} {value}" for name, value in skipped.items())))
-    return rows
-
-
-_ROWS = {"pool": _pool_rows, "kernel": _kernel_rows}
-
-
 def _absent_rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
     by_reason: dict[str, list[str]] = {}
     for path, reason in mount["absent"].items():
         by_reason.setdefault(reason, []).append(path)
     return [("absent", f"{', '.join(paths)}: {reason}") for reason, paths in by_reason.items()]
-
-
-def _format_tracking(mount: dict[str, Any]) -> str:
-    if not mount["page_owner_on"]:
-        return "off"
-    depth, limit = mount["stack_depth"], format_size(mount["stack_depot_bytes"])
-    used = mount["stats"].get("stack_depot_bytes")
-    depot = f"{format_size(used)} of {limit}" if used is not None else f"limit {limit}"
-    abi = ", kernel_abi" if mount["kernel_abi"] else ""
-    return f"on{abi}, {depth} frames, stack depot {depot}"
 
 
 def _format_daemon(mount: dict[str, Any]) -> str:
@@ -174,9 +119,3 @@ def _format_nsec(nsec: int) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{seconds:02}"
-
-
-def _format_clients(mount: dict[str, Any]) -> str:
-    shown = [f"{client['tgid']} ({client['comm']})" for client in mount["clients"]]
-    more = mount["nr_clients"] - len(shown)
-    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")

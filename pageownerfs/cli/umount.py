@@ -17,8 +17,8 @@ from pageownerfs.daemon.ask import ask_mount
 from pageownerfs.daemon.mounts import mount_at
 from pageownerfs.errors import MountError, NotAPoolError, PageOwnerError
 from pageownerfs.fs import FSTYPE
+from pageownerfs.sources import SOURCES
 from pageownerfs.sources.pid_ns import pid_namespace
-from pageownerfs.sources.pool.shm import remove_stale_pools
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if daemon is not None:
             os.close(daemon)
     if daemon is None:  # it was dead, and has left its memory
-        remove_stale_pools()
+        for kind in SOURCES.values():
+            kind.clean_up()
     return 0
 
 

@@ -1,4 +1,9 @@
-"""Life of the background process: start, readiness, signals, end."""
+"""
+Life of the background process: start, readiness, signals, end; and how others ask one.
+
+It puts together what the other rooms have: a source of a SourceKind, its views, the mount. The
+commands use it; it knows none of them, and no source by name.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +48,7 @@ def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
     :raises PageOwnerError: it could not be mounted, and nothing is left of the attempt
     """
     options = options._replace(mountpoint=resolve_mountpoint(options.mountpoint))
-    check_all(options.mountpoint, options.source)
+    check_all(options.mountpoint, options.kind)
     binding = load_binding()
     if options.foreground:
         log = open_log(foreground=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pageownerfs.errors import MountError
-from pageownerfs.sources.kernel.checks import check_all as check_kernel
-from pageownerfs.sources.pool.shm import SHM_DIR
 
 from .mounts import mount_at
+
+if TYPE_CHECKING:
+    from pageownerfs.sources.base import SourceKind
 
 FUSE_DEVICE = "/dev/fuse"
 
@@ -48,20 +50,6 @@ def check_fusermount() -> None:
         raise MountError(msg)
 
 
-def check_shm() -> None:
-    """
-    See that pools can be made under /dev/shm.
-
-    :raises MountError: it is not there, or not writable
-    """
-    if not os.path.isdir(SHM_DIR):  # noqa: PTH112
-        msg = f"{SHM_DIR} is not there: mount a tmpfs on it (mount -t tmpfs tmpfs {SHM_DIR})"
-        raise MountError(msg)
-    if not os.access(SHM_DIR, os.W_OK | os.X_OK):
-        msg = f"{SHM_DIR}: no permission to make files there: as root, chmod 1777 {SHM_DIR}"
-        raise MountError(msg)
-
-
 def check_mountpoint(path: str) -> None:
     """
     See that ``path`` is an empty directory on which nothing is mounted.
@@ -91,19 +79,15 @@ def check_mountpoint(path: str) -> None:
         raise MountError(msg)
 
 
-def check_all(mountpoint: str, source: str) -> None:
+def check_all(mountpoint: str, kind: SourceKind[Any]) -> None:
     """
     Make all checks.
 
-    :param source: what is to be mounted
-
+    :param kind: of what is to be mounted
     :raises MountError: the first that fails
     """
-    # Who may not load programs need not be told first how a user gets to mount.
-    if source == "kernel":
-        check_kernel()
+    # Who may not make the source need not be told first how to mount.
+    kind.check()
     check_mountpoint(mountpoint)
     check_fuse_device()
     check_fusermount()
-    if source == "pool":
-        check_shm()

@@ -15,12 +15,6 @@ from pageownerfs import _native
 from pageownerfs.client import XATTR
 from pageownerfs.errors import MountError
 from pageownerfs.fs import FileSystem, Session
-from pageownerfs.sources import (
-    FILE_SOURCES,
-    PoolOptions,
-    SourceOptions,
-    make_source,
-)
 from pageownerfs.sources.pid_ns import pid_namespace
 from pageownerfs.text.progress import ProgressBar, no_progress
 from pageownerfs.views import make_tree
@@ -32,7 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pageownerfs.mm.formats import Format
-    from pageownerfs.sources import AnySource
+    from pageownerfs.sources.base import MountSource, SourceKind, SourceOptions
     from pageownerfs.views import Tree
 
 _log = logging.getLogger(__name__)
@@ -49,8 +43,10 @@ _PROGRESS_COLUMNS: Final = 78
 class MountOptions(NamedTuple):
     """What to mount, where, and how."""
 
-    source: str
-    """Name of a source: pool or kernel."""
+    kind: SourceKind[Any]
+    """What to mount."""
+    source_options: SourceOptions
+    """How to make it."""
     mountpoint: str
     """Directory; absolute once the daemon has it."""
     version: str
@@ -61,8 +57,6 @@ class MountOptions(NamedTuple):
     """page_owner as the kernel has it, instead of an ordinary file."""
     fuse: tuple[str, ...] = ()
     """Options for libfuse: allow_other, allow_root, ro."""
-    source_options: SourceOptions = PoolOptions()
-    """How to make the source."""
     output_format: Format | None = None
     """Of records; None: as they were printed, or as Linux 6.12 prints."""
     snapshot_bytes: int = 0
@@ -155,10 +149,11 @@ class Daemon:
             raise self._failure
         _log.info("%s is unmounted", options.mountpoint)
 
-    def _make_source(self) -> AnySource:
+    def _make_source(self) -> MountSource:
         options = self._options
-        if options.source not in FILE_SOURCES:
-            return make_source(options.source_options)
+        kind = options.kind
+        if not kind.takes_file:
+            return kind.make(options.source_options, no_progress)
         # It may take long, or wait for a pipe; and there is nothing yet to be left behind.
         old = {number: signal.signal(number, _stop_reading) for number in _STOP_SIGNALS}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -167,7 +162,7 @@ class Daemon:
         bar = ProgressBar("reading", _Lines(self._show_progress), columns=_PROGRESS_COLUMNS)
         try:
             progress = bar.show if options.progress else no_progress
-            return make_source(options.source_options, progress)
+            return kind.make(options.source_options, progress)
         finally:
             _end_with_parent(0)
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
@@ -192,7 +187,7 @@ class Daemon:
     def _run(self, session: Session, main_thread: int) -> None:
         options = self._options
         try:
-            session.run(options.source, os.fsencode(options.mountpoint), options.fuse)
+            session.run(options.kind.name, os.fsencode(options.mountpoint), options.fuse)
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._failure = error
         self._ended.set()
@@ -213,7 +208,7 @@ class Daemon:
         general = {
             "version": options.version,
             "abi": _native.ABI_VERSION,
-            "source": options.source,
+            "source": options.kind.name,
             "pid": os.getpid(),
             "pid_ns": pid_namespace().inode,
             "uid": os.getuid(),

@@ -22,6 +22,8 @@ PAGE_EXT_OWNER_SUSPECT: Final = 16
 
 TASK_COMM_LEN: Final = 16
 """Bytes of a comm with its closing NUL: the name itself has 15 at most."""
+PID_MAX_LIMIT: Final = 1 << 22
+"""No pid is larger (include/linux/threads.h)."""
 
 # One row per field: name and struct format character, in the order of the bytes, without gaps.
 _FIELDS: Final = (

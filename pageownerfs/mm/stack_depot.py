@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 KSYM_NAME_LEN: Final = 512
 """Bytes of a symbol's name with its closing NUL, in the kernel: a name has 511 at most."""
+STACKDEPOT_MAX_FRAMES: Final = 64
+"""Frames that a stack can have (CONFIG_STACKDEPOT_MAX_FRAMES)."""
 
 # Control, format (direction marks and the like), line, paragraph and space characters: one of
 # them in a name would break a line in two, or show as something else.

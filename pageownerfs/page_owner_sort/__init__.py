@@ -1,6 +1,7 @@
 """
 Sort and group the records of page_owner: tools/mm/page_owner_sort.c as a command and a library.
 
+It stands alone on the room text and the C core (native/sort), so that the command starts at once.
 The command is in command.py. As a library:
 
 >>> from pageownerfs.page_owner_sort import PAGES, Rules, STACKTRACE, SortKey, group_file

@@ -1,62 +1,22 @@
-"""Where pages are allocated: each source writes the tables that views read."""
+"""
+Where pages are allocated: each source writes the tables that views read.
 
-from typing import Final
+A source is a folder of this room with a SourceKind, KIND, and its entry here; base.py says what is
+in one. Sources use mm, text, client and the C core, never views or the mount.
+"""
 
-from pageownerfs.text.progress import Progress, no_progress
+from __future__ import annotations
 
-from .dump import DumpOptions, DumpSource
-from .kernel import KernelOptions, KernelSource
-from .pool import PoolOptions, PoolSource
-from .trace import TraceOptions, TraceSource
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = [
-    "FILE_SOURCES",
-    "SOURCES",
-    "AnySource",
-    "DumpOptions",
-    "DumpSource",
-    "KernelOptions",
-    "KernelSource",
-    "PoolOptions",
-    "PoolSource",
-    "SourceOptions",
-    "TraceOptions",
-    "TraceSource",
-    "make_source",
-]
+from . import dump, kernel, pool, trace
 
-SourceOptions = PoolOptions | KernelOptions | DumpOptions | TraceOptions
-"""How to make a source; which of them says which source."""
+if TYPE_CHECKING:
+    from .base import SourceKind
 
-SOURCES: Final[dict[str, type[SourceOptions]]] = {
-    "pool": PoolOptions,
-    "kernel": KernelOptions,
-    "dump": DumpOptions,
-    "trace": TraceOptions,
+__all__ = ["SOURCES"]
+
+SOURCES: Final[dict[str, SourceKind[Any]]] = {
+    kind.name: kind for kind in (pool.KIND, kernel.KIND, dump.KIND, trace.KIND)
 }
-"""Options by the name that is the first word of a mount."""
-
-FILE_SOURCES: Final = frozenset(("dump", "trace"))
-"""Those of a file, which is named behind a colon: ``dump:page_owner.txt``."""
-
-
-AnySource = PoolSource | KernelSource | DumpSource | TraceSource
-"""What a mount is made of."""
-
-
-def make_source(options: SourceOptions, progress: Progress = no_progress) -> AnySource:
-    """
-    Make the source that the options are of.
-
-    :param progress: called while a file is read, with the bytes read and those there are
-    :raises PageOwnerError: it can't be made
-    """
-    match options:
-        case KernelOptions():
-            return KernelSource(options)
-        case DumpOptions():
-            return DumpSource(options, progress)
-        case TraceOptions():
-            return TraceSource(options, progress)
-        case _:
-            return PoolSource(options)
+"""All kinds of sources by name, which is the first word of a mount."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
 from pageownerfs.mm import gfp, page_flags
+from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES, migrate_reason_name
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import ZoneRange
@@ -22,9 +23,23 @@ if TYPE_CHECKING:
 
     from pageownerfs.mm.need import Need
 
+    from .base import Row
 
+
+_SKIPPED: Final = ("damaged_records", "damaged_lines", "lost_events", "free_untracked")
 ZONE_NAMES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 """Zones by their number in the page flags, as x86-64 has them."""
+
+
+def status_rows(mount: Mapping[str, Any]) -> list[Row]:
+    """Show what RecordedSource.describe() has told."""
+    stats = mount["stats"]
+    rows = [("file", mount["path"]), ("records", f"{stats['records']}")]
+    rows.append(("memory", f"{format_size(mount['size_bytes'])} for records"))
+    skipped = [f"{name} {stats[name]}" for name in _SKIPPED if stats.get(name)]
+    if skipped:
+        rows.append(("skipped", ", ".join(skipped)))
+    return rows
 
 
 class RecordedSource:
@@ -84,7 +99,7 @@ class RecordedSource:
     ) -> None:
         """Nothing is left behind."""
 
-    # views.Source
+    # base.Source
 
     page_owner_on = True
     changes = False

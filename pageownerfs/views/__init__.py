@@ -1,8 +1,9 @@
 """
 The files of the mount: what each one says.
 
-A view only reads tables, and asks its source through the Source protocol; fs.py knows views and
-directories, and nothing of what they say. A new file of the mount is one module, and one line in
+A view only reads tables, and asks its source through the protocol sources.base.Source; fs.py knows
+views and directories, and nothing of what they say. Most files mirror one of mm/page_owner.c or
+mm/vmstat.c, which each module names. A new file of the mount is one module, and one line in
 make_nodes().
 """
 
@@ -20,12 +21,13 @@ from .pages import PagesDirectory
 from .record_text import RecordText
 from .snapshots import SnapshotsDirectory
 from .tree import Tree
-from .view import Directory, Node, OpenFile, Source, View, ViewError
+from .view import Directory, Node, OpenFile, View, ViewError
 
 if TYPE_CHECKING:
     from pageownerfs.mm.formats import Format
+    from pageownerfs.sources.base import Source
 
-__all__ = ["Directory", "Node", "OpenFile", "Source", "Tree", "View", "ViewError", "make_tree"]
+__all__ = ["Directory", "Node", "OpenFile", "Tree", "View", "ViewError", "make_tree"]
 
 
 def make_tree(

@@ -13,6 +13,8 @@ import errno
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pageownerfs.mm.page_ext import PID_MAX_LIMIT
+
 from .view import ViewError
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ MODES: Final = ("stack", "handle", "stack_handle")
 
 _MAX_BYTES: Final = 4095
 _MAX_PIDS: Final = 16
-_PID_MAX_LIMIT: Final = 1 << 22
 _MAX_NUMNODES: Final = 1024
 _RANGE: Final = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
@@ -98,6 +99,6 @@ def _parse_pids(text: str) -> tuple[int, ...]:
     pids = tuple(map(int, items))
     if len(pids) > _MAX_PIDS:
         raise ViewError(errno.E2BIG)
-    if any(pid > _PID_MAX_LIMIT for pid in pids):
+    if any(pid > PID_MAX_LIMIT for pid in pids):
         raise ViewError(errno.EINVAL)
     return pids

@@ -12,7 +12,9 @@ from .text import TextView
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .view import Node, Source
+    from pageownerfs.sources.base import Source
+
+    from .view import Node
 
 
 def nodes(source: Source) -> dict[str, Node]:

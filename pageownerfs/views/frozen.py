@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pageownerfs.mm.need import Need
     from pageownerfs.mm.vocabulary import Vocabulary
     from pageownerfs.mm.zone import ZoneRange
-
-    from .view import Source
+    from pageownerfs.sources.base import Source
 
 
 _FILES_BYTES: Final = 64 << 10

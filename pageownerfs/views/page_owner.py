@@ -9,9 +9,10 @@ from .reader_file import ReaderFile
 
 if TYPE_CHECKING:
     from pageownerfs.mm.formats import Format
+    from pageownerfs.sources.base import Source
 
     from .record_text import RecordText
-    from .view import OpenFile, Source
+    from .view import OpenFile
 
 
 class PageOwnerView:

@@ -19,7 +19,7 @@ from .text import TextFile
 from .view import ViewError
 
 if TYPE_CHECKING:
-    from .view import Source
+    from pageownerfs.sources.base import Source
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageownerfs.mm.formats import Format
+    from pageownerfs.sources.base import Source
 
-    from .view import Node, Source
+    from .view import Node
 
 
 class PageOwnerStacks:

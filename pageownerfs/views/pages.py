@@ -23,7 +23,9 @@ from .view import Directory
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .view import Node, Source
+    from pageownerfs.sources.base import Source
+
+    from .view import Node
 
 NR_ALL_LISTED: Final = 5000
 """So many allocated blocks are listed, all of them."""

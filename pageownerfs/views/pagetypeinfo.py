@@ -15,7 +15,9 @@ from pageownerfs.mm.vmstat import format_mixed_blocks
 from .text import TextView
 
 if TYPE_CHECKING:
-    from .view import Node, Source
+    from pageownerfs.sources.base import Source
+
+    from .view import Node
 
 # The kernel prints all of it for one node after the other.
 _NODE_START: Final = re.compile(r"^(?=Page block order:)", re.MULTILINE)

@@ -14,8 +14,7 @@ from pageownerfs.mm.gfp import format_gfp
 if TYPE_CHECKING:
     from pageownerfs.mm.formats import Format
     from pageownerfs.mm.vocabulary import Vocabulary
-
-    from .view import Source
+    from pageownerfs.sources.base import Source
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ from .view import Directory, ViewError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .view import Node, Source
+    from pageownerfs.sources.base import Source
+
+    from .view import Node
 
 _NAME_MAX: Final = 255
 _log = logging.getLogger(__name__)

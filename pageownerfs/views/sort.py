@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageownerfs.mm.need import Need
+    from pageownerfs.sources.base import Source
 
     from .record_text import RecordText
-    from .view import Node, Source
+    from .view import Node
 
 RULES: Final[dict[str, tuple[SortKey, Need]]] = {
     "by_times": (SortKey(TIMES, descending=True), "owners"),  # -t

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from .text import TextView
 
 if TYPE_CHECKING:
-    from .view import Node, Source
+    from pageownerfs.sources.base import Source
+
+    from .view import Node
 
 
 def nodes(source: Source) -> dict[str, Node]:

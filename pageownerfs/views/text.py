@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pageownerfs.mm.need import Need
-
-    from .view import Source
+    from pageownerfs.sources.base import Source
 
 SIZE_NSEC: Final = 1_000_000_000
 """That a size is taken for what it was: stat() should not cost as much as reading."""

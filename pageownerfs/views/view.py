@@ -1,19 +1,13 @@
-"""What a file of the mount is (View), what a directory (Directory), and what they ask (Source)."""
+"""What a file of the mount is (View), and what a directory (Directory)."""
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-    from pageownerfs._native import RecordTable, Table
-    from pageownerfs.mm.need import Need
-    from pageownerfs.mm.vocabulary import Vocabulary
-    from pageownerfs.mm.zone import ZoneRange
+    from collections.abc import Iterable
 
 
 class ViewError(OSError):
@@ -26,86 +20,6 @@ class ViewError(OSError):
     def __init__(self, number: int, text: str | None = None) -> None:
         """Make it from an errno; ``text`` where more is known than the errno's usual text."""
         super().__init__(number, text or os.strerror(number))
-
-
-class Source(Protocol):
-    """What a view may ask its source: tables, names, counters, one switch."""
-
-    @property
-    def page_owner_on(self) -> bool:
-        """Whether owners are tracked."""
-        ...
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything can change; if not, what was found once holds."""
-        ...
-
-    def lacks(self, need: Need, /) -> str | None:
-        """Tell why it can't give what is needed now; None: it can."""
-        ...
-
-    def enable_page_owner(self) -> None:
-        """Switch tracking on; no-op when it is on. OSError: no memory. PageOwnerError: can't."""
-        ...
-
-    def table(self) -> Table:
-        """Give the owners of the pages, for a Renderer; only while tracking is on."""
-        ...
-
-    def update(self) -> None:
-        """Bring the table up to date before it is read, where events don't."""
-        ...
-
-    def standing_still(self) -> AbstractContextManager[None]:
-        """Let nothing change meanwhile, where that is possible. OSError EBUSY: not now."""
-        ...
-
-    def snapshot(self, max_bytes: int, /) -> RecordTable:
-        """Copy the table. OSError ENOSPC: too large."""
-        ...
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Names of the numbers in records; only while tracking is on."""
-        ...
-
-    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a stack; with file and line, where they are known. ValueError: no such."""
-        ...
-
-    def memcg_lines(self, memcg: int, /) -> bytes:
-        """What is said of the cgroup that a page is charged to; the table has the number."""
-        ...
-
-    def stack_counts(self) -> Sequence[tuple[int, int]]:
-        """Handle and nr_base_pages of each stack that has allocated, the newest first."""
-        ...
-
-    def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Tell what is known of a page beside its record: state, refcount ... ValueError: none."""
-        ...
-
-    @property
-    def boot_nsec(self) -> int | None:
-        """What to add to a record's times for CLOCK_BOOTTIME; None: its processes are not ours."""
-        ...
-
-    def zone_ranges(self) -> Sequence[ZoneRange]:
-        """Zones that have pages, in the order of /proc/zoneinfo."""
-        ...
-
-    def buddyinfo(self) -> Sequence[tuple[int, str, Sequence[int]]]:
-        """Node, zone and free blocks by order; only if it does not lack free_areas."""
-        ...
-
-    def pagetypeinfo(self) -> str:
-        """Text of /proc/pagetypeinfo before the mixed blocks; if it does not lack that."""
-        ...
-
-    def stats(self) -> Mapping[str, int]:
-        """Counters, in the order in which they are shown."""
-        ...
 
 
 class OpenFile(Protocol):

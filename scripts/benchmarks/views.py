@@ -16,7 +16,7 @@ import psutil
 
 from pageownerfs import _native
 from pageownerfs.mm.formats import DEFAULT_FORMAT, FORMATS
-from pageownerfs.sources import DumpOptions, DumpSource
+from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views.page_owner_stacks import PageOwnerStacks
 
 from .mount import filled_pool, mounted_pool, records_that_fit

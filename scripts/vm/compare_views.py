@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pageownerfs.sources import DumpOptions, DumpSource
+from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views.pagetypeinfo import pagetypeinfo
 
 if TYPE_CHECKING:

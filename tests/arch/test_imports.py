@@ -11,27 +11,35 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pageownerfs"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = sorted(path.parent for path in PACKAGE.glob("sources/*/__init__.py"))
 
-# What each part of the package may import, next to itself. Data flows one way: a source writes
-# tables, a view reads them, the mount knows views, the daemon puts them together.
+# What each room may use beside itself, the lowest room first. Data flows one way: a source writes
+# tables, a view reads them, the mount knows views, the daemon puts them together. A name with a
+# dot is one thing of that room: commands know sources by SOURCES only.
 LAYERS = {
     "errors": set(),
     "stdio": set(),
     "_native": set(),
     "mm": {"errors", "_native"},
-    "page_owner_sort": {"errors", "stdio", "_native"},
+    "text": {"errors", "_native"},
+    "page_owner_sort": {"errors", "stdio", "_native", "text"},
     "client": {"errors", "_native", "mm"},
-    "sources": {"errors", "_native", "mm", "page_owner_sort", "client"},
-    "views": {"errors", "_native", "mm", "page_owner_sort"},
+    "sources": {"errors", "_native", "mm", "text", "client"},
+    "views": {"errors", "_native", "mm", "page_owner_sort", "sources.base"},
     "fs": {"errors", "views"},
-    "daemon": {"errors", "_native", "mm", "client", "sources", "views", "fs"},
+    "daemon": {
+        *("errors", "_native", "mm", "text", "client", "views", "fs"),
+        *("sources.base", "sources.pid_ns"),
+    },
     "cli": {
-        *("errors", "_native", "mm", "page_owner_sort", "client", "sources", "views", "fs"),
-        *("daemon", "stdio", "__init__"),
+        *("errors", "stdio", "_native", "mm", "text", "client", "fs", "daemon", "__init__"),
+        *("sources.SOURCES", "sources.base", "sources.check", "sources.options"),
+        "sources.pid_ns",
     },
     "__init__": {"errors", "_native", "mm", "client"},
     "__main__": {"cli"},
 }
+SOURCE_FILES = {"__init__.py", "kind.py", "options.py", "source.py"}
 FUSE_BINDINGS = {"fuse", "mfusepy"}
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
@@ -66,12 +74,17 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
-def imported_layer(name: str) -> str | None:
-    """Name the layer of ours that an imported dotted name is in; None for others' packages."""
-    parts = name.split(".")
-    if parts[0] != "pageownerfs":
-        return None
-    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "__init__"
+def imported_ours(path: Path) -> Iterator[str]:
+    """Yield what a file imports of ours, without the package's name: ``sources.base.Source``."""
+    for name in imported_names(path):
+        package, _, ours = name.partition(".")
+        if package == "pageownerfs":
+            yield ours if ours.partition(".")[0] in LAYERS else "__init__"
+
+
+def is_in(name: str, allowed: str) -> bool:
+    """Whether a dotted name is another, or something of it."""
+    return f"{name}.".startswith(f"{allowed}.")
 
 
 def in_fresh_python(code: str) -> dict[str, object]:
@@ -83,10 +96,34 @@ def in_fresh_python(code: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_imports_go_one_way(path: Path) -> None:
-    """A module imports its own layer and the layers below, never one above or beside."""
-    layer = layer_of(path)
-    layers = {imported_layer(name) for name in imported_names(path)} - {None}
-    assert layers - {layer} <= LAYERS[layer]
+    """A module imports its own room and what it may of those below, never one above or beside."""
+    allowed = {layer_of(path), *LAYERS[layer_of(path)]}
+    wrong = {name for name in imported_ours(path) if not any(is_in(name, a) for a in allowed)}
+    assert not wrong
+
+
+def test_layers_are_in_order() -> None:
+    """Each room uses rooms that stand above it in the table, so that there is no circle."""
+    rooms = list(LAYERS)
+    for number, (room, allowed) in enumerate(LAYERS.items()):
+        later = {name for name in allowed if name.partition(".")[0] not in rooms[:number]}
+        assert later <= {"__init__"}, room
+
+
+@pytest.mark.parametrize("folder", SOURCES, ids=lambda path: path.name)
+def test_sources_are_alike(folder: Path) -> None:
+    """A source is a folder with its kind, options and source, and knows no other source."""
+    assert {path.name for path in folder.iterdir()} >= SOURCE_FILES
+    others = [f"sources.{other.name}" for other in SOURCES if other != folder]
+    names = {name for path in folder.rglob("*.py") for name in imported_ours(path)}
+    assert not {name for name in names for other in others if is_in(name, other)}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=module_id)
+def test_rooms_explain_themselves(path: Path) -> None:
+    """Each folder begins with what lives there and what it may use: more than a title."""
+    text = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    assert "\n\n" in text
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)

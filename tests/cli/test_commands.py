@@ -16,7 +16,7 @@ import pytest
 from pageownerfs import __version__
 from pageownerfs.cli import COMMANDS
 from pageownerfs.cli.doctor import FAIL, OK, WARN, check_fuse_conf
-from pageownerfs.cli.doctor import check_kernel_page_owner as check_kernel
+from pageownerfs.sources.kernel.doctor import check_kernel_page_owner as check_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pageownerfs.cli import doctor_kernel
-from pageownerfs.cli.doctor_check import OK, WARN, Check
 from pageownerfs.daemon import checks as mount_checks
 from pageownerfs.errors import MountError
-from pageownerfs.sources.kernel import bpf_object, checks, libbpf
+from pageownerfs.sources import SOURCES
+from pageownerfs.sources.check import OK, WARN, Check
+from pageownerfs.sources.kernel import bpf_object, checks, doctor, libbpf
 from pageownerfs.sources.kernel.btf import Btf
 from pageownerfs.sources.kernel.refusal import step
 
@@ -87,7 +87,7 @@ def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have libbpf and the programs, and a kernel that takes them."""
     monkeypatch.setattr(checks, "check_age", lambda: None)
     monkeypatch.setattr(checks, "library", object)
-    monkeypatch.setattr(doctor_kernel, "check_object", lambda: None)
+    monkeypatch.setattr(doctor, "check_object", lambda: None)
     monkeypatch.setattr(checks, "check_tracepoints", lambda: None)
     found = checks.Rehearsal(["hook_bulk"], [], "tracefs")
     monkeypatch.setattr(checks, "rehearse", lambda: found)
@@ -99,7 +99,7 @@ class TestRequirements:
 
     def test_ready(self, root: Path) -> None:
         """Where there is all, the last line says so."""
-        found = doctor_kernel.run_kernel_checks(root)
+        found = doctor.run_kernel_checks(root)
         assert {check.state for check in found} == {OK}
         assert found[-1].name == "kernel source"
         assert found[-1].text.startswith("ready: pageownerfs kernel MOUNTPOINT")
@@ -142,7 +142,7 @@ class TestRequirements:
             (root / path).unlink()
         else:
             write(root, path, text)
-        found = doctor_kernel.run_kernel_checks(root)
+        found = doctor.run_kernel_checks(root)
         check = named(found, name)
         said, advice = wanted.split("|")
         assert check.state == WARN
@@ -178,7 +178,7 @@ class TestRequirements:
         """A kernel without lockdown is no obstacle, and the JIT's switch is not everywhere."""
         (root / "sys/kernel/security/lockdown").unlink()
         (root / "proc/sys/net/core/bpf_jit_enable").unlink()
-        found = doctor_kernel.check_requirements(root)
+        found = doctor.check_requirements(root)
         assert named(found, "BPF lockdown").state == OK
         assert "has none" in named(found, "BPF lockdown").text
         assert named(found, "BPF JIT").state == OK
@@ -191,11 +191,11 @@ class TestRequirements:
 
     def test_machine(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where it is experimental doctor says so, and tries all the same."""
-        check = doctor_kernel.check_machine("aarch64")
+        check = doctor.check_machine("aarch64")
         assert check.state == WARN
         assert "experimental" in check.text
-        monkeypatch.setattr(doctor_kernel, "check_machine", lambda: check)
-        found = doctor_kernel.run_kernel_checks(root)
+        monkeypatch.setattr(doctor, "check_machine", lambda: check)
+        found = doctor.run_kernel_checks(root)
         assert check in found
         assert found[-1].state == OK
 
@@ -205,14 +205,14 @@ class TestRequirements:
         """Where something blocks, the programs are not tried out."""
         write_status(root, 1000, 0)
         monkeypatch.setattr(checks, "rehearse", lambda: pytest.fail("loads"))
-        found = doctor_kernel.run_kernel_checks(root)
+        found = doctor.run_kernel_checks(root)
         assert not {"BPF loading", "BPF hooks"} & {check.name for check in found}
 
     def test_missing_hooks_do_not_block(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A kernel without fentry is told of, and is ready."""
         found = checks.Rehearsal([], ["bulk allocations", "splits"], "built in")
         monkeypatch.setattr(checks, "rehearse", lambda: found)
-        rows = doctor_kernel.run_kernel_checks(root)
+        rows = doctor.run_kernel_checks(root)
         check = named(rows, "BPF hooks")
         assert check.state == WARN
         assert check.text == "none. Not seen: bulk allocations; splits"
@@ -220,7 +220,7 @@ class TestRequirements:
         assert rows[-1].state == OK
         # What is missing for another reason is not said to be missing for this one.
         found = checks.Rehearsal(["hook_bulk"], ["types of pageblocks"], "built in")
-        check = named(doctor_kernel.run_kernel_checks(root), "BPF hooks")
+        check = named(doctor.run_kernel_checks(root), "BPF hooks")
         assert check.text == "hook_bulk. Not seen: types of pageblocks"
         assert check.advice == "all else is seen"
 
@@ -242,7 +242,7 @@ class TestRequirements:
                 raise OSError(number, f"page_owner.bpf.o: {os.strerror(number)}")
 
         monkeypatch.setattr(checks, "rehearse", refuse)
-        rows = doctor_kernel.run_kernel_checks(root)
+        rows = doctor.run_kernel_checks(root)
         check = named(rows, "BPF loading")
         assert check.state == WARN
         assert check.text == (
@@ -282,7 +282,7 @@ class TestRequirements:
             raise MountError("no enum pageflags")
 
         monkeypatch.setattr(checks, "rehearse", refuse)
-        (check,) = doctor_kernel.check_loading()
+        (check,) = doctor.check_loading()
         assert check.text == "refused: no enum pageflags"
         assert check.advice
 
@@ -301,8 +301,8 @@ class TestWhatWasNotInstalled:
         monkeypatch.setattr(bpf_object, "OBJECT_PATH", tmp_path / "page_owner.bpf.o")
         monkeypatch.setattr(checks, "library", object)
         with pytest.raises(MountError, match=r"without clang; apt install clang libbpf-dev"):
-            mount_checks.check_all(str(tmp_path), "kernel")
-        check = named(doctor_kernel.check_requirements(root), "BPF programs")
+            mount_checks.check_all(str(tmp_path), SOURCES["kernel"])
+        check = named(doctor.check_requirements(root), "BPF programs")
         assert check.text == "page_owner.bpf.o is not there"
         assert "apt install clang libbpf-dev, and install it again" in check.advice
 
@@ -311,8 +311,8 @@ class TestWhatWasNotInstalled:
         monkeypatch.setattr(libbpf, "_LIBRARY", "libbpf-none.so.1")
         monkeypatch.setattr(checks, "library", libbpf.library.__wrapped__)
         with pytest.raises(MountError, match=r"can't be loaded .*apt install libbpf1"):
-            mount_checks.check_all(str(tmp_path), "kernel")
-        found = doctor_kernel.run_kernel_checks(root)
+            mount_checks.check_all(str(tmp_path), SOURCES["kernel"])
+        found = doctor.run_kernel_checks(root)
         assert named(found, "libbpf").advice == "apt install libbpf1"
         assert "BPF tracepoints" not in {check.name for check in found}
         assert "libbpf" in found[-1].text
@@ -334,7 +334,7 @@ class TestThisMachine:
 
     def test_ready(self) -> None:
         """Where the kernel source can be mounted, doctor says so."""
-        found = doctor_kernel.run_kernel_checks()
+        found = doctor.run_kernel_checks()
         assert found[-1].text.startswith("ready: ")
         assert named(found, "BPF loading").state == OK
         assert named(found, "BPF tracepoints").state == OK

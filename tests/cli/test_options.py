@@ -6,7 +6,11 @@ import pytest
 
 from pageownerfs.cli.options import ParsedOptions, parse_options
 from pageownerfs.errors import UsageError
-from pageownerfs.sources import KernelOptions, PoolOptions
+from pageownerfs.sources import SOURCES
+from pageownerfs.sources.kernel import KernelOptions
+from pageownerfs.sources.pool import PoolOptions
+
+POOL, KERNEL = SOURCES["pool"], SOURCES["kernel"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ from pageownerfs.sources import KernelOptions, PoolOptions
 )
 def test_pool_options(lists: list[str], pool: PoolOptions) -> None:
     """Lists add up, generic options of mount(8) mean nothing."""
-    assert parse_options(lists) == ParsedOptions(pool, kernel_abi=False, fuse=())
+    assert parse_options(lists, POOL) == ParsedOptions(pool, kernel_abi=False, fuse=())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_pool_options(lists: list[str], pool: PoolOptions) -> None:
 )
 def test_flags(text: str, kernel_abi: bool, fuse: tuple[str, ...]) -> None:
     """Some flags are libfuse's."""
-    parsed = parse_options([text])
+    parsed = parse_options([text], POOL)
     assert (parsed.kernel_abi, parsed.fuse) == (kernel_abi, fuse)
 
 
@@ -70,14 +74,14 @@ def test_flags(text: str, kernel_abi: bool, fuse: tuple[str, ...]) -> None:
 def test_bad_values(text: str, message: str) -> None:
     """A value that can't be is refused with the option's name."""
     with pytest.raises(UsageError) as caught:
-        parse_options([text])
+        parse_options([text], POOL)
     assert message in str(caught.value)
 
 
 def test_unknown_option_names_the_known() -> None:
     """Who misspells an option sees all of them."""
     with pytest.raises(UsageError) as caught:
-        parse_options(["pageowner=on"])
+        parse_options(["pageowner=on"], POOL)
     for name in (
         "-o pageowner for pool;",
         "page_owner=",
@@ -101,7 +105,7 @@ def test_unknown_option_names_the_known() -> None:
 )
 def test_kernel_options(text: str, options: KernelOptions) -> None:
     """The kernel source has options of its own."""
-    assert parse_options([text], "kernel").source == options
+    assert parse_options([text], KERNEL).source == options
 
 
 @pytest.mark.parametrize(
@@ -121,5 +125,5 @@ def test_kernel_options(text: str, options: KernelOptions) -> None:
 def test_bad_options_of_a_source(text: str, source: str, message: str) -> None:
     """What belongs to the other source is named as such; values have their ranges."""
     with pytest.raises(UsageError) as caught:
-        parse_options([text], source)
+        parse_options([text], SOURCES[source])
     assert message in str(caught.value)

@@ -181,9 +181,10 @@ def test_mount_command(tmp_path: Path) -> None:
 def test_what_nobody_has_thought_of(tmp_path: Path) -> None:
     """An error that nothing handles reaches the user as a line that says where it was."""
     code = (
-        "import sys; from pageownerfs.cli import main; from pageownerfs.daemon import serve\n"
+        "import sys\n"
+        "from pageownerfs.cli import main; from pageownerfs.sources.pool import PoolSource\n"
         "def broken(*_): raise OSError(5, 'Input/output error')\n"
-        "serve.make_source = broken\n"
+        "PoolSource.__init__ = broken\n"
         f"sys.exit(main(['pool', {str(tmp_path)!r}]))"
     )
     line = [sys.executable, "-c", code]

@@ -403,7 +403,8 @@ def test_full_disk(dump: Path) -> None:
 # ---- how far it is ----
 
 AT_ONCE = (
-    "import sys; from pageownerfs.page_owner_sort import command; command._BAR_DELAY = -1; "
+    "import sys; from pageownerfs.page_owner_sort import command; "
+    "from pageownerfs.text import progress; progress._DELAY_SEC = -1; "
     "sys.exit(command.main(sys.argv[1:]))"
 )
 

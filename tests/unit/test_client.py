@@ -19,7 +19,7 @@ from pageownerfs import (
     _native,
     client,
 )
-from pageownerfs.sources import PoolOptions, PoolSource
+from pageownerfs.sources.pool import PoolOptions, PoolSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pageownerfs import Pool
-from pageownerfs.sources import PoolOptions, PoolSource
+from pageownerfs.sources.pool import PoolOptions, PoolSource
 from pageownerfs.views import OpenFile, ViewError, make_tree
 from pageownerfs.views.page_owner import PageOwnerView
 

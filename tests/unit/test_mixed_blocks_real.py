@@ -6,7 +6,7 @@ import os
 
 from data import DATA
 
-from pageownerfs.sources import DumpOptions, DumpSource
+from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views.pagetypeinfo import pagetypeinfo
 
 DUMP = DATA / "mixed_blocks.txt.xz"

@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-from pageownerfs.sources import DumpOptions, DumpSource
+from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views import Directory, Tree, make_tree, snapshots
 from pageownerfs.views.frozen import FrozenSource
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pageownerfs import UsageError
-from pageownerfs.sources import PoolOptions, PoolSource
+from pageownerfs.sources.pool import PoolOptions, PoolSource
 from pageownerfs.sources.pool.shm import SHM_DIR, default_size_bytes, remove_stale_pools
 
 if TYPE_CHECKING:

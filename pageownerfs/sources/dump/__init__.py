@@ -1,5 +1,11 @@
-"""A saved page_owner."""
+"""
+A saved page_owner of any kernel as a source.
 
-from .source import DumpOptions, DumpSource
+The text is read through the room text, and loaded by native/text.
+"""
 
-__all__ = ["DumpOptions", "DumpSource"]
+from .kind import KIND
+from .options import DumpOptions
+from .source import DumpSource
+
+__all__ = ["KIND", "DumpOptions", "DumpSource"]

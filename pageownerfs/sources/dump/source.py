@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pageownerfs import _native
 from pageownerfs.errors import MountError, PageOwnerError
-from pageownerfs.sources.recorded import ZONE_NAMES, RecordedSource
+from pageownerfs.sources.recorded import RecordedSource
 from pageownerfs.text.input import Window, open_input
 from pageownerfs.text.progress import no_progress
 from pageownerfs.text.record import Damage
@@ -15,20 +15,11 @@ from pageownerfs.text.record import Damage
 if TYPE_CHECKING:
     from pageownerfs.text.progress import Progress
 
+    from .options import DumpOptions
+
 _log = logging.getLogger(__name__)
 
 _MAX_LOGGED: Final = 8
-
-
-class DumpOptions(NamedTuple):
-    """What to read."""
-
-    path: str = ""
-    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
-    zone_names: tuple[str, ...] = ZONE_NAMES
-    """Names of the zones by their number in the page flags."""
-    page_owner: bool = True
-    """Always: a dump has owners."""
 
 
 def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.RecordTable, bool]:

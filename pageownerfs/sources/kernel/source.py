@@ -139,7 +139,7 @@ class KernelSource:
             if self._tracker is not None:
                 self._tracker.close()
 
-    # views.Source
+    # base.Source
 
     changes = True
 

@@ -1,5 +1,12 @@
-"""The pool: shared memory in which processes allocate pages themselves."""
+"""
+The pool: shared memory in which processes allocate pages themselves.
 
-from .source import PoolOptions, PoolSource
+The allocator is C (native/pool), a client's side of it client.py; here is the daemon's. In the
+kernel it is mm/page_alloc.c.
+"""
 
-__all__ = ["PoolOptions", "PoolSource"]
+from .kind import KIND
+from .options import PoolOptions
+from .source import PoolSource
+
+__all__ = ["KIND", "PoolOptions", "PoolSource"]

@@ -13,8 +13,7 @@ import functools
 import logging
 import os
 import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
 from pageownerfs.client import Pool
@@ -37,29 +36,12 @@ if TYPE_CHECKING:
 
     from pageownerfs.mm.vocabulary import Vocabulary
 
+    from .options import PoolOptions
+
 _log = logging.getLogger(__name__)
 
-# Frames of the early and the failure stack, as create_dummy_stack() has it.
-_SYNTHETIC_DEPTH: Final = 4
 # XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
 _MAX_CLIENTS_DESCRIBED: Final = 512
-
-
-class PoolOptions(NamedTuple):
-    """How to make a pool; sizes in bytes."""
-
-    page_owner: bool = False
-    """Track owners from the first page on."""
-    size_bytes: int | None = None
-    """Managed memory; None: 1 GiB, or a quarter of what /dev/shm has free if that is less."""
-    movablecore_bytes: int = 0
-    """Part of it that is zone Movable."""
-    cma_bytes: int = 0
-    """Part of zone Normal in CMA pageblocks."""
-    stack_depth: int = 16
-    """Frames kept of a call stack, 1..64."""
-    stack_depot_bytes: int = 32 << 20
-    """Most that the stack depot may take."""
 
 
 # The kernel's own two have no more frames either.
@@ -98,10 +80,6 @@ def init_page_owner(pool: Pool) -> None:
                 zone["name"],
                 nr_early,
             )
-
-
-def _lives(tgid: int) -> bool:
-    return Path("/proc", str(tgid)).exists()
 
 
 class PoolSource:
@@ -177,7 +155,7 @@ class PoolSource:
             os.unlink(self._pool.path)  # noqa: PTH108 - a plain system call, no Path needed
             self._pool.close()
 
-    # views.Source
+    # base.Source
 
     changes = True
 

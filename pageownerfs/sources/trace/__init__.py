@@ -1,6 +1,11 @@
-"""A recorded trace of the page allocator as a source: its text, replayed to its end."""
+"""
+A recording of the page allocator's tracepoints as a source: its events are replayed.
 
-from .replay import Replay, TracedPage, replay
-from .source import TraceOptions, TraceSource
+The text is read through the room text; the events are those of include/trace/events/kmem.h.
+"""
 
-__all__ = ["Replay", "TraceOptions", "TraceSource", "TracedPage", "replay"]
+from .kind import KIND
+from .options import TraceOptions
+from .source import TraceSource
+
+__all__ = ["KIND", "TraceOptions", "TraceSource"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pageownerfs import _native
 from pageownerfs.mm.gfp import GFP_NAMES_6_12
@@ -19,16 +19,7 @@ from .replay import TracedPage, replay
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-class TraceOptions(NamedTuple):
-    """What to replay."""
-
-    path: str = ""
-    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
-    until_nsec: int | None = None
-    """Events after this time of the recording's clock are left out."""
-    page_owner: bool = True
-    """Always: a trace has owners."""
+    from .options import TraceOptions
 
 
 def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:

@@ -6,16 +6,17 @@ The last line says whether the kernel source can be mounted here, or what stands
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs.errors import MountError
+from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.mm.kstrtox import format_size
-from pageownerfs.sources.kernel import checks
-from pageownerfs.sources.kernel.bpf_object import OBJECT_PATH, check_object
+from pageownerfs.sources.check import OK, WARN, Check, look
 
-from .doctor_check import OK, WARN, Check
+from . import checks
+from .bpf_object import OBJECT_PATH, check_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +28,50 @@ _HOOKS: Final = "BPF hooks"
 _NOT_BLOCKING: Final = frozenset((_MACHINE, _HOOKS))
 
 
-def _look(name: str, check: Callable[[], object], found: str) -> Check:
-    # The checks that a mount makes say what to do in the same line.
+def _kernel_config(root: Path) -> tuple[str, str] | None:
+    boot = root / "boot" / f"config-{os.uname().release}"
+    packed = root / "proc/config.gz"
     try:
-        check()
-    except MountError as error:
-        text, _, advice = str(error).rpartition(": ")
-        return Check(name, WARN, text, advice)
-    return Check(name, OK, found)
+        if boot.exists():
+            return str(boot), boot.read_text(errors="replace")
+        if packed.exists():
+            return str(packed), gzip.decompress(packed.read_bytes()).decode(errors="replace")
+    except (OSError, EOFError):
+        pass
+    return None
+
+
+def check_kernel_page_owner(root: Path = _ROOT) -> Check:
+    """See whether the running kernel has page_owner of its own."""
+    name = "kernel page_owner"
+    try:
+        if (root / "sys/kernel/debug/page_owner").exists():
+            return Check(name, OK, "/sys/kernel/debug/page_owner is there")
+    except OSError:
+        return Check(name, WARN, "/sys/kernel/debug can't be read", "run as root")
+    config = _kernel_config(root)
+    if config is None:
+        return Check(
+            name, WARN, "not there, and the kernel's configuration is not readable",
+            "a pool does not need it",
+        )  # fmt: skip
+    return _page_owner_of(name, root, *config)
+
+
+def _page_owner_of(name: str, root: Path, path: str, text: str) -> Check:
+    if "CONFIG_PAGE_OWNER=y" not in text.splitlines():
+        advice = "a pool does not need it; else build a kernel with it"
+        return Check(name, WARN, f"CONFIG_PAGE_OWNER is not set in {path}", advice)
+    try:
+        words = (root / "proc/cmdline").read_text(errors="replace").split()
+    except OSError as error:
+        return Check(name, WARN, f"/proc/cmdline: {error.strerror}", PROC_ADVICE)
+    if any(word.startswith("page_owner=") for word in words):
+        return Check(name, WARN, "built in and given at boot, but debugfs does not show it",
+                     "as root: mount -t debugfs debugfs /sys/kernel/debug")  # fmt: skip
+    return Check(
+        name, WARN, "built in, but off", "boot with page_owner=on; a pool does not need it"
+    )
 
 
 def check_requirements(root: Path = _ROOT) -> list[Check]:
@@ -49,7 +86,7 @@ def check_requirements(root: Path = _ROOT) -> list[Check]:
         ("BPF lockdown", lambda: checks.check_lockdown(root), _describe_lockdown(root)),
         ("kernel symbols", lambda: checks.check_symbols(root), "their addresses can be read"),
     ]
-    return [check_machine(), *(_look(*row) for row in rows)]
+    return [check_machine(), *(look(*row, WARN) for row in rows)]
 
 
 def check_machine(machine: str | None = None) -> Check:
@@ -135,10 +172,15 @@ def run_kernel_checks(root: Path = _ROOT) -> list[Check]:
     if states["libbpf"] == states["BPF types"] == OK:
         text = ", ".join(f"kmem:{name}" for name in checks.TRACEPOINTS)
         found += [
-            _look("kernel version", checks.check_age, f"Linux {os.uname().release}"),
-            _look("BPF tracepoints", checks.check_tracepoints, text),
+            look("kernel version", checks.check_age, f"Linux {os.uname().release}", WARN),
+            look("BPF tracepoints", checks.check_tracepoints, text, WARN),
         ]
     if all(check.state == OK or check.name in _NOT_BLOCKING for check in found):
         found += check_loading()
     found.append(check_memory(root))
     return [*found, summarize(found)]
+
+
+def diagnose() -> list[Check]:
+    """Make all checks: of the kernel's own page_owner, then of the kernel source."""
+    return [check_kernel_page_owner(), *run_kernel_checks()]

@@ -1,0 +1,57 @@
+"""The running kernel as a source: its lines of status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pageownerfs.mm.kstrtox import format_size
+from pageownerfs.sources.base import Row, SourceKind
+from pageownerfs.sources.tracking import format_tracking
+
+from .checks import check_all
+from .doctor import diagnose
+from .options import OPTIONS, KernelOptions
+from .source import KernelSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pageownerfs.text.progress import Progress
+
+
+def status_rows(mount: Mapping[str, Any]) -> list[Row]:
+    """Show what KernelSource.describe() has told."""
+    if not mount["page_owner_on"]:
+        return [("page_owner", "off: nothing is loaded")]
+    stats = mount["stats"]
+    rows = [
+        ("page_owner", format_tracking(mount)),
+        (
+            "pages",
+            f"{stats['pages_allocated']} allocated, {stats['pages_early']} early or unknown",
+        ),
+        ("memory", f"{format_size(mount['size_bytes'])} for records"),
+        ("programs", ", ".join(mount["programs"])),
+        ("not seen", "; ".join(mount["unseen"]) or "nothing that is known of"),
+    ]
+    if mount["filter"]:
+        shown = ", ".join(f"{name}={value}" for name, value in mount["filter"].items())
+        rows.append(("filter", f"{shown}; all other pages are left out"))
+    return rows
+
+
+def _make(options: KernelOptions, progress: Progress) -> KernelSource:
+    del progress
+    return KernelSource(options)
+
+
+KIND: Final = SourceKind(
+    name="kernel",
+    help="the pages of the running kernel",
+    options_type=KernelOptions,
+    options=OPTIONS,
+    check=check_all,
+    make=_make,
+    status_rows=status_rows,
+    diagnose=diagnose,
+)
