@@ -215,19 +215,18 @@ class Renderer:
         self, table: Table, text: Callable[[int, int], bytes], /, *, fields: int = 0
     ) -> None:
         """fields: HAS_* and PFN_HEX, what to print; 0: as it was printed, or as 6.12 prints."""
-    def size(self) -> int:
-        """Length in bytes of the whole text now; a pass over the table if that has changed, or,
-        of a KernelTable, if the last one is a second old."""
+    def size(self, max_age_nsec: int = 0, /) -> int:
+        """Length in bytes of the whole text now; a pass over the table if that has changed. Of a
+        KernelTable nobody knows whether it has: there the last size will do while it is younger
+        than max_age_nsec."""
     def reader(self) -> Reader: ...
 
 class Reader:
     """One open file: a position in the text. Any offset, any size; calls exclude each other."""
 
     def read(self, size: int, offset: int, /) -> bytes: ...
-    def read_into(self, address: int, size: int, offset: int, fill: bool = False, /) -> int:
-        """As read(), into memory at address (a FUSE buffer); number of bytes. Releases the GIL.
-
-        fill: as many bytes as there are, whether a record ends there or not."""
+    def read_into(self, buffer: Buffer, offset: int, /) -> int:
+        """As read(), into a writable buffer; number of bytes. Releases the GIL."""
     def record(self, pfn: int, /) -> tuple[bytes, int] | None:
         """The first record at or after pfn, and the PFN behind its first page; None at the end.
         Where a RecordTable has no order, PFNs are numbers of records here."""

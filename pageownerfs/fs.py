@@ -165,9 +165,21 @@ class FileSystem:
         self._open[fh] = _Opened(path, view.open())
         return fh
 
-    def read(self, fh: int, address: int, size: int, offset: int, *, fill: bool) -> int:
-        """Let the view write into FUSE's own buffer; number of bytes."""
-        return self._opened(fh).file.read_into(address, size, offset, fill)
+    def read(self, fh: int, view: memoryview, offset: int, *, fill: bool) -> int:
+        """
+        Let the file write into FUSE's own buffer; number of bytes.
+
+        :param fill: fewer bytes than fit are taken for the end: read on until there are no more
+        """
+        file = self._opened(fh).file
+        nr_bytes = file.read_into(view, offset)
+        # With kernel_abi a read gives one record, whoever asks.
+        while fill and nr_bytes < len(view) and not self._kernel_abi:
+            more = file.read_into(view[nr_bytes:], offset + nr_bytes)
+            if not more:
+                break
+            nr_bytes += more
+        return nr_bytes
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """Hand to the view what one write() brought."""
@@ -316,16 +328,22 @@ class _CallableOperations(_Operations):
         return getattr(self, name)(*args)
 
 
+# The memory that a pointer of ctypes points to, without a type of array for each size.
+_memory_at: Final = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+)(("PyMemoryView_FromMemory", ctypes.pythonapi))
+_PYBUF_WRITE: Final = 0x200
+
+
 def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -> int:  # noqa: ANN401, PLR0913, PLR0917
     # The binding's read() copies a bytes object; here the text is written into buf itself.
     del path
     info = fip.contents
-    # A read() names its owner. One for the page cache (sendfile, splice) does not, and the kernel
-    # takes a short answer to it for the end of the file.
-    count: int = self.operations.read(
-        info.fh, ctypes.addressof(buf.contents), size, offset, fill=not info.lock_owner
-    )
-    return count
+    with _memory_at(buf, size, _PYBUF_WRITE) as view:
+        # A read() names its owner. One for the page cache (sendfile, splice) does not, and the
+        # kernel takes a short answer to it for the end of the file.
+        count: int = self.operations.read(info.fh, view, offset, fill=not info.lock_owner)
+        return count
 
 
 def _truncate(self: Any, path: bytes | None, length: int, fip: Any) -> None:  # noqa: ANN401

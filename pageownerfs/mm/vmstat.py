@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
+STAT_INTERVAL_NSEC: Final = 1_000_000_000
+"""
+How old a counter or a size may be that takes a pass over all pages (vm.stat_interval): stat()
+should not cost as much as reading.
+"""
+
 _BUDDYINFO_LINE: Final = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +[0-9]+)+) *")
 
 

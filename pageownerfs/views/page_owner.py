@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC
+
 from .kernel_abi import KernelAbiFile
 from .reader_file import ReaderFile
 
@@ -40,7 +42,7 @@ class PageOwnerView:
 
     def size(self) -> int:
         """Length of the whole text now, found by a pass over the table; 0 with kernel_abi."""
-        return 0 if self._kernel_abi else self._text.renderer().size()
+        return 0 if self._kernel_abi else self._text.renderer().size(STAT_INTERVAL_NSEC)
 
     def open(self) -> OpenFile:
         """Open it at the first PFN."""

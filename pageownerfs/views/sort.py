@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import mmap
 from typing import TYPE_CHECKING, Final
@@ -68,9 +67,8 @@ def nodes(source: Source, text: RecordText) -> dict[str, Node]:
 
 def _read(text: RecordText) -> Iterator[memoryview]:
     # One buffer for all of it: what is allocated and freed for each part would stay with malloc().
-    buffer = mmap.mmap(-1, _READ_BYTES)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    buffer = memoryview(mmap.mmap(-1, _READ_BYTES))
     reader, offset = text.renderer().reader(), 0
-    while nr_bytes := reader.read_into(address, _READ_BYTES, offset):
+    while nr_bytes := reader.read_into(buffer, offset):
         offset += nr_bytes
-        yield memoryview(buffer)[:nr_bytes]
+        yield buffer[:nr_bytes]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import threading
 import time
 from typing import TYPE_CHECKING, Final
+
+from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC
 
 from .view import ViewError
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pageownerfs.mm.need import Need
     from pageownerfs.sources.base import Source
 
-SIZE_NSEC: Final = 1_000_000_000
-"""That a size is taken for what it was: stat() should not cost as much as reading."""
 _FOREVER_NSEC: Final = 1 << 63
 
 
@@ -43,18 +42,13 @@ class TextFile:
         self._lock = threading.Lock()
         self._text: bytes | None = None
 
-    def read(self, size: int, offset: int) -> bytes:
-        """Up to ``size`` bytes at ``offset``."""
+    def read_into(self, view: memoryview, offset: int, /) -> int:
+        """Write what stands at ``offset`` into ``view``; number of bytes."""
         with self._lock:
             if offset == 0 or self._text is None:
                 self._text = self._make()
-            return self._text[offset : offset + size]
-
-    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
-        """As read(), into memory."""
-        del fill
-        data = self.read(size, offset)
-        ctypes.memmove(address, data, len(data))
+            data = self._text[offset : offset + len(view)]
+        view[: len(data)] = data
         return len(data)
 
     def write(self, data: bytes, offset: int) -> int:
@@ -106,12 +100,12 @@ class TextView:
         return next((reason for reason in reasons if reason is not None), None)
 
     def size(self) -> int:
-        """Length of the text, a second old at most, if it can change."""
+        """Length of the text, STAT_INTERVAL_NSEC old at most, if it can change."""
         if time.monotonic_ns() >= self._size_until_nsec:
             self._size = self._measure()
             # What can be written to is small, and seen at once.
             if self._store is None:
-                until = time.monotonic_ns() + SIZE_NSEC
+                until = time.monotonic_ns() + STAT_INTERVAL_NSEC
                 self._size_until_nsec = until if self._source.changes else _FOREVER_NSEC
         return self._size
 

@@ -25,15 +25,14 @@ class ViewError(OSError):
 class OpenFile(Protocol):
     """One open() of a view: a file handle of the mount. Calls may come from several threads."""
 
-    def read(self, size: int, offset: int) -> bytes:
-        """Up to ``size`` bytes at ``offset``; empty at the end. ViewError with the errno."""
-        ...
-
-    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
+    def read_into(self, view: memoryview, offset: int, /) -> int:
         """
-        As read(), into memory at ``address``; number of bytes.
+        Write what stands at ``offset`` into ``view``, which is gone when this returns.
 
-        :param fill: do not end with a record: fewer bytes than asked for mean the end of the file
+        Fewer bytes than fit need not be the end: a read may end with a record.
+
+        :return: number of bytes; 0: the end
+        :raises ViewError: with the errno
         """
         ...
 
@@ -59,7 +58,7 @@ class View(Protocol):
         ...
 
     def size(self) -> int:
-        """Length in bytes of the text, a second old at most: st_size."""
+        """Length in bytes of the text, STAT_INTERVAL_NSEC old at most: st_size."""
         ...
 
     def open(self) -> OpenFile:

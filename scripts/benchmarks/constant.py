@@ -8,7 +8,6 @@ through the binding as anybody would use it. Ends when it is unmounted.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -46,14 +45,13 @@ class ConstantFile:
         return self
 
     def read(self, size: int, offset: int) -> bytes:
-        """Give the buffer, whatever the offset."""
+        """Give the buffer, whatever the offset, as the binding takes it."""
         return BUFFER[: max(0, min(size, self._nr_bytes - offset))]
 
-    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
+    def read_into(self, view: memoryview, offset: int, /) -> int:
         """Copy the buffer, whatever the offset."""
-        del fill
-        nr = max(0, min(size, self._nr_bytes - offset, len(BUFFER)))
-        ctypes.memmove(address, BUFFER, nr)
+        nr = max(0, min(len(view), self._nr_bytes - offset, len(BUFFER)))
+        view[:nr] = memoryview(BUFFER)[:nr]
         return nr
 
     def write(self, data: bytes, offset: int) -> int:

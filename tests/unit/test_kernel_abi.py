@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+from open_files import read_at
 
 from pageownerfs import Pool
 from pageownerfs.sources.pool import PoolOptions, PoolSource
@@ -32,7 +33,7 @@ class Opened:
 
     def read(self, size: int = 65536) -> bytes:
         """Read and move, as read()."""
-        data = self.file.read(size, self.position)
+        data = read_at(self.file, size, self.position)
         self.position += len(data)
         return data
 
@@ -106,7 +107,7 @@ def test_pread_does_not_disturb(opened: Opened, pfns: list[int]) -> None:
     """pread() of any PFN leaves the sequence of reads alone."""
     assert opened.read_pfn() == pfns[0]
     for pfn in (pfns[3], pfns[4], 0, pfns[3] + 1):
-        assert pfn_of(opened.file.read(PAGE, pfn)) == min(p for p in pfns if p >= pfn)
+        assert pfn_of(read_at(opened.file, PAGE, pfn)) == min(p for p in pfns if p >= pfn)
     assert [opened.read_pfn() for _ in pfns[1:]] == pfns[1:]
 
 
@@ -119,7 +120,7 @@ def test_end_is_not_sticky(opened: Opened, source: PoolSource) -> None:
         assert opened.read() == b""
         assert opened.read(1) == b""
         end = opened.position
-        assert opened.file.read(PAGE, last + 1) == b""
+        assert read_at(opened.file, PAGE, last + 1) == b""
         assert opened.position == end
         assert pool.nr_pages > last
 
@@ -127,7 +128,7 @@ def test_end_is_not_sticky(opened: Opened, source: PoolSource) -> None:
 @pytest.mark.parametrize("offset", [1 << 31, 1 << 32, (1 << 63) - 8192])
 def test_beyond_the_last_pfn(opened: Opened, offset: int) -> None:
     """A position beyond the memory is the end, not an error."""
-    assert opened.file.read(PAGE, offset) == b""
+    assert read_at(opened.file, PAGE, offset) == b""
 
 
 def test_write(opened: Opened) -> None:
@@ -142,7 +143,7 @@ def test_many_seeks(opened: Opened, pfns: list[int]) -> None:
     opened.read()
     opened.position = 0
     assert opened.read_pfn() == pfns[0]
-    assert pfn_of(opened.file.read(PAGE, pfns[4])) == pfns[4]
+    assert pfn_of(read_at(opened.file, PAGE, pfns[4])) == pfns[4]
     assert [opened.read_pfn() for _ in range(2)] == pfns[1:3]
 
 
@@ -161,8 +162,8 @@ def test_many_preads(opened: Opened, pfns: list[int]) -> None:
     """However many pread()s come between, reading goes on where it was."""
     assert opened.read_pfn() == pfns[0]
     for offset in range(1, 100):
-        opened.file.read(PAGE, offset)
+        read_at(opened.file, PAGE, offset)
     assert opened.read_pfn() == pfns[1]
     for offset in range(1, 100):
-        opened.file.read(PAGE, offset)
+        read_at(opened.file, PAGE, offset)
     assert opened.read_pfn() == pfns[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from open_files import read_at
 from recorded import KERNEL_ONLY, RecordedSource, Records
 
 from pageownerfs.views import make_tree
@@ -24,7 +25,7 @@ def rendered(records: Records) -> Iterator[bytes]:
         assert isinstance(view, PageOwnerView)
         file = view.open()
         offset = 0
-        while data := file.read(128 << 10, offset):
+        while data := read_at(file, 128 << 10, offset):
             offset += len(data)
             yield data
         assert view.size() == offset

@@ -7,6 +7,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
+from open_files import read_at
+
 from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views import Directory, Tree, make_tree, snapshots
 from pageownerfs.views.frozen import FrozenSource
@@ -25,7 +27,7 @@ def read_all(tree: Directory) -> int:
         if isinstance(node, Directory):
             nr += read_all(node)
         else:
-            node.open().read(1 << 20, 0)
+            read_at(node.open(), 1 << 20, 0)
             nr += 1
     return nr
 

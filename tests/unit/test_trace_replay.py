@@ -15,7 +15,7 @@ from data import TRACE, TRACE_SAMPLE, kernel_file
 
 from pageownerfs.errors import PageOwnerError
 from pageownerfs.mm.gfp import parse_gfp
-from pageownerfs.sources.trace import Replay, TracedPage, replay
+from pageownerfs.sources.trace.replay import Replay, TracedPage, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -30,6 +29,7 @@ class Text:
         self.text, self.mode, self.reason = text, mode, absent
         self.written: list[tuple[bytes, int]] = []
         self.nr_open = 0
+        self.step = 1 << 20
 
     def absent(self) -> str | None:
         """Tell what the test wants."""
@@ -44,15 +44,10 @@ class Text:
         self.nr_open += 1
         return self
 
-    def read(self, size: int, offset: int) -> bytes:
-        """Give a part."""
-        return self.text[offset : offset + size]
-
-    def read_into(self, address: int, size: int, offset: int, fill: bool, /) -> int:
+    def read_into(self, view: memoryview, offset: int, /) -> int:
         """Copy a part."""
-        del fill
-        part = self.read(size, offset)
-        ctypes.memmove(address, part, len(part))
+        part = self.text[offset : offset + min(len(view), self.step)]
+        view[: len(part)] = part
         return len(part)
 
     def write(self, data: bytes, offset: int) -> int:
@@ -187,13 +182,13 @@ class Mount:
             on_init=lambda: self.inits.append(None),
         )
 
-    def read(self, path: str, size: int = 4096, offset: int = 0) -> bytes:
+    def read(self, path: str, size: int = 4096, offset: int = 0, *, fill: bool = False) -> bytes:
         """Open, read, release."""
         fh = self.fs.open(path, os.O_RDONLY)
-        buffer = ctypes.create_string_buffer(size)
-        nr = self.fs.read(fh, ctypes.addressof(buffer), size, offset, fill=False)
+        buffer = bytearray(size)
+        nr = self.fs.read(fh, memoryview(buffer), offset, fill=fill)
         self.fs.release(None, fh)
-        return buffer.raw[:nr]
+        return bytes(buffer[:nr])
 
 
 @pytest.fixture
@@ -247,7 +242,7 @@ def test_reading_and_writing(mount: Mount) -> None:
     mount.fs.release("/top", first)
     assert mount.top.nr_open == 1
     for call in (
-        lambda: mount.fs.read(first, 0, 1, 0, fill=True),
+        lambda: mount.fs.read(first, memoryview(b""), 0, fill=True),
         lambda: mount.fs.write("/top", b"", 0, first),
         lambda: mount.fs.getattr(None, first),
         lambda: mount.fs.getattr(None),
@@ -258,6 +253,17 @@ def test_reading_and_writing(mount: Mount) -> None:
     mount.top.reason = "gone"
     raises(errno.ENOENT, mount.fs.open, "/top", 0)
     assert mount.fs.write(None, b"more", 0, second) == 4
+
+
+def test_reading_on() -> None:
+    """Who takes a short read for the end gets all that fits; but not with kernel_abi."""
+    for kernel_abi in (False, True):
+        mount = Mount(kernel_abi=kernel_abi)
+        mount.top.step = 3
+        assert mount.read("/top") == b"top"
+        assert mount.read("/top", fill=True) == (b"top" if kernel_abi else b"top\n")
+        assert mount.read("/top", 2, 1, fill=True) == b"op"
+        assert mount.read("/top", offset=4, fill=True) == b""
 
 
 def test_what_can_not_be_opened(mount: Mount) -> None:

@@ -9,16 +9,14 @@
 #include "pool/client.h"
 #include "python/py.h"
 
-#define SIZE_NSEC 1000000000 /* that the size of a kernel table's text is taken for what it was */
-
 typedef struct {
 	PyObject_HEAD TableObject *table;
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
 	/* of the whole text, when the pool's version was that; 0: not known */
 	u64 size, size_version;
-	u64 size_until_nsec; /* a kernel table has no version */
-	u8 fields;	     /* TEXT_*; 0: as printed, or those of 6.12 */
+	u64 size_nsec; /* when it was found: a kernel table has no version */
+	u8 fields;     /* TEXT_*; 0: as printed, or those of 6.12 */
 } RendererObject;
 
 typedef struct {
@@ -110,18 +108,22 @@ static void renderer_reader_init(const RendererObject *self, struct po_reader *r
 	reader->fields = self->fields;
 }
 
-static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
+static PyObject *renderer_size(PyObject *op, PyObject *args)
 {
 	RendererObject *self = (RendererObject *)op;
 	PoolObject *pool = self->table->pool;
 	const struct record_list *list = self->table->table.list;
 	u64 version = pool ? pool_version(&pool->pool) : list ? list->nr : 0, total = 0;
+	u64 max_age_nsec = 0;
 	struct po_reader reader;
 	int result;
 
+	if (!PyArg_ParseTuple(args, "|O&:size", as_u64, &max_age_nsec))
+		return NULL;
 	if (table_is_empty(&self->table->table))
 		return PyLong_FromLong(0);
-	if (pool || list ? self->size_version == version : ktime_get_ns() < self->size_until_nsec)
+	if (pool || list ? self->size_version == version
+			 : self->size_nsec && ktime_get_ns() - self->size_nsec < max_age_nsec)
 		return PyLong_FromUnsignedLongLong(self->size);
 	renderer_reader_init(self, &reader);
 	do {
@@ -139,7 +141,7 @@ static PyObject *renderer_size(PyObject *op, PyObject *Py_UNUSED(unused))
 		return NULL;
 	if (!pool && !list) {
 		self->size = total;
-		self->size_until_nsec = ktime_get_ns() + SIZE_NSEC;
+		self->size_nsec = ktime_get_ns();
 	} else if (list || pool_version(&pool->pool) == version) {
 		self->size = total;
 		self->size_version = version;
@@ -160,7 +162,8 @@ static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
 }
 
 static PyMethodDef renderer_methods[] = {
-	{"size", renderer_size, METH_NOARGS, "Length of the whole text, now."},
+	{"size", renderer_size, METH_VARARGS,
+	 "size(max_age_nsec=0) -> length of the whole text; a KernelTable's may be so old."},
 	{"reader", renderer_reader, METH_NOARGS, "A position in the text."},
 	{NULL, NULL, 0, NULL},
 };
@@ -189,16 +192,17 @@ static void reader_dealloc(PyObject *op)
 }
 
 /* Fill out; -1 with an exception. */
-static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset, bool fill)
+static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset)
 {
 	RendererObject *renderer = self->renderer;
 	Py_ssize_t done = 0;
 	long result;
+	bool fill;
 
 	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
 	Py_END_ALLOW_THREADS
 		/* Who seeks takes a short read for the end of the file: tail does. */
-		fill = fill || offset != self->reader.read_end;
+		fill = offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
@@ -228,15 +232,14 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	return done;
 }
 
-/* size and offset */
-static int read_arguments(PyObject *const *args, Py_ssize_t *size, u64 *offset)
+/* Where in the text; 0, or -1 with the error. */
+static int offset_argument(PyObject *arg, u64 *offset)
 {
-	*size = PyLong_AsSsize_t(args[0]);
-	*offset = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[1]);
+	*offset = PyLong_AsUnsignedLongLong(arg);
 	if (PyErr_Occurred())
 		return -1;
-	if (*size < 0 || *offset > (u64)1 << 62) {
-		PyErr_SetString(PyExc_ValueError, "size and offset must not be negative");
+	if (*offset > (u64)1 << 62) {
+		PyErr_SetString(PyExc_ValueError, "offset must be 2**62 at most");
 		return -1;
 	}
 	return 0;
@@ -250,12 +253,15 @@ static PyObject *reader_read_method(PyObject *op, PyObject *const *args, Py_ssiz
 
 	if (nargs != 2)
 		return PyErr_Format(PyExc_TypeError, "read() takes size and offset");
-	if (read_arguments(args, &size, &offset))
+	size = PyLong_AsSsize_t(args[0]);
+	if (PyErr_Occurred() || offset_argument(args[1], &offset))
 		return NULL;
+	if (size < 0)
+		return PyErr_Format(PyExc_ValueError, "size must not be negative");
 	bytes = PyBytes_FromStringAndSize(NULL, size);
 	if (!bytes)
 		return NULL;
-	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset, false);
+	done = read_out((ReaderObject *)op, PyBytes_AS_STRING(bytes), size, offset);
 	if (done < 0)
 		Py_CLEAR(bytes);
 	else if (done != size)
@@ -265,23 +271,17 @@ static PyObject *reader_read_method(PyObject *op, PyObject *const *args, Py_ssiz
 
 static PyObject *reader_read_into(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-	Py_ssize_t size, done;
-	char *address;
+	Py_ssize_t done;
+	Py_buffer buffer;
 	u64 offset;
-	int fill;
 
-	if (nargs != 3 && nargs != 4)
-		return PyErr_Format(PyExc_TypeError,
-				    "read_into() takes address, size, offset, and fill");
-	if (read_arguments(args + 1, &size, &offset))
+	if (nargs != 2)
+		return PyErr_Format(PyExc_TypeError, "read_into() takes a buffer and offset");
+	if (offset_argument(args[1], &offset) ||
+	    PyObject_GetBuffer(args[0], &buffer, PyBUF_WRITABLE))
 		return NULL;
-	address = PyLong_AsVoidPtr(args[0]);
-	if (!address && PyErr_Occurred())
-		return NULL;
-	fill = nargs == 4 ? PyObject_IsTrue(args[3]) : 0;
-	if (fill < 0)
-		return NULL;
-	done = read_out((ReaderObject *)op, address, size, offset, fill);
+	done = read_out((ReaderObject *)op, buffer.buf, buffer.len, offset);
+	PyBuffer_Release(&buffer);
 	return done < 0 ? NULL : PyLong_FromSsize_t(done);
 }
 
@@ -384,7 +384,7 @@ static PyMethodDef reader_methods[] = {
 	 "nodes."},
 	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
 	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL,
-	 "read_into(address, size, offset, fill=False) -> number of bytes"},
+	 "read_into(buffer, offset) -> number of bytes"},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -20,7 +20,7 @@ from pageownerfs import _native
 from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
 from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
-from pageownerfs.mm.vmstat import parse_buddyinfo
+from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC, parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
 from pageownerfs.sources.clock import boot_nsec
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What changes without an event is looked for again after this; counters are as old at most.
-_FRESH_NSEC: Final = 1_000_000_000
 # Frames of the programs themselves and of what calls them.
 _OWN_FRAMES: Final = (
     *("bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"),
@@ -265,14 +263,14 @@ class KernelSource:
 
     def update(self) -> None:
         """
-        Look for what no event has shown, at most once a second.
+        Look for what no event has shown, once in STAT_INTERVAL_NSEC at most.
 
         Pages that are allocated are shown as early pages are; records of pages that are free
         are shown no more. Both are counted.
         """
         with self._lock:
             tracker, now = self._tracker, time.monotonic_ns()
-            if tracker is None or now - self._updated_nsec < _FRESH_NSEC:
+            if tracker is None or now - self._updated_nsec < STAT_INTERVAL_NSEC:
                 return
             found = tracker.scan_again()
             self._unknown_pages += sum(early.nr_pages for early in found)
@@ -323,12 +321,12 @@ class KernelSource:
         )
 
     def stats(self) -> Mapping[str, int]:
-        """Counters since tracking began; a second old at most."""
+        """Counters since tracking began; STAT_INTERVAL_NSEC old at most."""
         tracker, table = self._tracker, self._table
         if tracker is None or table is None:
             return {}
         now = time.monotonic_ns()
-        if not self._stats or now - self._stats_nsec > _FRESH_NSEC:
+        if not self._stats or now - self._stats_nsec > STAT_INTERVAL_NSEC:
             self._stats = self._count(tracker, table)
             self._stats_nsec = now
         return self._stats
