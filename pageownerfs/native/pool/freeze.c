@@ -21,9 +21,12 @@ int lock_freeze(struct pool *pool, u64 nsec)
 {
 	int error = pool_mutex_lock(&pool->header->freeze_lock, nsec);
 
-	if (error == EOWNERDEAD) /* who froze the pool is dead: let the others go on */
+	if (error < 0)
+		return error;
+	/* Who has frozen the pool has this lock. Still frozen: it is dead, let the others go on. */
+	if (atomic_load(&pool->header->gate) & GATE_FROZEN)
 		atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
-	return error < 0 ? error : 0;
+	return 0;
 }
 
 void unlock_freeze(struct pool *pool)

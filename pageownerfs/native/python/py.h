@@ -67,10 +67,11 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
 PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 void pool_drop_user(PoolObject *self);
 /*
- * An operation has returned *error: reclaim, or wait, without the GIL. 0: try it again; 1: *error
- * is what stays; -1: an exception, of a signal or because the pool has been closed meanwhile.
+ * An operation has returned *error: reclaim, or wait, without the GIL; out of memory, if drain. 0:
+ * try it again; 1: *error is what stays; -1: an exception, of a signal or because the pool has been
+ * closed meanwhile.
  */
-int pool_try_again(PoolObject *self, int *error);
+int pool_try_again(PoolObject *self, int *error, bool drain);
 
 /* py_pool_open.c */
 PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs);

@@ -75,12 +75,10 @@ static int alloc_or_wait(PoolObject *self, u32 order, u32 gfp_mask, u32 *pfn, u3
 		if (likely(!error))
 			return 0;
 		full = error == -ENOMEM || error == -ENOSPC;
-		if (full && (drained || !(gfp_mask & __GFP_DIRECT_RECLAIM)))
-			return error;
-		drained |= full;
-		again = pool_try_again(self, &error);
+		again = pool_try_again(self, &error, gfp_mask & __GFP_DIRECT_RECLAIM && !drained);
 		if (again)
 			return again < 0 ? 1 : error;
+		drained |= full;
 	}
 }
 
@@ -158,7 +156,7 @@ static PyObject *drop_reference(PoolObject *self, PyObject *arg, int order)
 				page->references--;
 			Py_RETURN_NONE;
 		}
-		again = pool_try_again(self, &error);
+		again = pool_try_again(self, &error, false);
 	} while (again == 0);
 	return again < 0 ? NULL : pool_error(self, error, pfn, expected);
 }
@@ -296,7 +294,7 @@ PyObject *pool_split_page(PyObject *op, PyObject *args)
 		pages = split_pages(self, page, order, &error);
 		if (!error)
 			return pages;
-		again = pool_try_again(self, &error);
+		again = pool_try_again(self, &error, false);
 	} while (again == 0);
 	return again < 0 ? NULL : pool_error(self, error, page->pfn, page->order);
 }
@@ -310,7 +308,7 @@ PyObject *pool_drain_local_pages(PyObject *op, PyObject *Py_UNUSED(unused))
 		error = drain_local_pages(&self->pool);
 		if (!error)
 			Py_RETURN_NONE;
-		again = pool_try_again(self, &error);
+		again = pool_try_again(self, &error, false);
 	} while (again == 0);
 	return again < 0 ? NULL : pool_error(self, error, 0, 0);
 }

@@ -72,13 +72,15 @@ void pool_drop_user(PoolObject *self)
 		pool_unmap(&self->pool);
 }
 
-int pool_try_again(PoolObject *self, int *error)
+int pool_try_again(PoolObject *self, int *error, bool drain)
 {
 	u64 end = ktime_get_ns() + PATIENCE_NSEC;
 	int result, stop;
 
 	if (*error == -EAGAIN)
 		return 0;
+	if (!drain && (*error == -ENOMEM || *error == -ENOSPC))
+		return 1;
 	self->users++;
 	do {
 		Py_BEGIN_ALLOW_THREADS;

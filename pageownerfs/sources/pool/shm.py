@@ -19,7 +19,7 @@ SHM_DIR: Final = "/dev/shm"  # noqa: S108 - pools are 0600, and O_EXCL makes the
 _PREFIX: Final = "pageownerfs-"
 _DEFAULT_SIZE_BYTES: Final = 1 << 30
 _SIZE_STEP_BYTES: Final = 4 << 20  # a block of the highest order
-# A pool's daemon holds an OFD lock on this byte of the file for life: native/pool.h.
+# A pool's daemon holds an OFD lock on this byte of the file for life: native/pool/layout.h.
 _DAEMON_BYTE: Final = 1 << 62
 _F_OFD_SETLK: Final = 37
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid

@@ -12,6 +12,7 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,13 @@ static void check(int error, const char *what)
 		     -error < 4096 ? strerror(-error) : "bad page");
 }
 
+/* Wait for the other processes, if that is what error asks for. */
+static void wait_for_others(struct pool *pool, int error)
+{
+	check(error == -EBUSY ? reclaim(pool, error, PATIENCE_NSEC) : error,
+	      "alloc_pages and free_pages");
+}
+
 static void do_pairs(struct pool *pool, u32 handle, u64 nr)
 {
 	while (nr--) {
@@ -76,9 +84,9 @@ static void do_pairs(struct pool *pool, u32 handle, u64 nr)
 		u32 pfn;
 
 		while (unlikely(error = alloc_pages(pool, 0, GFP_KERNEL, handle, false, &pfn)))
-			check(reclaim(pool, error, PATIENCE_NSEC), "alloc_pages");
+			wait_for_others(pool, error);
 		while (unlikely(error = free_pages(pool, pfn, 0, handle)))
-			check(reclaim(pool, error, PATIENCE_NSEC), "free_pages");
+			wait_for_others(pool, error);
 	}
 }
 

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/*
+ * hold_pool PATH zones|clients|depot|operation - hold up the other processes on a pool.
+ *
+ * Takes the locks of its zones, of its clients or of its depot, or enters an operation; prints a
+ * line, and lets go at the end of standard input.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pool/client.h"
+#include "pool/lock.h"
+#include "pool/map.h"
+#include "pool/zone.h"
+
+static int hold(struct pool *pool, const char *what)
+{
+	int error = 0;
+
+	if (strcmp(what, "operation") == 0)
+		return begin_op(pool);
+	if (strcmp(what, "clients") == 0)
+		return pool_mutex_lock(&pool->header->clients_lock, PATIENCE_NSEC);
+	if (strcmp(what, "depot") == 0)
+		return pool_mutex_lock(&pool->header->depot_lock, PATIENCE_NSEC);
+	for (unsigned int zone = 0; zone < MAX_NR_ZONES && !error; zone++)
+		error = zone_lock(pool, zone, PATIENCE_NSEC);
+	return error;
+}
+
+static void let_go(struct pool *pool, const char *what)
+{
+	if (strcmp(what, "operation") == 0)
+		end_op(pool);
+	else if (strcmp(what, "clients") == 0)
+		pthread_mutex_unlock(&pool->header->clients_lock);
+	else if (strcmp(what, "depot") == 0)
+		pthread_mutex_unlock(&pool->header->depot_lock);
+	else
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
+			zone_unlock(pool, zone);
+}
+
+int main(int argc, char **argv)
+{
+	struct pool pool;
+
+	if (argc != 3 || pool_open(&pool, argv[1]) || hold(&pool, argv[2]) < 0)
+		return 1;
+	puts("held");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+	let_go(&pool, argv[2]);
+	return 0;
+}
