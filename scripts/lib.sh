@@ -92,9 +92,29 @@ can_build_bpf() {
 	echo '#include <bpf/bpf_helpers.h>' | "${CLANG:-clang}" -M -x c - >/dev/null 2>&1
 }
 
+# has_source VERSION - can linux-source-VERSION be downloaded? By its exact name: apt takes a name that it doesn't
+# know for a pattern, in which a dot is any character, and 6.12 for what was meant by 6.1.
+has_source() {
+	apt-cache madison "linux-source-$1" 2>/dev/null | awk -v name="linux-source-$1" '$1 == name { found = 1 } END { exit !found }'
+}
+
+# download_source VERSION DIRECTORY - the package linux-source-VERSION, not installed
+download_source() {
+	command -v apt-get >/dev/null || die "apt-get not found, which brings the kernel's source"
+	has_source "$1" || apt_update
+	has_source "$1" || die "apt knows no linux-source-$1: it can't be had on this distribution"
+	# The download user of apt, _apt, has no right to a private directory: stay root if we are root.
+	(cd "$2" && apt-get -q -o APT::Sandbox::User=root download "linux-source-$1" >apt.log 2>&1) ||
+		die "cannot download linux-source-$1: $(tail -n 1 "$2/apt.log")"
+}
+
+has_libelf_headers() {
+	echo '#include <gelf.h>' | gcc -E -x c - >/dev/null 2>&1
+}
+
 # missing_packages FOR... - what is not there, as package names of Debian and Ubuntu. FOR is any of
 # python, build (a C compiler), mount (libfuse and fusermount), bpf (clang and libbpf, for the kernel
-# source), and COMMAND:PACKAGE.
+# source), kernel (to build one), and COMMAND:PACKAGE.
 missing_packages() {
 	local item
 	for item in "$@"; do
@@ -109,6 +129,10 @@ missing_packages() {
 		bpf)
 			can_build_bpf || echo clang libbpf-dev
 			has_libbpf || echo libbpf1
+			;;
+		kernel)
+			missing_packages make:make flex:flex bison:bison bc:bc pahole:pahole xz:xz-utils patch:patch
+			has_libelf_headers || echo libelf-dev
 			;;
 		*:*) command -v "${item%%:*}" >/dev/null || echo "${item#*:}" ;;
 		esac
