@@ -84,7 +84,9 @@ def collect(directory: Path) -> int:
             ("after", Path("/proc/pagetypeinfo")),
             ("show_stacks", DEBUGFS / "page_owner_stacks/show_stacks"),
         ):
-            (directory / f"{name}{number}").write_bytes(b"".join(reads(path)))
+            # Piece by piece: there is no memory for all of it.
+            with (directory / f"{name}{number}").open("wb") as file:
+                file.writelines(reads(path))
         for pipe in pipes[number * 100 : number * 100 + 60]:
             for descriptor in pipe:
                 os.close(descriptor)
