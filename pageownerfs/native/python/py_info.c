@@ -284,7 +284,8 @@ static bool list_stacks(const struct pool *pool, struct stack_record **stacks, s
 		}
 		(*stacks)[(*nr)++] = stack;
 	}
-	qsort(*stacks, *nr, sizeof(**stacks), compare_listed);
+	if (*nr) /* qsort() takes no null pointer */
+		qsort(*stacks, *nr, sizeof(**stacks), compare_listed);
 	return true;
 }
 
