@@ -123,6 +123,69 @@ class Caller:
         """Call from 100 frames deep."""
         return Caller.recursive(alloc, order, depth - 1) if depth else alloc(order)
 
+    # The interpreter enters these without C in between, once it has seen them often enough.
+
+    @staticmethod
+    def constructor(alloc: Callable[[int], Any], order: int) -> Any:
+        """Call from a constructor."""
+
+        class Made:
+            def __init__(self, call: Callable[[], Any]) -> None:
+                self.page = call()
+
+        for call in often(lambda: alloc(order)):
+            made = Made(call)
+        return made.page
+
+    @staticmethod
+    def attribute(alloc: Callable[[int], Any], order: int) -> Any:
+        """Call from a property."""
+
+        class Holder:
+            call: Callable[[], Any]
+
+            @property
+            def page(self) -> Any:
+                return self.call()
+
+        holder = Holder()
+        for holder.call in often(lambda: alloc(order)):
+            page = holder.page
+        return page
+
+    @staticmethod
+    def item(alloc: Callable[[int], Any], order: int) -> Any:
+        """Call from an object's __getitem__()."""
+
+        class Items:
+            def __getitem__(self, call: Callable[[], Any]) -> Any:
+                return call()
+
+        items = Items()
+        for call in often(lambda: alloc(order)):
+            page = items[call]
+        return page
+
+    @staticmethod
+    def loop(alloc: Callable[[int], Any], order: int) -> Any:
+        """Call from a generator that another one hands on to a loop."""
+
+        def inner(calls: list[Callable[[], Any]]) -> Iterator[Any]:
+            for call in calls:
+                yield call()
+
+        def outer(calls: list[Callable[[], Any]]) -> Iterator[Any]:
+            yield from inner(calls)
+
+        for value in outer(often(lambda: alloc(order))):
+            page = value
+        return page
+
+
+def often(call: Callable[[], Any]) -> list[Callable[[], Any]]:
+    """Return a hundred calls that do nothing, and then this one."""
+    return [*[int] * 100, call]
+
 
 WAYS = [
     "method",
@@ -133,6 +196,10 @@ WAYS = [
     "executed",
     "callback",
     "recursive",
+    "constructor",
+    "attribute",
+    "item",
+    "loop",
 ]
 
 
