@@ -11,10 +11,6 @@ MAX_PAGE_ORDER: Final[int]
 PAGEBLOCK_ORDER: Final[int]
 NR_CLIENTS: Final[int]
 
-# What a page is doing, as page_info()["state"] names it.
-# "free" (inside a free block), "buddy" (head of a free block), "pcp" (on a client's order-0 list,
-# or on its way in or out), "allocated" (head), "tail" (of an allocated block), "reserved"
-
 # Reasons that Pool._bad_page gets.
 BAD_PFN: Final[int]  # outside of the pool, or reserved
 BAD_FREE: Final[int]  # the page is free: a double free, or it was never allocated
@@ -88,16 +84,15 @@ class Pool:
     # What client.Pool must provide: exceptions to raise.
     def _out_of_memory(self, order: int, gfp_mask: int, errnum: int) -> BaseException: ...
     def _bad_page(self, reason: int, pfn: int, order: int) -> BaseException: ...
-    # Looking.
-    def zone_info(self) -> list[dict[str, Any]]:
-        """Per zone what mm.zone.Zone has; nr_free_by_type[order][migratetype] is blocks."""
-    def client_info(self) -> list[dict[str, Any]]:
-        """Per client: slot, alive, pid, tgid, comm (bytes), nr_pcp, attached_nsec."""
-    def page_info(self, pfn: int) -> dict[str, Any]:
-        """state, order, refcount, flags, migratetype (of the pageblock), head (pfn), zone (index),
-        page_owner: None or a dict of struct page_owner's fields (comm as bytes)."""
-    def stats(self) -> dict[str, int]:
-        """Counters of the pool since its creation, in a fixed order."""
+    # Looking: what client.Pool gives names to.
+    def _zone_info(self) -> list[tuple[Any, ...]]:
+        """Per zone what mm.zone.Zone has, from start_pfn on."""
+    def _client_info(self) -> list[tuple[Any, ...]]:
+        """Per client whether it lives, and what client.Client has; comm in bytes."""
+    def _page_info(self, pfn: int, /) -> tuple[Any, ...]:
+        """What mm.dump_page.PageInfo has; state is a number, page_owner a record or None."""
+    def _stats(self) -> tuple[int, ...]:
+        """What client.PoolStats has."""
     def depot_stack(self, handle: int) -> list[tuple[str, str, int, int, str, int]]:
         """(name, module, offset, size, filename, lineno), innermost first. ValueError: corrupt."""
     def freeze(self) -> None:
@@ -132,9 +127,8 @@ class Table:
     def start_pfn(self) -> int: ...
     @property
     def end_pfn(self) -> int: ...
-    def states(self) -> dict[str, int]:
-        """Base pages: "allocated", "early" (allocated, but nobody saw it), "freed"; and "heads" of
-        blocks whose allocation was seen. A pass over the table, without the GIL."""
+    def states(self) -> tuple[int, int, int, int]:
+        """What mm.page_ext.PageCounts has. A pass over the table, without the GIL."""
     def mixed_blocks(
         self, start_pfn: int, end_pfn: int, cma: int, nid: int = -1, zone: int = -1, /
     ) -> list[int]:
@@ -149,10 +143,9 @@ class Table:
         """PFNs of the allocated blocks from pfn on, nr of them at most; early ones too, or not."""
     def has_page(self, pfn: int, /) -> bool:
         """Whether page(pfn) gives something."""
-    def page(self, pfn: int, /) -> dict[str, Any] | None:
-        """What is known of a page: "head" (PFN), "allocated", "record" (64 bytes, see PageOwner),
-        "flags", "memcg", "migratetype" (of the pageblock), "page_mt" (of the mask). None: PFN
-        out of range, or, of a RecordTable, without record."""
+    def page(self, pfn: int, /) -> tuple[int, bool, bytes, int, int, int, int] | None:
+        """What mm.page_ext.PageExt has; its owner is a record of 64 bytes. None: PFN out of range,
+        or, of a RecordTable, without record."""
     def snapshot(self, max_bytes: int, /) -> RecordTable:
         """Copy the records of allocated blocks, each whole; a RecordTable gives itself. OSError
         ENOSPC: it would take more."""

@@ -23,14 +23,13 @@ from pageownerfs.errors import (
     VersionMismatchError,
 )
 
-from .mm.dump_page import dump_page
+from .mm.dump_page import PAGE_STATES, PageInfo, dump_page
 from .mm.gfp import format_gfp
-from .mm.page_ext import PID_MAX_LIMIT
+from .mm.page_ext import PID_MAX_LIMIT, PageOwner
 from .mm.stack_depot import Frame
-from .mm.zone import Zone, format_free_blocks
+from .mm.zone import POOL_ZONE_NAMES, Zone, format_free_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
 XATTR: Final = "user.pageownerfs"
@@ -63,6 +62,41 @@ class Client(NamedTuple):
     """Free pages on its order-0 lists."""
     attached_nsec: int
     """When, CLOCK_MONOTONIC."""
+
+
+class PoolStats(NamedTuple):
+    """Counters of a pool since it was made, in the order in which they are shown."""
+
+    pgalloc: int
+    """Blocks allocated."""
+    pgfree: int
+    """Blocks freed."""
+    pgsplit: int
+    """Blocks that split_page() has split."""
+    oom: int
+    """Allocations that failed."""
+    commit_failed: int
+    """Times that there was no memory behind a free block."""
+    dead_clients: int
+    """Clients that have died attached."""
+    recovered_pages: int
+    """Pages of their order-0 lists that came back."""
+    zone_rebuilds: int
+    """Zones whose free lists were made anew, since a client died with the lock."""
+    reported_pages: int
+    """Free pages whose memory was given to the system."""
+    early_pages: int
+    """Pages that were allocated before tracking."""
+    page_ext_bytes: int
+    """Memory of the records."""
+    stack_depot_stacks: int
+    """Stacks in the depot."""
+    stack_depot_bytes: int
+    """Memory of the depot."""
+    stack_depot_max_bytes: int
+    """The most that it may take."""
+    stack_depot_failed: int
+    """Stacks that found no room in it."""
 
 
 def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
@@ -123,11 +157,6 @@ def mount_error(where: str, error: OSError) -> PageOwnerError:
             f"{where}: no pageownerfs is mounted here; mount one with: pageownerfs pool {where}"
         )
     return NotAPoolError(f"{where}: {error.strerror}; give the mount point of a pool")
-
-
-def _client(info: Mapping[str, Any]) -> Client:
-    comm = info["comm"].decode("utf-8", "backslashreplace")
-    return Client(info["pid"], info["tgid"], comm, info["nr_pcp"], info["attached_nsec"])
 
 
 class Pool(_native.Pool):
@@ -192,20 +221,17 @@ class Pool(_native.Pool):
         """Close it."""
         self.close()
 
+    def all_zones(self) -> list[Zone]:
+        """Give the zones by number, with what is free in them now; also those without pages."""
+        return [
+            Zone(0, name, *info)
+            for name, info in zip(POOL_ZONE_NAMES, self._zone_info(), strict=True)
+        ]
+
     @property
     def zones(self) -> list[Zone]:
         """The populated zones with what is free in them now, as /proc/zoneinfo."""
-        return [
-            Zone(
-                **{
-                    **zone,
-                    "nr_free_by_type": tuple(tuple(row) for row in zone["nr_free_by_type"]),
-                    "nr_blocks_by_type": tuple(zone["nr_blocks_by_type"]),
-                }
-            )
-            for zone in self.zone_info()
-            if zone["present_pages"]
-        ]
+        return [zone for zone in self.all_zones() if zone.present_pages]
 
     def free_pages_by_order(self) -> dict[str, list[int]]:
         """Free blocks of order 0..10 by name of zone, as /proc/buddyinfo."""
@@ -214,12 +240,35 @@ class Pool(_native.Pool):
     @property
     def clients(self) -> list[Client]:
         """The living processes that have allocated or freed, by slot."""
-        return [_client(client) for client in self.client_info() if client["alive"]]
+        return self._clients(alive=True)
 
     @property
     def dead_clients(self) -> list[Client]:
         """The dead ones that recover_clients() has not yet taken care of."""
-        return [_client(client) for client in self.client_info() if not client["alive"]]
+        return self._clients(alive=False)
+
+    def _clients(self, *, alive: bool) -> list[Client]:
+        return [
+            Client(pid, tgid, comm.decode("utf-8", "backslashreplace"), *more)
+            for lives, pid, tgid, comm, *more in self._client_info()
+            if lives == alive
+        ]
+
+    def page_info(self, pfn: int) -> PageInfo:
+        """
+        Tell what is known of one page, read without a lock.
+
+        :param pfn: any page frame of the pool, ``[0, nr_pages)``
+        :raises ValueError: out of range
+        """
+        number, *middle, record = self._page_info(pfn)
+        state = PAGE_STATES[number] if number < len(PAGE_STATES) else "corrupt"
+        owner = None if record is None else PageOwner.unpack(record)
+        return PageInfo._make((state, *middle, owner))
+
+    def stats(self) -> PoolStats:
+        """Count what has happened since the pool was made."""
+        return PoolStats._make(self._stats())
 
     def stack(self, handle: int) -> list[Frame]:
         """
@@ -264,24 +313,22 @@ class Pool(_native.Pool):
         # Read without a lock: it says what was, for a person to go on from.
         info = self.page_info(pfn)
         facts = []
-        if info["state"] == "allocated":
-            facts.append(f"its order is {info['order']}")
-            if order >= 0 and order != info["order"]:
+        if info.state == "allocated":
+            facts.append(f"its order is {info.order}")
+            if order >= 0 and order != info.order:
                 facts[0] += f", order {order} was given"
-        elif info["state"] == "buddy":
-            facts.append(f"it begins a free block of order {info['order']}")
-        elif info["state"] == "pcp":
+        elif info.state == "buddy":
+            facts.append(f"it begins a free block of order {info.order}")
+        elif info.state == "pcp":
             facts.append("a client has it on its list of free pages")
-        if info["head"] != pfn:
-            facts.append(f"its head is PFN {info['head']:#x}")
-        if info["state"] == "allocated" and info["refcount"] != 1:
-            facts.append(f"reference count {info['refcount']}")
-        owner = info["page_owner"]
-        if owner is not None and owner["handle"]:
-            comm = owner["comm"].decode("utf-8", "backslashreplace")
-            facts.append(f"allocated by pid {owner['pid']} ({comm}) at ts {owner['ts_nsec']} ns")
-            if owner["free_handle"]:
-                facts.append(
-                    f"last freed by pid {owner['free_pid']} at ts {owner['free_ts_nsec']} ns"
-                )
+        if info.head != pfn:
+            facts.append(f"its head is PFN {info.head:#x}")
+        if info.state == "allocated" and info.refcount != 1:
+            facts.append(f"reference count {info.refcount}")
+        owner = info.page_owner
+        if owner is not None and owner.handle:
+            comm = owner.comm.decode("utf-8", "backslashreplace")
+            facts.append(f"allocated by pid {owner.pid} ({comm}) at ts {owner.ts_nsec} ns")
+            if owner.free_handle:
+                facts.append(f"last freed by pid {owner.free_pid} at ts {owner.free_ts_nsec} ns")
         return facts

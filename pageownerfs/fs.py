@@ -339,11 +339,14 @@ def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -
     # The binding's read() copies a bytes object; here the text is written into buf itself.
     del path
     info = fip.contents
-    with _memory_at(buf, size, _PYBUF_WRITE) as view:
-        # A read() names its owner. One for the page cache (sendfile, splice) does not, and the
-        # kernel takes a short answer to it for the end of the file.
+    view = _memory_at(buf, size, _PYBUF_WRITE)
+    # A read() names its owner. One for the page cache (sendfile, splice) does not, and the kernel
+    # takes a short answer to it for the end of the file.
+    try:
         count: int = self.operations.read(info.fh, view, offset, fill=not info.lock_owner)
-        return count
+    finally:
+        view.release()  # the buffer is FUSE's again
+    return count
 
 
 def _truncate(self: Any, path: bytes | None, length: int, fip: Any) -> None:  # noqa: ANN401

@@ -14,9 +14,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pageownerfs import _native
 from pageownerfs.client import Pool
 from pageownerfs.mm.gfp import GFP_KERNEL, parse_gfp
+from pageownerfs.mm.zone import MAX_PAGE_ORDER
 
 if TYPE_CHECKING:
     from pageownerfs._native import Page
@@ -38,7 +38,7 @@ def _number(text: str, first: int, last: float) -> int:
 
 
 def _order(text: str) -> int:
-    return _number(text, 0, _native.MAX_PAGE_ORDER)
+    return _number(text, 0, MAX_PAGE_ORDER)
 
 
 def _count(text: str) -> int:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_order,
         default=0,
         metavar="N",
-        help=f"2^N pages per block, 0 to {_native.MAX_PAGE_ORDER} (default: 0)",
+        help=f"2^N pages per block, 0 to {MAX_PAGE_ORDER} (default: 0)",
     )
     parser.add_argument(
         "--count", type=_count, default=1, metavar="N", help="number of blocks (default: 1)"

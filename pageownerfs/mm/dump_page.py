@@ -7,46 +7,73 @@ no room.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .gfp import gfp_migratetype
 from .migratetype import MIGRATETYPE_NAMES
-from .page_ext import PageOwner
 from .page_flags import format_page_flags
 from .stack_depot import format_source_lines
 from .vocabulary import VOCABULARY, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from .page_ext import PageOwner
     from .stack_depot import Frame
 
 
-def dump_page(
-    pfn: int, info: Mapping[str, Any], stack: Callable[[int], Sequence[Frame]] | None
-) -> str:
+PAGE_STATES: Final = ("free", "buddy", "pcp", "allocated", "tail", "reserved")
+"""
+What a page of a pool can be, by number.
+
+Inside of a free block; head of a free block; in the hands of a client, on its order-0 list or on
+its way in or out; head of an allocated block; tail page of one; never to be allocated.
+"""
+
+
+class PageInfo(NamedTuple):
+    """What a pool knows of one of its pages, read without a lock."""
+
+    state: str
+    """One of PAGE_STATES, or ``corrupt``."""
+    order: int
+    """Of the block that it is the head of."""
+    refcount: int
+    """References; 0 unless it is the head of an allocated block."""
+    flags: int
+    """``page->flags``."""
+    migratetype: int
+    """Of the pageblock."""
+    head: int
+    """PFN of the first page of its block."""
+    zone: int
+    """Number of its zone."""
+    page_owner: PageOwner | None
+    """Its record; None: page_owner is off."""
+
+
+def dump_page(pfn: int, info: PageInfo, stack: Callable[[int], Sequence[Frame]] | None) -> str:
     """
     Tell what is known of a page of a pool.
 
     :param pfn: its page frame number
-    :param info: what _native.Pool.page_info() says of it
+    :param info: what the pool says of it
     :param stack: frames of a handle, innermost first; ValueError where there are none
     :return: lines, each with its newline
     """
-    migratetype = info["migratetype"]
+    migratetype = info.migratetype
     known = 0 <= migratetype < len(MIGRATETYPE_NAMES)
     lines = [
-        f"page: pfn:{pfn:#x} {info['state']} order:{info['order']} refcount:{info['refcount']}",
+        f"page: pfn:{pfn:#x} {info.state} order:{info.order} refcount:{info.refcount}",
         f"pageblock migratetype: {MIGRATETYPE_NAMES[migratetype] if known else f'{migratetype}?'}",
-        f"flags: {format_page_flags(info['flags'])}",
+        f"flags: {format_page_flags(info.flags)}",
     ]
-    if info["head"] != pfn:
-        lines.append(f"head: pfn:{info['head']:#x}")
+    if info.head != pfn:
+        lines.append(f"head: pfn:{info.head:#x}")
     text = "\n".join(lines) + "\n"
-    fields = info["page_owner"]
-    if fields is None or stack is None:
+    owner = info.page_owner
+    if owner is None or stack is None:
         return text + "page_owner is disabled\n"
-    owner = PageOwner(**fields)
     page_mt = gfp_migratetype(owner.gfp_mask)
 
     def source_lines(handle: int) -> bytes:

@@ -7,7 +7,10 @@ The C core defines it in page_owner.h; a test compares the two.
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from pageownerfs._native import Table
 
 PAGE_EXT_OWNER_ALLOCATED: Final = 1
 """Bit of state: the page is allocated now, and the record says by whom."""
@@ -141,11 +144,53 @@ class PageOwner(NamedTuple):
         return bool(self.state & PAGE_EXT_OWNER_EARLY)
 
     @property
-    def is_migrated(self) -> bool:
-        """Whether the page was migrated."""
-        return bool(self.state & PAGE_EXT_OWNER_MIGRATED)
-
-    @property
     def nr_pages(self) -> int:
         """Base pages of the allocation."""
         return 1 << self.order
+
+
+class PageExt(NamedTuple):
+    """What a table knows of one page: its owner, and what ``struct page`` says."""
+
+    head: int
+    """PFN of the first page of its block."""
+    allocated: bool
+    """Whether the block is allocated now."""
+    owner: PageOwner
+    """Its record."""
+    flags: int
+    """``page->flags``; 0: not known."""
+    memcg: int
+    """Number of what is said of its cgroup; 0: nothing."""
+    pageblock_mt: int
+    """Migratetype of the pageblock."""
+    page_mt: int
+    """Migratetype that the mask asked for."""
+
+    @classmethod
+    def of(cls, table: "Table", pfn: int) -> "PageExt | None":
+        """
+        Look a page up.
+
+        :param table: of any source
+        :param pfn: any number of 64 bits
+        :return: None: it is not in the table
+        """
+        found = table.page(pfn)
+        if found is None:
+            return None
+        head, allocated, record, *more = found
+        return cls(head, allocated, PageOwner.unpack(record), *more)
+
+
+class PageCounts(NamedTuple):
+    """How many base pages of a table are in which state."""
+
+    allocated: int
+    """Allocated, and the allocation was seen."""
+    early: int
+    """Allocated, but nobody saw it."""
+    freed: int
+    """Freed since tracking began."""
+    heads: int
+    """Blocks, not pages, whose allocation was seen."""

@@ -10,7 +10,9 @@ caller leaves the others out. Every number is followed by a blank, also the last
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final
+
+from .zone import Zone
 
 STAT_INTERVAL_NSEC: Final = 1_000_000_000
 """
@@ -21,22 +23,8 @@ should not cost as much as reading.
 _BUDDYINFO_LINE: Final = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +[0-9]+)+) *")
 
 
-class ZoneFree(NamedTuple):
-    """The free lists and pageblocks of a ``struct zone`` at one moment."""
-
-    nid: int
-    """Node."""
-    name: str
-    """DMA, DMA32, Normal, HighMem, Movable or Device."""
-    nr_free: tuple[tuple[int, ...], ...]
-    """Number of free blocks, ``[order][migratetype]``."""
-    nr_blocks: tuple[int, ...]
-    """Number of pageblocks, ``[migratetype]``."""
-
-    @property
-    def free_blocks(self) -> tuple[int, ...]:
-        """Number of free blocks of each order, of all migratetypes: ``free_area.nr_free``."""
-        return tuple(sum(by_type) for by_type in self.nr_free)
+ZoneRow = tuple[int, str, Sequence[int]]
+"""Node, name of the zone, and a number for each order, or for each migratetype."""
 
 
 def parse_buddyinfo(text: str) -> list[tuple[int, str, tuple[int, ...]]]:
@@ -63,7 +51,7 @@ def parse_buddyinfo(text: str) -> list[tuple[int, str, tuple[int, ...]]]:
     return zones
 
 
-def format_buddyinfo(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+def format_buddyinfo(zones: Iterable[ZoneRow]) -> str:
     """
     Format free blocks as /proc/buddyinfo does (frag_show_print()).
 
@@ -74,7 +62,7 @@ def format_buddyinfo(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
 
 
 def format_pagetypeinfo(
-    zones: Sequence[ZoneFree], migratetype_names: Sequence[str], pageblock_order: int
+    zones: Sequence[Zone], migratetype_names: Sequence[str], pageblock_order: int
 ) -> str:
     """
     Format free blocks and pageblocks by migratetype, as /proc/pagetypeinfo does.
@@ -98,16 +86,14 @@ def format_pagetypeinfo(
         f"\n{_free_section(node, migratetype_names)}\n"
         + _blocks_section(
             "Number of blocks type ",
-            ((zone.nid, zone.name, zone.nr_blocks) for zone in node),
+            ((zone.nid, zone.name, zone.nr_blocks_by_type) for zone in node),
             migratetype_names,
         )
         for node in nodes
     )
 
 
-def format_mixed_blocks(
-    rows: Iterable[tuple[int, str, Sequence[int]]], migratetype_names: Sequence[str]
-) -> str:
+def format_mixed_blocks(rows: Iterable[ZoneRow], migratetype_names: Sequence[str]) -> str:
     """
     Format the last section of /proc/pagetypeinfo on kernels with page_owner.
 
@@ -164,7 +150,7 @@ def unusable_free_index(order: int, nr_free: Sequence[int]) -> int:
     return (free_pages - suitable_pages) * 1000 // free_pages
 
 
-def format_extfrag_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+def format_extfrag_index(zones: Iterable[ZoneRow]) -> str:
     """
     Format fragmentation indexes as extfrag/extfrag_index does (extfrag_show_print()).
 
@@ -174,7 +160,7 @@ def format_extfrag_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str
     return _format_indexes(zones, fragmentation_index, 2)
 
 
-def format_unusable_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> str:
+def format_unusable_index(zones: Iterable[ZoneRow]) -> str:
     """
     Format unusable free memory as extfrag/unusable_index does (unusable_show_print()).
 
@@ -185,7 +171,7 @@ def format_unusable_index(zones: Iterable[tuple[int, str, Sequence[int]]]) -> st
 
 
 def _format_indexes(
-    zones: Iterable[tuple[int, str, Sequence[int]]],
+    zones: Iterable[ZoneRow],
     index: Callable[[int, Sequence[int]], int],
     width: int,
 ) -> str:
@@ -214,12 +200,12 @@ def _zone_line(nid: int, name: str, width: int, numbers: Sequence[int]) -> str:
     return f"Node {nid}, zone {name:>8} " + "".join(f"{n:{width}} " for n in numbers) + "\n"
 
 
-def _free_section(node: Sequence[ZoneFree], migratetype_names: Sequence[str]) -> str:
+def _free_section(node: Sequence[Zone], migratetype_names: Sequence[str]) -> str:
     """pagetypeinfo_showfree(): free blocks by migratetype, a line for each."""
     title = "Free pages count per migrate type at order".ljust(43)
-    lines = [title + " " + "".join(f"{order:6} " for order in range(len(node[0].nr_free)))]
+    lines = [title + " " + "".join(f"{order:6} " for order in range(len(node[0].nr_free_by_type)))]
     for zone in node:
-        by_type = zip(*zone.nr_free, strict=True)
+        by_type = zip(*zone.nr_free_by_type, strict=True)
         lines += (
             f"Node {zone.nid:4}, zone {zone.name:>8}, type {migratetype:>12} "
             + "".join(f"{blocks:6} " for blocks in by_order)
@@ -228,9 +214,7 @@ def _free_section(node: Sequence[ZoneFree], migratetype_names: Sequence[str]) ->
     return "".join(f"{line}\n" for line in lines)
 
 
-def _blocks_section(
-    title: str, rows: Iterable[tuple[int, str, Sequence[int]]], migratetype_names: Sequence[str]
-) -> str:
+def _blocks_section(title: str, rows: Iterable[ZoneRow], migratetype_names: Sequence[str]) -> str:
     """pagetypeinfo_showblockcount() and _showmixedcount(): a title, then a line for each zone."""
     lines = [title.ljust(23) + "".join(f"{name:>12} " for name in migratetype_names) + "\n"]
     for nid, name, blocks in rows:

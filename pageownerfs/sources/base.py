@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from pageownerfs._native import RecordTable, Table
     from pageownerfs.mm.need import Need
+    from pageownerfs.mm.vmstat import ZoneRow
     from pageownerfs.mm.vocabulary import Vocabulary
-    from pageownerfs.mm.zone import ZoneRange
+    from pageownerfs.mm.zone import Zone
     from pageownerfs.text.progress import Progress
 
     from .check import Check
@@ -90,11 +91,11 @@ class Source(Protocol):
         """What to add to a record's times for CLOCK_BOOTTIME; None: its processes are not ours."""
         ...
 
-    def zone_ranges(self) -> Sequence[ZoneRange]:
+    def zones(self) -> Sequence[Zone]:
         """Zones that have pages, in the order of /proc/zoneinfo."""
         ...
 
-    def buddyinfo(self) -> Sequence[tuple[int, str, Sequence[int]]]:
+    def buddyinfo(self) -> Sequence[ZoneRow]:
         """Node, zone and free blocks by order; only if it does not lack free_areas."""
         ...
 

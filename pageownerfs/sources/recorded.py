@@ -12,7 +12,7 @@ from pageownerfs.mm import gfp, page_flags
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES, migrate_reason_name
 from pageownerfs.mm.vocabulary import Vocabulary
-from pageownerfs.mm.zone import ZoneRange
+from pageownerfs.mm.zone import Zone
 
 from .stack_counts import StackCounts
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pageownerfs.mm.need import Need
+    from pageownerfs.mm.vmstat import ZoneRow
 
     from .base import Row
 
@@ -151,7 +152,7 @@ class RecordedSource:
 
     boot_nsec = None
 
-    def zone_ranges(self) -> list[ZoneRange]:
+    def zones(self) -> list[Zone]:
         """
         Zones as the flags of the pages tell them.
 
@@ -161,14 +162,14 @@ class RecordedSource:
         zones = {(nid, zone) for _, _, nid, zone, _ in self._infos}
         zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
         return [
-            ZoneRange(nid, self._zone_name(zone), 0, self._table.pfn_end, zone)
+            Zone(nid, self._zone_name(zone), 0, self._table.pfn_end, flags_zone=zone)
             for nid, zone in sorted(zones)
         ]
 
     def _zone_name(self, zone: int) -> str:
         return self._zone_names[zone] if zone < len(self._zone_names) else f"zone{zone}"
 
-    def buddyinfo(self) -> list[tuple[int, str, Sequence[int]]]:
+    def buddyinfo(self) -> Sequence[ZoneRow]:
         """Raise: what is free was not recorded."""
         raise NotImplementedError
 

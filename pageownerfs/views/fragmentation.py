@@ -10,8 +10,9 @@ from pageownerfs.mm.vmstat import format_buddyinfo, format_extfrag_index, format
 from .text import TextView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from pageownerfs.mm.vmstat import ZoneRow
     from pageownerfs.sources.base import Source
 
     from .view import Node
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def nodes(source: Source) -> dict[str, Node]:
     """Give the files, readable by all as the kernel's."""
 
-    def text(make: Callable[[Sequence[tuple[int, str, Sequence[int]]]], str]) -> bytes:
+    def text(make: Callable[[Iterable[ZoneRow]], str]) -> bytes:
         return make(source.buddyinfo()).encode()
 
     formats = {

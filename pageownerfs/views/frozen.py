@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from pageownerfs._native import RecordTable
     from pageownerfs.mm.need import Need
+    from pageownerfs.mm.vmstat import ZoneRow
     from pageownerfs.mm.vocabulary import Vocabulary
-    from pageownerfs.mm.zone import ZoneRange
+    from pageownerfs.mm.zone import Zone
     from pageownerfs.sources.base import Source
 
 
@@ -38,7 +39,7 @@ class FrozenSource:
         self._handles = [handle for handle, _ in source.stack_counts()]
         with source.standing_still():
             self._table = source.snapshot(max(max_bytes - _FILES_BYTES, 0))
-            self._zone_ranges = list(source.zone_ranges())
+            self._zones = list(source.zones())
             self._buddyinfo = [] if self._lacks["free_areas"] else list(source.buddyinfo())
             self._pagetypeinfo = "" if self._lacks["pagetypeinfo"] else source.pagetypeinfo()
             self._stats = dict(source.stats())
@@ -112,11 +113,11 @@ class FrozenSource:
         """As the live one: its owners are the same processes."""
         return self._source.boot_nsec
 
-    def zone_ranges(self) -> Sequence[ZoneRange]:
+    def zones(self) -> Sequence[Zone]:
         """As they were."""
-        return self._zone_ranges
+        return self._zones
 
-    def buddyinfo(self) -> Sequence[tuple[int, str, Sequence[int]]]:
+    def buddyinfo(self) -> Sequence[ZoneRow]:
         """As it was."""
         return self._buddyinfo
 

@@ -12,7 +12,7 @@ import errno
 import threading
 from typing import TYPE_CHECKING
 
-from pageownerfs._native import PAGE_SIZE
+from pageownerfs.mm.zone import PAGE_SIZE
 
 from .filters import Filter, parse_filter
 from .positions import Positions

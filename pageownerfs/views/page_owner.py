@@ -53,4 +53,4 @@ class PageOwnerView:
         return ReaderFile(reader, self._nodes)
 
     def _nodes(self) -> set[int]:
-        return {zone.nid for zone in self._source.zone_ranges()}
+        return {zone.nid for zone in self._source.zones()}

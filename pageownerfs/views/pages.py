@@ -11,10 +11,10 @@ from __future__ import annotations
 import functools
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pageownerfs.mm.dump_page import dump_page_owner
-from pageownerfs.mm.page_ext import PageOwner
+from pageownerfs.mm.page_ext import PageExt
 
 from .owner_process import owner_process
 from .text import TextView
@@ -87,44 +87,44 @@ class PagesDirectory(Directory):
         if self._source.table().has_page(pfn):
             return True
         # Of a copy and of what was recorded only allocated pages are kept.
-        return any(zone.start_pfn <= pfn < zone.end_pfn for zone in self._source.zone_ranges())
+        return any(zone.start_pfn <= pfn < zone.end_pfn for zone in self._source.zones())
 
 
 def page_text(source: Source, pfn: int) -> bytes:
     """Make the text of one page."""
-    page = source.table().page(pfn)
+    page = PageExt.of(source.table(), pfn)
     if page is None:
         return b"page: pfn:%#x not allocated, or not known to be\n" % pfn
-    owner = PageOwner.unpack(page["record"])
-    text = _page_lines(source, pfn, page, owner)
+    owner = page.owner
+    text = _page_lines(source, pfn, page)
     text += dump_page_owner(
         owner,
         source.vocabulary,
         lambda handle: source.stack_text(handle, source_lines=True),
-        page_mt=page["page_mt"],
+        page_mt=page.page_mt,
     )
-    if page["allocated"] and page["memcg"]:
-        text += source.memcg_lines(page["memcg"])
+    if page.allocated and page.memcg:
+        text += source.memcg_lines(page.memcg)
     boot_nsec = source.boot_nsec
-    if page["allocated"] and not owner.is_early and boot_nsec is not None:
+    if page.allocated and not owner.is_early and boot_nsec is not None:
         text += owner_process(owner.tgid, owner.ts_nsec + boot_nsec).encode() + b"\n"
     return text
 
 
-def _page_lines(source: Source, pfn: int, page: dict[str, Any], owner: PageOwner) -> bytes:
+def _page_lines(source: Source, pfn: int, page: PageExt) -> bytes:
     state = dict(source.page_state(pfn))
-    what = state.pop("state", None) or ("allocated" if page["allocated"] else "free")
+    what = state.pop("state", None) or ("allocated" if page.allocated else "free")
     what = _STATES.get(what, what)
     more = "".join(f" {name}:{value}" for name, value in state.items())
     vocabulary = source.vocabulary
     lines = [f"page: pfn:{pfn:#x} {what}{more}"]
-    if page["allocated"]:
+    if page.allocated:
         lines.append(
-            f"block: pfn:{page['head']:#x} order:{owner.order} ({owner.nr_pages} pages)"
-            + (f", page {pfn - page['head']} of it" if pfn != page["head"] else "")
+            f"block: pfn:{page.head:#x} order:{page.owner.order} ({page.owner.nr_pages} pages)"
+            + (f", page {pfn - page.head} of it" if pfn != page.head else "")
         )
     lines += [
-        f"pageblock migratetype: {vocabulary.migratetype_name(page['migratetype'])}",
-        f"flags: {vocabulary.format_page_flags(page['flags'])}",
+        f"pageblock migratetype: {vocabulary.migratetype_name(page.pageblock_mt)}",
+        f"flags: {vocabulary.format_page_flags(page.flags)}",
     ]
     return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")

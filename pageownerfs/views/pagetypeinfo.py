@@ -32,7 +32,7 @@ def pagetypeinfo(source: Source) -> bytes:
     for number, part in enumerate(parts):
         nids = {int(nid) for nid in _NODE.findall(part)} - shown
         if number == len(parts) - 1:  # and whatever no part has named
-            nids |= {zone.nid for zone in source.zone_ranges()} - shown
+            nids |= {zone.nid for zone in source.zones()} - shown
         shown |= nids
         # Its own such section, where the kernel has page_owner too, would be the second one.
         kept = part.partition("\nNumber of mixed blocks")[0].rstrip("\n")
@@ -44,7 +44,7 @@ def _mixed_blocks(source: Source, nids: set[int]) -> str:
     table, names = source.table(), source.vocabulary.migratetype_names
     cma = names.index("CMA") if "CMA" in names else -1
     rows = []
-    for zone in source.zone_ranges():
+    for zone in source.zones():
         if zone.nid in nids:
             # A zone that no PFN range tells is told by the node and zone of each page's flags.
             by_flags = (zone.nid, zone.flags_zone) if zone.flags_zone >= 0 else ()

@@ -29,7 +29,7 @@ def memory_table(*, quick: bool) -> Table:
         on, on_blocks = pool.stats(), file.stat().st_blocks
         nr_pages = pool.nr_pages
     grown = (on_blocks - off_blocks) * BLOCK_SIZE
-    page_ext, depot = on["page_ext_bytes"], on["stack_depot_max_bytes"]
+    page_ext, depot = on.page_ext_bytes, on.stack_depot_max_bytes
     rows = [
         per_page("tracking on: page_ext", page_ext / nr_pages, Goal(64, unit="B"), KERNEL),
         per_page(
@@ -37,7 +37,7 @@ def memory_table(*, quick: bool) -> Table:
         ),
         per_page(
             "tracking off: page_ext and depot by stats",
-            (off["page_ext_bytes"] + off["stack_depot_bytes"]) / nr_pages,
+            (off.page_ext_bytes + off.stack_depot_bytes) / nr_pages,
             Goal(0, unit="B"),
         ),
         per_page(

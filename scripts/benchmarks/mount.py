@@ -76,7 +76,7 @@ def filled_pool(nr_records: int) -> Iterator[Path]:
     """Give the mount point of a pool whose page_owner has so many records, of real shape."""
     with mounted_pool(f"page_owner=on,size={pool_bytes(nr_records)}") as mountpoint:
         with Pool.attach(mountpoint) as pool:
-            missing = nr_records - pool.stats()["early_pages"]
+            missing = nr_records - pool.stats().early_pages
         if missing < 0:
             msg = f"{nr_records} records are fewer than a pool has by itself"
             raise PageOwnerError(msg)

@@ -188,13 +188,13 @@ class Storm:
         pfn = 1
         while pfn < pool.nr_pages:
             info = pool.page_info(pfn)
-            owner = info["page_owner"]
-            nr = 1 << info["order"] if info["state"] in {"allocated", "buddy"} else 1
-            if info["state"] == "allocated":
-                if owner is None or not owner["handle"]:
+            owner = info.page_owner
+            nr = 1 << info.order if info.state in {"allocated", "buddy"} else 1
+            if info.state == "allocated":
+                if owner is None or not owner.handle:
                     figures.problem(f"PFN {pfn:#x} is allocated, and has no owner")
-                elif not owner["state"] & EARLY and owner["tgid"] not in living:
-                    self._free(pfn, owner["tgid"])
+                elif not owner.state & EARLY and owner.tgid not in living:
+                    self._free(pfn, owner.tgid)
             pfn += nr
 
     def _free(self, pfn: int, tgid: int) -> None:
@@ -253,7 +253,7 @@ def report(pool: Pool, figures: Figures) -> None:
     zones = pool.zones
     managed = sum(zone.managed_pages for zone in zones)
     free = sum(zone.nr_free + zone.nr_pcp for zone in zones)
-    early = stats["early_pages"]
+    early = stats.early_pages
     if free + early != managed:
         figures.problem(f"{managed - free - early} of {managed} pages are lost")
     counts = {handle: nr for handle, nr in pool.stack_counts() if nr}
@@ -262,11 +262,11 @@ def report(pool: Pool, figures: Figures) -> None:
         figures.problem(f"stacks have {counts} pages, their records say {counted}")
     print(f"kills             {figures.kills}")
     print(f"checks            {figures.checks}")
-    print(f"pages allocated   {stats['pgalloc']}, freed {stats['pgfree']}")
+    print(f"pages allocated   {stats.pgalloc}, freed {stats.pgfree}")
     print(f"left by the dead  {figures.leaked_pages} pages, all freed")
-    print(f"recovered         {stats['recovered_pages']} pages of {stats['dead_clients']} clients")
-    print(f"zones rebuilt     {stats['zone_rebuilds']} times")
-    print(f"out of memory     {stats['oom']} times")
+    print(f"recovered         {stats.recovered_pages} pages of {stats.dead_clients} clients")
+    print(f"zones rebuilt     {stats.zone_rebuilds} times")
+    print(f"out of memory     {stats.oom} times")
     print(f"snapshots         {figures.snapshots}, each of one moment")
     print(f"reads             {figures.reads}, {figures.records} records, {figures.read_bytes} B")
 

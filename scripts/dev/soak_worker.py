@@ -85,7 +85,7 @@ class Worker:
         page = self._held[index]
         if not 0 < page.order <= MAX_SPLIT_ORDER:
             return
-        if self._pool.page_info(page.pfn)["flags"] & 1 << 6:  # compound
+        if self._pool.page_info(page.pfn).flags & 1 << 6:  # compound
             return
         parts = self._pool.split_page(page, 0)
         for part in parts:

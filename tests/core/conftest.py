@@ -38,10 +38,10 @@ def for_each_block(pool: Pool) -> Iterator[tuple[int, dict[str, Any]]]:
     pfn = 0
     while pfn < pool.nr_pages:
         info = pool.page_info(pfn)
-        allocated = info["state"] == "allocated"
+        allocated = info.state == "allocated"
         if allocated:
             yield pfn, info
-        pfn += 1 << info["order"] if allocated or info["state"] == "buddy" else 1
+        pfn += 1 << info.order if allocated or info.state == "buddy" else 1
 
 
 def assert_conserved(pool: Pool) -> None:
@@ -49,10 +49,10 @@ def assert_conserved(pool: Pool) -> None:
     assert pool.check() == []
     allocated = [0, 0, 0]
     for _pfn, info in for_each_block(pool):
-        allocated[info["zone"]] += 1 << info["order"]
-    for zone, nr_allocated in zip(pool.zone_info(), allocated, strict=True):
-        found = zone["nr_free"] + zone["nr_pcp"] + nr_allocated
-        assert found == zone["managed_pages"], zone
+        allocated[info.zone] += 1 << info.order
+    for zone, nr_allocated in zip(pool.all_zones(), allocated, strict=True):
+        found = zone.nr_free + zone.nr_pcp + nr_allocated
+        assert found == zone.managed_pages, zone
 
 
 class Pools:
@@ -139,9 +139,9 @@ def unchanged() -> Callable[[Pool], contextlib.AbstractContextManager[None]]:
 
     @contextlib.contextmanager
     def context(pool: Pool) -> Iterator[None]:
-        before = (pool.zone_info(), [(pfn, info) for pfn, info in for_each_block(pool)])
+        before = (pool.all_zones(), [(pfn, info) for pfn, info in for_each_block(pool)])
         yield
-        assert (pool.zone_info(), [(pfn, info) for pfn, info in for_each_block(pool)]) == before
+        assert (pool.all_zones(), [(pfn, info) for pfn, info in for_each_block(pool)]) == before
         assert_conserved(pool)
 
     return context

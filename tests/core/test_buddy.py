@@ -116,7 +116,7 @@ class BuddyMachine(RuleBasedStateMachine):
         assert page.order == order
         assert page.pfn % (1 << order) == 0
         assert self.owned.isdisjoint(pfns)
-        assert {self.pool.page_info(pfn)["zone"] for pfn in (pfns[0], pfns[-1])} <= zones
+        assert {self.pool.page_info(pfn).zone for pfn in (pfns[0], pfns[-1])} <= zones
         assert len(page.buffer) == PAGE_SIZE << order
         if gfp_mask & ZERO:
             assert holds(page, bytes(8))
@@ -126,11 +126,11 @@ class BuddyMachine(RuleBasedStateMachine):
 
     def assert_out_of_memory(self, order: int, zones: set[int]) -> None:
         """Nothing is left: no block of the size, or only what the watermarks and CMA reserve."""
-        for zone in (self.pool.zone_info()[index] for index in zones):
-            nr_cma = sum(row[4] << nr for nr, row in enumerate(zone["nr_free_by_type"]))
-            reserved = nr_cma + zone["wmark_high"] + self.pool.managed_pages // 32
-            blocks = sum(map(sum, zone["nr_free_by_type"][order:]))
-            assert blocks == 0 or zone["nr_free"] - (1 << order) <= reserved, zone
+        for zone in (self.pool.all_zones()[index] for index in zones):
+            nr_cma = sum(row[4] << nr for nr, row in enumerate(zone.nr_free_by_type))
+            reserved = nr_cma + zone.wmark_high + self.pool.managed_pages // 32
+            blocks = sum(map(sum, zone.nr_free_by_type[order:]))
+            assert blocks == 0 or zone.nr_free - (1 << order) <= reserved, zone
 
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16), by_pfn=st.booleans())
@@ -203,8 +203,8 @@ class BuddyMachine(RuleBasedStateMachine):
     @invariant()
     def conserved(self) -> None:
         """Free + on order-0 lists + allocated = managed, and check() finds nothing."""
-        zones = self.pool.zone_info()
-        free = sum(zone["nr_free"] + zone["nr_pcp"] for zone in zones)
+        zones = self.pool.all_zones()
+        free = sum(zone.nr_free + zone.nr_pcp for zone in zones)
         assert free + len(self.owned) + self.nr_early == self.pool.managed_pages
         assert self.pool.check() == []
 
@@ -280,7 +280,7 @@ def test_zones(make_pool: Callable[..., Pool], kind: str) -> None:
     seen: list[int] = []
     with contextlib.suppress(OutOfMemoryError):
         while True:
-            seen.append(pool.page_info(pool.alloc_pages(4, gfp_mask).pfn)["zone"])
+            seen.append(pool.page_info(pool.alloc_pages(4, gfp_mask).pfn).zone)
     assert set(seen) == zones
     assert seen[0] == max(zones)
 

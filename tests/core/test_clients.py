@@ -147,7 +147,7 @@ def test_multiprocessing_fork(tracked: Pool) -> None:
         assert process.exitcode == 0
     for pfn, pid in found.items():
         assert bytes(tracked.page(pfn).buffer[:5]) == b"hello"
-        assert tracked.page_info(pfn)["page_owner"]["tgid"] == pid
+        assert tracked.page_info(pfn).page_owner.tgid == pid
     queue.close()
 
 
@@ -188,7 +188,7 @@ def test_multiprocessing_spawn(tracked: Pool, tmp_path: Path) -> None:
     assert len(found) == 2
     for pfn, pid in found.items():
         assert bytes(tracked.page(pfn).buffer[:5]) == b"hello"
-        assert tracked.page_info(pfn)["page_owner"]["tgid"] == pid
+        assert tracked.page_info(pfn).page_owner.tgid == pid
 
 
 def test_threads(tracked: Pool, conserved: Callable[[Pool], None]) -> None:

@@ -57,7 +57,7 @@ def test_never_allocated(pool: Pool, unchanged: Unchanged) -> None:
 
 def test_outside(pool: Pool, unchanged: Unchanged) -> None:
     """PFN 0, other metadata and what is beyond the end are no pages of the allocator."""
-    reserved = [pfn for pfn in range(pool.nr_pages) if pool.page_info(pfn)["state"] == "reserved"]
+    reserved = [pfn for pfn in range(pool.nr_pages) if pool.page_info(pfn).state == "reserved"]
     outside = [pool.nr_pages, pool.nr_pages + 1, 1 << 30, (1 << 32) - 1]
     assert reserved[0] == 0
     with unchanged(pool):
@@ -223,8 +223,8 @@ def test_closed_pool(pool: Pool) -> None:
         lambda: pool.split_page(page),
         lambda: page.buffer,
         pool.drain_local_pages,
-        pool.zone_info,
-        pool.client_info,
+        pool.all_zones,
+        pool._client_info,
         lambda: pool.page_info(1),
         pool.stats,
         pool.check,
@@ -286,7 +286,7 @@ def test_slice_in_use(pool: Pool, unchanged: Unchanged) -> None:
             with pytest.raises(BufferError, match=r"in use|exported"):
                 refused(page)
         assert bytes(part) == b"0123456789"
-        assert pool.page_info(page.pfn)["state"] == "allocated"
+        assert pool.page_info(page.pfn).state == "allocated"
         assert bytes(page.buffer[10:20]) == b"0123456789"
     part.release()
     pool.free_pages(page)

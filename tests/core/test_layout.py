@@ -72,7 +72,7 @@ def test_header_alone(tmp_path: Path) -> None:
 def page_ext_pfn(pool: Pool) -> int:
     """Where page_ext will be: the reserved pages, but for PFN 0."""
     pfns = range(1, pool.nr_pages)
-    return next(pfn for pfn in pfns if pool.page_info(pfn)["state"] == "reserved")
+    return next(pfn for pfn in pfns if pool.page_info(pfn).state == "reserved")
 
 
 @pytest.mark.require("shm")
@@ -88,8 +88,7 @@ def test_bytes_in_the_file(make_pool: Callable[..., Pool]) -> None:
         for pfn in [page.pfn + nr for page in (*pages, freed) for nr in range(1 << page.order)]:
             file.seek(start + pfn * PAGE_OWNER_STRUCT.size)
             record = PageOwner.unpack(file.read(PAGE_OWNER_STRUCT.size))
-            info = pool.page_info(pfn)["page_owner"]
-            assert record._asdict() == {name: info[name] for name in PAGE_OWNER_LAYOUT}
+            assert record == pool.page_info(pfn).page_owner
             assert record.pack() == PAGE_OWNER_STRUCT.pack(*record)
 
 
@@ -105,7 +104,7 @@ def test_struct_page_in_the_file(pool: Pool) -> None:
     (word,) = struct.unpack_from("<Q", record, layout["word"])
     (gfp_mask,) = struct.unpack_from("<I", record, layout["gfp_mask"])
     info = pool.page_info(page.pfn)
-    assert flags == info["flags"]
-    assert word & 0xFFFFFFFF == info["refcount"] == 1
-    assert word >> 32 & 0xFF == info["order"] == 4
+    assert flags == info.flags
+    assert word & 0xFFFFFFFF == info.refcount == 1
+    assert word >> 32 & 0xFF == info.order == 4
     assert gfp_mask == 0x40CC0

@@ -69,9 +69,9 @@ def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> N
     """No memory for page_ext and depot before tracking is on; then 64 bytes per page."""
     pool = make_pool(256, stack_depot_bytes=32 * MIB)
     before = committed(pool)
-    assert pool.stats()["page_ext_bytes"] == pool.stats()["stack_depot_bytes"] == 0
+    assert pool.stats().page_ext_bytes == pool.stats().stack_depot_bytes == 0
     pool.enable_page_owner(pool.capture_stack, pool.capture_stack)
-    page_ext_bytes = pool.stats()["page_ext_bytes"]
+    page_ext_bytes = pool.stats().page_ext_bytes
     assert 0 <= page_ext_bytes - pool.nr_pages * 64 < 8192
     # the depot: its hash table, and 1 MiB to begin with
     assert page_ext_bytes <= committed(pool) - before < page_ext_bytes + 2 * MIB
@@ -92,7 +92,7 @@ def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
     assert committed(pool) <= before
     assert pool.report_free_pages() == 0
     assert bytes(kept.buffer[:4]) == b"kept"
-    assert pool.stats()["reported_pages"] >= 8 * 1024
+    assert pool.stats().reported_pages >= 8 * 1024
     page = pool.alloc_pages(10)
     assert bytes(page.buffer) == bytes(4 * MIB)
 
@@ -144,13 +144,13 @@ def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
     nr_pages = len(pages) << order
     assert TMPFS_BYTES // 2 < nr_pages * 4096 <= TMPFS_BYTES
     assert all(bytes(page.buffer[-8:]) == page.pfn.to_bytes(8, "little") for page in pages)
-    assert small.stats()["commit_failed"] > 0
+    assert small.stats().commit_failed > 0
     assert small.check() == []
     for page in pages:
         small.free_pages(page)
     small.drain_local_pages()
     small.report_free_pages()
-    assert small.stats()["reported_pages"] * 4096 >= TMPFS_BYTES // 2
+    assert small.stats().reported_pages * 4096 >= TMPFS_BYTES // 2
     assert len(take_all(small, order, gfp_mask)[0]) << order >= nr_pages - 1024
 
 
@@ -188,7 +188,7 @@ def refused(path: str) -> str:
     with Pool.open(path) as pool:
         with pytest.raises(OutOfMemoryError) as caught:
             pool.alloc_pages()
-        assert pool.client_info() == []
+        assert pool._client_info() == []
         return str(caught.value)
 
 
@@ -198,21 +198,21 @@ def test_no_room_for_a_client(small: Pool, tmpfs: Path, fork: Callable[..., Any]
     assert "no room in" in fork(refused, small.path).result()
     filler.unlink()
     small.alloc_pages()
-    assert len(small.client_info()) == 1
+    assert len(small._client_info()) == 1
 
 
 def test_no_room_for_page_ext(small: Pool, tmpfs: Path) -> None:
     """Tracking that can't be switched on for want of room stays off, and takes nothing."""
     page = small.alloc_pages(3)
     filler = fill_up(tmpfs)
-    before = (small.zone_info(), committed(small), small.stats())
+    before = (small.all_zones(), committed(small), small.stats())
     for _ in range(2):
         with pytest.raises(OSError, match="No space left") as caught:
             small.enable_page_owner(small.capture_stack, small.capture_stack)
         assert caught.value.errno == errno.ENOSPC
         assert not small.page_owner_on
-        assert (small.zone_info(), committed(small), small.stats()) == before
-        assert small.page_info(page.pfn)["page_owner"] is None
+        assert (small.all_zones(), committed(small), small.stats()) == before
+        assert small.page_info(page.pfn).page_owner is None
     filler.unlink()
     assert sum(small.enable_page_owner(small.capture_stack, small.capture_stack)) >= 8
     assert small.page_owner_on
@@ -223,11 +223,11 @@ def test_no_room_for_the_depot(small: Pool, tmpfs: Path) -> None:
     page_ext_bytes = small.nr_pages * 64
     filler = fill_up(tmpfs)
     os.truncate(filler, filler.stat().st_size - page_ext_bytes - 128 * 1024)
-    before = (small.zone_info(), committed(small), small.stats())
+    before = (small.all_zones(), committed(small), small.stats())
     with pytest.raises(OSError, match="No space left"):
         small.enable_page_owner(small.capture_stack, small.capture_stack)
     assert not small.page_owner_on
-    assert (small.zone_info(), committed(small), small.stats()) == before
+    assert (small.all_zones(), committed(small), small.stats()) == before
     filler.unlink()
 
 
@@ -255,13 +255,13 @@ def test_full_depot(make_pool: Callable[..., Pool]) -> None:
     handles = []
     for number in range(200):
         page = deep_stack(pool, number)
-        handles.append(pool.page_info(page.pfn)["page_owner"]["handle"])
+        handles.append(pool.page_info(page.pfn).page_owner.handle)
     failed = [handle for handle in handles if handles.count(handle) > 1]
     stats = pool.stats()
     assert len(set(failed)) == 1
     assert len(failed) > 50
-    assert stats["stack_depot_failed"] == len(failed)
-    assert stats["stack_depot_bytes"] <= stats["stack_depot_max_bytes"]
+    assert stats.stack_depot_failed == len(failed)
+    assert stats.stack_depot_bytes <= stats.stack_depot_max_bytes
     assert len(pool.depot_stack(failed[0])) > 0
     good = handles[0]
     assert pool.depot_stack(good)[0][0].startswith("function_000")

@@ -87,7 +87,7 @@ def test_steals_largest_block(make_pool: Callable[..., Pool], migratetype: int) 
     after = nr_blocks(pool)
     assert after[migratetype] == 2
     assert after[MIGRATE_MOVABLE] == before[MIGRATE_MOVABLE] - 2
-    assert pool.page_info(page.pfn)["migratetype"] == migratetype
+    assert pool.page_info(page.pfn).migratetype == migratetype
     pool.drain_local_pages()
     assert nr_free(pool, migratetype) == 1023
     more = [pool.alloc_pages(0, MASKS[migratetype]) for _ in range(900)]
@@ -107,7 +107,7 @@ def full_of_blocks(pool: Pool) -> dict[int, list[_native.Page]]:
     for migratetype, pages in blocks.items():
         for page in pages:
             assert page.pfn >= NORMAL_START_PFN
-            assert pool.page_info(page.pfn)["migratetype"] == migratetype
+            assert pool.page_info(page.pfn).migratetype == migratetype
     return blocks
 
 
@@ -136,7 +136,7 @@ def test_fallback_order(
     page = pool.alloc_pages(order, MASKS[wanted])
     after = nr_blocks(pool)
     assert page.pfn & ~1023 in {block.pfn for block in blocks[stolen]}
-    assert pool.page_info(page.pfn)["migratetype"] == wanted
+    assert pool.page_info(page.pfn).migratetype == wanted
     assert after[stolen] == before[stolen] - 2
     assert after[wanted] == before[wanted] + 2
     assert pool.check() == []
@@ -165,7 +165,7 @@ def test_pageblock_changes_with_most_of_it(
     pfns = movable_pageblock(pool, nr_free_pages)
     page = pool.alloc_pages(0, MASKS[wanted] | MEMALLOC)
     assert page.pfn in pfns
-    assert pool.page_info(page.pfn)["migratetype"] == (wanted if converts else MIGRATE_MOVABLE)
+    assert pool.page_info(page.pfn).migratetype == (wanted if converts else MIGRATE_MOVABLE)
     assert nr_free(pool, MIGRATE_MOVABLE) == 0
     assert pool.check() == []
 
@@ -184,7 +184,7 @@ def test_movable_takes_little(make_pool: Callable[..., Pool]) -> None:
     page = pool.alloc_pages(0, MASKS[MIGRATE_MOVABLE] | MEMALLOC)
     assert page.pfn == single.pfn, "not the smallest block"
     assert nr_blocks(pool) == before
-    assert pool.page_info(page.pfn)["migratetype"] == MIGRATE_UNMOVABLE
+    assert pool.page_info(page.pfn).migratetype == MIGRATE_UNMOVABLE
     assert pool.check() == []
 
 
@@ -213,7 +213,7 @@ def test_cma_is_for_movable_pages(make_pool: Callable[..., Pool]) -> None:
     assert nr_free(pool, MIGRATE_CMA) == cma
     movable = drain_all(pool, MASKS[MIGRATE_MOVABLE] | MEMALLOC)
     assert sum(1 << page.order for page in movable) == cma
-    assert {pool.page_info(page.pfn)["migratetype"] for page in movable} == {MIGRATE_CMA}
+    assert {pool.page_info(page.pfn).migratetype for page in movable} == {MIGRATE_CMA}
     assert nr_blocks(pool)[MIGRATE_CMA] == 4
     for page in movable:
         pool.free_pages(page)
@@ -227,7 +227,7 @@ def test_cma_is_used_first_when_it_is_most_of_what_is_free(make_pool: Callable[.
     drain_all(pool, GFP_KERNEL)
     pool.drain_local_pages()
     page = pool.alloc_pages(0, MASKS[MIGRATE_MOVABLE])
-    assert pool.page_info(page.pfn)["migratetype"] == MIGRATE_CMA
+    assert pool.page_info(page.pfn).migratetype == MIGRATE_CMA
 
 
 def test_highatomic_reserve(make_pool: Callable[..., Pool]) -> None:
@@ -239,10 +239,10 @@ def test_highatomic_reserve(make_pool: Callable[..., Pool]) -> None:
         pool.alloc_pages(1, GFP_KERNEL)
     page = pool.alloc_pages(1, GFP_ATOMIC)
     assert nr_blocks(pool)[MIGRATE_HIGHATOMIC] == 1
-    assert pool.page_info(page.pfn)["migratetype"] == MIGRATE_HIGHATOMIC
+    assert pool.page_info(page.pfn).migratetype == MIGRATE_HIGHATOMIC
     assert nr_free(pool, MIGRATE_HIGHATOMIC) > 0
     more = pool.alloc_pages(1, GFP_ATOMIC)
-    assert pool.page_info(more.pfn)["migratetype"] == MIGRATE_HIGHATOMIC
+    assert pool.page_info(more.pfn).migratetype == MIGRATE_HIGHATOMIC
     assert pool.check() == []
     with pytest.raises(OutOfMemoryError):
         pool.alloc_pages(0, GFP_KERNEL)

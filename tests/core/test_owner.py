@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageownerfs import _native
+    from pageownerfs.mm.dump_page import PageInfo
+    from pageownerfs.mm.page_ext import PageOwner
 
     Fork = Callable[..., Any]
 
@@ -34,9 +36,10 @@ PR_SET_NAME = 15
 COMM = Path("/proc/thread-self/comm")
 
 
-def owner(pool: Pool, pfn: int) -> dict[str, Any]:
+def owner(pool: Pool, pfn: int) -> PageOwner:
     """Return the record of a page."""
-    record: dict[str, Any] = pool.page_info(pfn)["page_owner"]
+    record = pool.page_info(pfn).page_owner
+    assert record is not None
     return record
 
 
@@ -58,20 +61,20 @@ def test_allocation(tracked: Pool, order: int, gfp_mask: int) -> None:
     records = [owner(tracked, pfn) for pfn in pfns(page)]
     assert all(record == records[0] for record in records)
     record = records[0]
-    assert record["order"] == order
-    assert record["gfp_mask"] == gfp_mask
-    assert record["pid"] == threading.get_native_id()
-    assert record["tgid"] == os.getpid()
-    assert record["comm"] == COMM.read_bytes()[:-1]
-    assert before <= record["ts_nsec"] <= after
-    assert record["last_migrate_reason"] == -1
-    assert record["handle"] != 0
-    assert (record["state"], record["free_handle"], record["free_ts_nsec"]) == (
+    assert record.order == order
+    assert record.gfp_mask == gfp_mask
+    assert record.pid == threading.get_native_id()
+    assert record.tgid == os.getpid()
+    assert record.comm == COMM.read_bytes()[:-1]
+    assert before <= record.ts_nsec <= after
+    assert record.last_migrate_reason == -1
+    assert record.handle != 0
+    assert (record.state, record.free_handle, record.free_ts_nsec) == (
         PAGE_EXT_OWNER_ALLOCATED,
         0,
         0,
     )
-    assert record["pageblock_migratetype"] == tracked.page_info(page.pfn)["migratetype"]
+    assert record.pageblock_migratetype == tracked.page_info(page.pfn).migratetype
 
 
 def freed_by(path: str, pfn: int) -> tuple[int, int]:
@@ -99,14 +102,14 @@ def test_free(tracked: Pool, fork: Fork, order: int) -> None:
     after = time.monotonic_ns()
     for pfn in pfns(page):
         record = owner(tracked, pfn)
-        assert before <= record["free_ts_nsec"] <= after
-        assert (record["free_pid"], record["free_tgid"]) == (pid, tgid)
-        assert record["free_pid"] != record["free_tgid"]
-        assert tracked.depot_stack(record["free_handle"])[0][0] == "freed_by.<locals>.run"
-        assert record["state"] == PAGE_EXT_OWNER_FREED
-        changed = ("state", "free_ts_nsec", "free_pid", "free_tgid", "free_handle")
-        kept = {name: value for name, value in allocated.items() if name not in changed}
-        assert kept.items() <= record.items()
+        assert before <= record.free_ts_nsec <= after
+        assert (record.free_pid, record.free_tgid) == (pid, tgid)
+        assert record.free_pid != record.free_tgid
+        assert tracked.depot_stack(record.free_handle)[0][0] == "freed_by.<locals>.run"
+        assert record.state == PAGE_EXT_OWNER_FREED
+        names = ("state", "free_ts_nsec", "free_pid", "free_tgid", "free_handle")
+        changed = {name: getattr(record, name) for name in names}
+        assert record == allocated._replace(**changed)
 
 
 def test_allocation_after_free(tracked: Pool) -> None:
@@ -117,11 +120,11 @@ def test_allocation_after_free(tracked: Pool) -> None:
     again = tracked.alloc_pages(0, gfp.GFP_USER)
     record = owner(tracked, again.pfn)
     assert again.pfn == page.pfn
-    assert record["state"] == PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_FREED
-    assert record["gfp_mask"] == gfp.GFP_USER
-    assert record["ts_nsec"] > freed["ts_nsec"]
+    assert record.state == PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_FREED
+    assert record.gfp_mask == gfp.GFP_USER
+    assert record.ts_nsec > freed.ts_nsec
     for name in ("free_ts_nsec", "free_pid", "free_tgid", "free_handle"):
-        assert record[name] == freed[name]
+        assert getattr(record, name) == getattr(freed, name)
 
 
 def test_split(tracked: Pool) -> None:
@@ -131,12 +134,10 @@ def test_split(tracked: Pool) -> None:
     start = page.pfn
     parts = tracked.split_page(page, 2)
     assert [owner(tracked, start + nr) for nr in range(64)] == [
-        record | {"order": 2} for record in before
+        record._replace(order=2) for record in before
     ]
     tracked.split_page(parts[3])
-    assert [owner(tracked, start + nr)["order"] for nr in range(8, 20)] == [2] * 4 + [0] * 4 + [
-        2
-    ] * 4
+    assert [owner(tracked, start + nr).order for nr in range(8, 20)] == [2] * 4 + [0] * 4 + [2] * 4
 
 
 def test_references_leave_the_record(tracked: Pool) -> None:
@@ -147,7 +148,7 @@ def test_references_leave_the_record(tracked: Pool) -> None:
     tracked.put_page(page)
     assert owner(tracked, page.pfn) == before
     tracked.put_page(page)
-    assert owner(tracked, page.pfn)["state"] == PAGE_EXT_OWNER_FREED
+    assert owner(tracked, page.pfn).state == PAGE_EXT_OWNER_FREED
 
 
 # ---- switching on ----
@@ -157,7 +158,7 @@ def test_off(pool: Pool) -> None:
     """Without tracking there is no record, no depot, no stack."""
     page = pool.alloc_pages()
     assert not pool.page_owner_on
-    assert pool.page_info(page.pfn)["page_owner"] is None
+    assert pool.page_info(page.pfn).page_owner is None
     assert pool.capture_stack() == 0
     with pytest.raises(ValueError, match="no stack in the depot"):
         pool.depot_stack(1)
@@ -179,25 +180,25 @@ def test_early_pages(
     before = time.monotonic_ns()
     nr_early = enable_page_owner(pool)
     assert pool.page_owner_on
-    nr_page_ext_pages = pool.stats()["page_ext_bytes"] // 4096
+    nr_page_ext_pages = pool.stats().page_ext_bytes // 4096
     metadata = [0, nr_page_ext_pages, 0]
     assert nr_early == [count + 1 + 1 + 8 + 512 for count in metadata]
-    assert pool.stats()["early_pages"] == sum(nr_early)
+    assert pool.stats().early_pages == sum(nr_early)
     assert pool.managed_pages == managed + nr_page_ext_pages
     handles = set()
     for pfn in [pfn for zone in pages.values() for page in zone for pfn in pfns(page)]:
         record = owner(pool, pfn)
-        handles.add(record["handle"])
-        assert record["state"] == PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY
-        assert (record["order"], record["gfp_mask"]) == (0, 0)
-        assert record["tgid"] == os.getpid()
-        assert record["ts_nsec"] >= before
+        handles.add(record.handle)
+        assert record.state == PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY
+        assert (record.order, record.gfp_mask) == (0, 0)
+        assert record.tgid == os.getpid()
+        assert record.ts_nsec >= before
     assert len(handles) == 1
     for pfn in [pfn for page in freed for pfn in pfns(page)]:
-        assert owner(pool, pfn)["state"] == 0
+        assert owner(pool, pfn).state == 0
     for page in [page for zone in pages.values() for page in zone]:
         pool.free_pages(page)
-        assert owner(pool, page.pfn)["state"] == PAGE_EXT_OWNER_FREED
+        assert owner(pool, page.pfn).state == PAGE_EXT_OWNER_FREED
     assert enable_page_owner(pool) == [0, 0, 0]
 
 
@@ -219,14 +220,14 @@ def allocate_for_ever(path: str, seed: int) -> None:
 def test_switched_on_in_a_storm(
     make_pool: Callable[..., Pool],
     enable_page_owner: Callable[[Pool], list[int]],
-    blocks: Callable[[Pool], Iterator[tuple[int, dict[str, Any]]]],
+    blocks: Callable[[Pool], Iterator[tuple[int, PageInfo]]],
     fork: Fork,
 ) -> None:
     """Whatever four processes are doing, no allocated page is without an owner after it."""
     for turn in range(40):
         pool = make_pool(24, 4)
         children = [fork(allocate_for_ever, pool.path, turn * 4 + nr) for nr in range(4)]
-        while pool.stats()["pgalloc"] < 4000:
+        while pool.stats().pgalloc < 4000:
             time.sleep(0.001)
         nr_early = enable_page_owner(pool)
         assert sum(nr_early) > 0
@@ -236,15 +237,15 @@ def test_switched_on_in_a_storm(
             child.kill()
         pool.recover_clients()
         assert pool.check() == []
-        owners = [(info, info["page_owner"]) for _pfn, info in blocks(pool)]
+        owners = [(info, info.page_owner) for _pfn, info in blocks(pool)]
         assert len(owners) > 0
         tgids = {child.pid for child in children}
         for info, record in owners:
-            early = bool(record["state"] & PAGE_EXT_OWNER_EARLY)
-            assert record["state"] & PAGE_EXT_OWNER_ALLOCATED
-            assert record["handle"] != 0
-            assert early or record["tgid"] in tgids
-            assert record["order"] == (0 if early else info["order"])
+            early = bool(record.state & PAGE_EXT_OWNER_EARLY)
+            assert record.state & PAGE_EXT_OWNER_ALLOCATED
+            assert record.handle != 0
+            assert early or record.tgid in tgids
+            assert record.order == (0 if early else info.order)
 
 
 # ---- who ----
@@ -277,12 +278,12 @@ def test_comm(tracked: Pool, comm: bytes, how: str) -> None:
     try:
         change(comm)
         page = tracked.alloc_pages(1)
-        assert owner(tracked, page.pfn)["comm"] == comm
-        assert owner(tracked, page.pfn + 1)["comm"] == comm
+        assert owner(tracked, page.pfn).comm == comm
+        assert owner(tracked, page.pfn + 1).comm == comm
     finally:
         change(old)
     tracked.free_pages(page)
-    assert owner(tracked, tracked.alloc_pages().pfn)["comm"] == old
+    assert owner(tracked, tracked.alloc_pages().pfn).comm == old
 
 
 def test_thread(tracked: Pool) -> None:
@@ -299,13 +300,13 @@ def test_thread(tracked: Pool) -> None:
     thread.start()
     thread.join()
     record = owner(tracked, pages[0].pfn)
-    assert (record["pid"], record["tgid"]) == (pids[0], os.getpid())
-    assert record["pid"] != record["tgid"]
-    assert record["comm"] == b"some thread"
-    assert owner(tracked, tracked.alloc_pages().pfn)["comm"] != b"some thread"
+    assert (record.pid, record.tgid) == (pids[0], os.getpid())
+    assert record.pid != record.tgid
+    assert record.comm == b"some thread"
+    assert owner(tracked, tracked.alloc_pages().pfn).comm != b"some thread"
 
 
-def pid_in_child(pool: Pool) -> tuple[dict[str, Any], int]:
+def pid_in_child(pool: Pool) -> tuple[PageOwner, int]:
     """Allocate with the parent's attachment."""
     return owner(pool, pool.alloc_pages().pfn), os.getpid()
 
@@ -314,4 +315,4 @@ def test_fork(tracked: Pool, fork: Fork) -> None:
     """A forked child is somebody else, at once."""
     tracked.alloc_pages()
     record, pid = fork(pid_in_child, tracked).result()
-    assert record["pid"] == record["tgid"] == pid != os.getpid()
+    assert record.pid == record.tgid == pid != os.getpid()

@@ -48,15 +48,15 @@ def pages_of(pool: Pool, blocks: Blocks) -> Counter[int]:
     """Count by page_info(), without early pages."""
     counts: Counter[int] = Counter()
     for _, info in blocks(pool):
-        owner = info["page_owner"]
-        if owner["state"] & 5 == 1:
-            counts[owner["handle"]] += 1 << info["order"]
+        owner = info.page_owner
+        if owner.state & 5 == 1:
+            counts[owner.handle] += 1 << info.order
     return counts
 
 
 def stack_of(pool: Pool, page: _native.Page) -> int:
     """Handle of the stack that allocated a page."""
-    handle: int = pool.page_info(page.pfn)["page_owner"]["handle"]
+    handle: int = pool.page_info(page.pfn).page_owner.handle
     return handle
 
 
@@ -77,7 +77,7 @@ def work(pool: Pool, chance: random.Random, held: list[_native.Page]) -> None:
         if step < 0.55 or not held:
             allocate = chance.choice((alloc_here, alloc_there))
             held.append(allocate(pool, chance.choice(ORDERS), chance.choice(MASKS)))
-        elif step < 0.65 and held[-1].order and not pool.page_info(held[-1].pfn)["flags"] >> 6 & 1:
+        elif step < 0.65 and held[-1].order and not pool.page_info(held[-1].pfn).flags >> 6 & 1:
             held += pool.split_page(held.pop(), chance.randrange(2))
         elif step < 0.66:
             pool.drain_local_pages()
@@ -162,8 +162,8 @@ def test_stack_that_only_freed(tracked: Pool) -> None:
     page = tracked.alloc_pages(1)
     handle = stack_of(tracked, page)
     tracked.free_pages(page)
-    owner = tracked.page_info(page.pfn)["page_owner"]
-    assert owner["free_handle"] not in {0, handle}
+    owner = tracked.page_info(page.pfn).page_owner
+    assert owner.free_handle not in {0, handle}
     assert tracked.stack_counts() == [(handle, 0)]
     # Still so after all was counted anew.
     assert assert_counts(tracked) == {handle: 0}
@@ -192,7 +192,7 @@ def test_order_of_a_stack_that_freed_before(tracked: Pool) -> None:
         functools.partial(tracked.alloc_pages, 3),
     ]
     found = [step() for step in steps]  # one place in the source
-    by = tracked.page_info(found[1].pfn)["page_owner"]["handle"]
+    by = tracked.page_info(found[1].pfn).page_owner.handle
     last = stack_of(tracked, found[2])
     assert [handle for handle, _ in tracked.stack_counts()][-2:] == [by, last]
 
@@ -229,10 +229,10 @@ def test_several_processes(make_pool: Callable[..., Pool], fork: Fork, blocks: B
         assert pages_of(pool, blocks) == Counter({h: nr for h, nr in counts.items() if nr})
         assert sum(counts.values()) == left
         for pfn, info in list(blocks(pool)):
-            if not info["page_owner"]["state"] & 4:
+            if not info.page_owner.state & 4:
                 pool.free_pages(pfn)
         assert set(dict(pool.stack_counts()).values()) == {0}
-    assert pool.stats()["dead_clients"] == 0
+    assert pool.stats().dead_clients == 0
 
 
 def test_counts_while_others_work(make_pool: Callable[..., Pool], fork: Fork) -> None:
@@ -257,7 +257,7 @@ def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> N
     chance = random.Random("killed")
     numbers = itertools.count()
     children = [fork(work_for_ever, pool.path, next(numbers)) for _ in range(2)]
-    while pool.stats()["dead_clients"] < NR_KILLS:
+    while pool.stats().dead_clients < NR_KILLS:
         time.sleep(0.003 + chance.random() * 0.01)
         victim = children.pop(chance.randrange(2))
         victim.kill()
@@ -265,8 +265,8 @@ def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> N
         pool.recover_clients()
         pool.stack_counts()  # may count all anew while the other one works
         for pfn, info in list(blocks(pool)):
-            owner = info["page_owner"]
-            if owner and owner["tgid"] == victim.pid and not owner["state"] & 4:
+            owner = info.page_owner
+            if owner and owner.tgid == victim.pid and not owner.state & 4:
                 pool.free_pages(pfn)
         if chance.random() < 0.2:
             children.pop().kill()

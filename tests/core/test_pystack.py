@@ -19,21 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageownerfs import _native
+    from pageownerfs.mm.page_ext import PageOwner
 
     Fork = Callable[..., Any]
 
 pytestmark = pytest.mark.require("shm")
 
 
-def owner(pool: Pool, pfn: int) -> dict[str, Any]:
+def owner(pool: Pool, pfn: int) -> PageOwner:
     """Return the record of a page."""
-    record: dict[str, Any] = pool.page_info(pfn)["page_owner"]
+    record = pool.page_info(pfn).page_owner
+    assert record is not None
     return record
 
 
 def frames(pool: Pool, page: _native.Page) -> list[Frame]:
     """Return the stack of a page's allocation."""
-    return [Frame(*frame) for frame in pool.depot_stack(owner(pool, page.pfn)["handle"])]
+    return [Frame(*frame) for frame in pool.depot_stack(owner(pool, page.pfn).handle)]
 
 
 def real_frames(error: BaseException, depth: int) -> list[Frame]:
@@ -230,7 +232,7 @@ def test_free_stack(tracked: Pool) -> None:
     page = tracked.alloc_pages()
     tracked.free_pages(page)
     line = sys._getframe().f_lineno - 1
-    (first, *_) = tracked.depot_stack(owner(tracked, page.pfn)["free_handle"])
+    (first, *_) = tracked.depot_stack(owner(tracked, page.pfn).free_handle)
     assert (first[0], first[5]) == ("test_free_stack", line)
 
 
@@ -257,7 +259,7 @@ def test_each_place_has_its_handle(tracked: Pool) -> None:
     for _ in range(3):
         one = tracked.alloc_pages()
         other = tracked.alloc_pages()
-        handles.append((owner(tracked, one.pfn)["handle"], owner(tracked, other.pfn)["handle"]))
+        handles.append((owner(tracked, one.pfn).handle, owner(tracked, other.pfn).handle))
     assert len(set(handles)) == 1
     assert handles[0][0] != handles[0][1]
 
@@ -316,7 +318,7 @@ def test_no_module_name(tracked: Pool, module: Any) -> None:
 def handle_in_child(pool: Pool) -> tuple[int, int]:
     """Allocate; the handle of the stack, and of a new attachment's at the same place."""
     with Pool.open(pool.path) as other:
-        handles = [owner(pool, one.alloc_pages().pfn)["handle"] for one in (pool, other)]
+        handles = [owner(pool, one.alloc_pages().pfn).handle for one in (pool, other)]
         return handles[0], handles[1]
 
 
@@ -326,7 +328,7 @@ def test_dedupe_between_processes(tracked: Pool, fork: Fork) -> None:
     nr_stacks = []
     for _ in range(4):
         handles.update(fork(handle_in_child, tracked).result())
-        nr_stacks.append(tracked.stats()["stack_depot_stacks"])
+        nr_stacks.append(tracked.stats().stack_depot_stacks)
     assert len(handles) == 1
     assert len(set(nr_stacks)) == 1
 
@@ -345,7 +347,7 @@ def many_stacks(pool: Pool) -> list[int]:
         space: dict[str, Any] = {"pool": pool}
         exec(f"def f{number}(): return pool.alloc_pages()", space)
         page = space[f"f{number}"]()
-        handles.append(owner(pool, page.pfn)["handle"])
+        handles.append(owner(pool, page.pfn).handle)
         pool.free_pages(page)
         if len(handles) == 500:
             return handles

@@ -97,7 +97,7 @@ def split(
 ) -> None:
     """Split one of the blocks, if it can be."""
     page = held[index]
-    if page.order == 0 or pool.page_info(page.pfn)["flags"] >> 6 & 1:  # PG_head: compound
+    if page.order == 0 or pool.page_info(page.pfn).flags >> 6 & 1:  # PG_head: compound
         return
     journal[page.pfn] = 0
     held[index] = held[-1]
@@ -138,9 +138,9 @@ class Storm:
 def blocks_of(pool: Pool, blocks: Blocks, pid: int) -> dict[int, int]:
     """PFN and order of each block that a dead process has left, by their owner."""
     return {
-        pfn: info["order"]
+        pfn: info.order
         for pfn, info in blocks(pool)
-        if info["page_owner"]["tgid"] == pid and not info["page_owner"]["state"] & 4
+        if info.page_owner.tgid == pid and not info.page_owner.state & 4
     }
 
 
@@ -169,7 +169,7 @@ def test_kills(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> No
         assert pool.check() == [], f"seed {seed}, kill {nr_kills}"
         left = blocks_of(pool, blocks, pid)
         assert_left(pool, pid, held, left)
-        if pool.stats()["dead_clients"] >= NR_KILLS:  # some die before they are clients
+        if pool.stats().dead_clients >= NR_KILLS:  # some die before they are clients
             break
         for pfn in left:
             pool.free_pages(pfn)
@@ -197,7 +197,7 @@ def assert_all_else_free(
     pool.drain_local_pages()
     nr_free = sum(zone.nr_free for zone in pool.zones)
     assert nr_left > 0
-    assert nr_free + pool.stats()["early_pages"] == pool.managed_pages
+    assert nr_free + pool.stats().early_pages == pool.managed_pages
 
 
 def large_zeroed(pool: Pool) -> None:
@@ -298,5 +298,5 @@ def test_concurrency(make_pool: Callable[..., Pool], fork: Fork) -> None:
     assert pool.check() == []
     assert pool.free_pages_by_order() == initial
     stats = pool.stats()
-    assert stats["pgalloc"] == stats["pgfree"] > 0
-    assert stats["dead_clients"] == stats["zone_rebuilds"] == 0
+    assert stats.pgalloc == stats.pgfree > 0
+    assert stats.dead_clients == stats.zone_rebuilds == 0

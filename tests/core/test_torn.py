@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from open_files import read_at
 from minimal_source import MinimalSource
 
 from pageownerfs.client import Pool
@@ -94,17 +95,17 @@ def record_of(number: int, pid: int) -> bytes:
 def early_record(pool: Pool) -> bytes:
     """Regular expression of a record of page_ext's own pages."""
     pfn = pool.nr_pages - 1
-    while pool.page_info(pfn)["state"] != "allocated":
+    while pool.page_info(pfn).state != "allocated":
         pfn -= 1
-    owner = pool.page_info(pfn)["page_owner"]
-    comm: bytes = owner["comm"]
-    stack = format_stack(pool.stack(owner["handle"]))
-    head = f"order 0, mask 0x0(), pid {owner['pid']}, tgid {owner['tgid']} ("
+    owner = pool.page_info(pfn).page_owner
+    comm: bytes = owner.comm
+    stack = format_stack(pool.stack(owner.handle))
+    head = f"order 0, mask 0x0(), pid {owner.pid}, tgid {owner.tgid} ("
     return (
         b"Page allocated via "
         + re.escape(head.encode() + comm)
         + rb"\), ts %d ns\nPFN 0x[0-9a-f]+ type Unmovable Block [0-9]+ type [A-Z][a-z]+ Flags "
-        % owner["ts_nsec"]
+        % owner.ts_nsec
         + rb"0x[0-9a-f]+\(zone=[0-2]\)\n"
         + re.escape(stack)
         + rb"\n"
@@ -125,7 +126,7 @@ def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]
     seen = [0] * len(children)
     while nr_records < NR_RECORDS:
         reader, offset = view.open(), 0
-        while text := reader.read(CHUNK_BYTES, offset):
+        while text := read_at(reader, CHUNK_BYTES, offset):
             rest, nr_found = whole.subn(b"", text)
             assert rest == b"", f"a torn record at {offset}, pass {nr_passes}: {rest[:500]!r}"
             nr_records += nr_found
@@ -138,4 +139,4 @@ def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]
     for child in children:
         assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
         child.kill()
-    assert pool.stats()["pgalloc"] > NR_RECORDS // 10
+    assert pool.stats().pgalloc > NR_RECORDS // 10

@@ -31,7 +31,7 @@ def test_gfp_zone(make_pool: Callable[..., Pool], mask: int, zone: str) -> None:
     """The low four bits choose the zone as the kernel's table does."""
     pool = make_pool(64, 16)
     page = pool.alloc_pages(0, mask)
-    assert pool.zones[pool.page_info(page.pfn)["zone"]].name == zone
+    assert pool.zones[pool.page_info(page.pfn).zone].name == zone
 
 
 @pytest.mark.parametrize("bits", [0x3, 0x5, 0x6, 0x7, 0xB, 0xD, 0xE, 0xF])

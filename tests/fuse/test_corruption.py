@@ -110,7 +110,7 @@ def open_in_child(path: Path) -> int:
         status = 1
         try:
             with Pool.open(str(path)) as pool:
-                pool.zone_info()
+                pool.all_zones()
                 pool.stats()
             status = 0
         except (OSError, ValueError):

@@ -79,7 +79,7 @@ def pages() -> Iterator[Pages]:
         untouched = next(
             pfn
             for pfn in range(pool.nr_pages - 1, 0, -1)
-            if pool.page_info(pfn)["state"] in ("free", "buddy")
+            if pool.page_info(pfn).state in ("free", "buddy")
         )
         yield Pages(path, pool.nr_pages, early, block, freed, untouched)
 
@@ -240,7 +240,7 @@ def test_every_page(pages: Pages) -> None:
         step = pages.nr_pages // 300
         for pfn in range(0, pages.nr_pages, step):
             text = (pages.path / "pages" / str(pfn)).read_text()
-            state = pool.page_info(pfn)["state"]
+            state = pool.page_info(pfn).state
             assert text.startswith(f"page: pfn:{pfn:#x} {state} "), state
 
 

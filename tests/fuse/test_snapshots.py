@@ -218,7 +218,7 @@ def test_pages_of_a_copy(path: Path, take: Callable[[str], Path]) -> None:
     assert "tracks the page as freed" in (path / "pages" / hex(pfn + 1)).read_text()
     with Pool.attach(path) as pool:
         free = next(
-            n for n in range(pool.nr_pages) if pool.page_info(n)["state"] == "buddy" and n != pfn
+            n for n in range(pool.nr_pages) if pool.page_info(n).state == "buddy" and n != pfn
         )
     assert (
         (snapshot / "pages" / hex(free))

@@ -32,7 +32,7 @@ from pageownerfs.sources.kernel.tracker import Tracker
 from pageownerfs.sources.kernel.zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
-    from pageownerfs.sources.kernel.zoneinfo import ZoneSpan
+    from pageownerfs.mm.zone import Zone
 
 _RECORD_BYTES: Final = 64
 _ORDER_OFFSET: Final = 44
@@ -99,7 +99,7 @@ def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
     return nr_left
 
 
-def _new_tracker(zones: list[ZoneSpan]) -> Tracker:
+def _new_tracker(zones: list[Zone]) -> Tracker:
     options = KernelOptions(stack_depth=0, comm=b"(nobody)")
     with Btf() as btf:
         return Tracker(options, zones, btf, Kallsyms())

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pageownerfs import _native
-    from pageownerfs.mm.zone import ZoneRange
+    from pageownerfs.mm.zone import Zone
 
 
 class MinimalSource:
@@ -57,7 +57,7 @@ class MinimalSource:
         del pfn
         return {}
 
-    def zone_ranges(self) -> list[ZoneRange]:
+    def zones(self) -> list[Zone]:
         """No zones."""
         return []
 

@@ -32,6 +32,7 @@ from kernel_tables import (
 from pageownerfs import Pool, _native
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_FREED,
+    PageCounts,
     PageOwner,
 )
 
@@ -111,12 +112,9 @@ def test_orders(order: int) -> None:
     expected = b"".join(record_text(pfn, found, Info(0, 0, 1)) for pfn, found in shown)
     table = kernel_table(memory)
     assert read_all(_native.Renderer(table, text)) == expected
-    assert table.states() == {
-        "allocated": 2 * nr + 63,
-        "early": 0,
-        "freed": 1,
-        "heads": len(shown),
-    }
+    assert PageCounts._make(table.states()) == PageCounts(
+        allocated=2 * nr + 63, early=0, freed=1, heads=len(shown)
+    )
 
 
 @pytest.mark.parametrize("nr_free", [0, 1, 7, 8, 9, 15, 16, 17, 100])
@@ -147,7 +145,7 @@ def test_on() -> None:
     assert renderer.size() == 0
     assert reader.read(4096, 0) == b""
     assert renderer.reader().record(0) is None
-    assert set(table.states().values()) == {0}
+    assert set(table.states()) == {0}
     table.on = True
     assert read_all(renderer) == expected
     assert renderer.size() == len(expected)
@@ -177,12 +175,12 @@ def test_states(seed: int) -> None:
         PageOwner.unpack(data[i : i + OWNER_BYTES]) for i in range(0, len(data), OWNER_BYTES)
     ]
     seen = [pfn for pfn, o in enumerate(owners) if o.is_allocated and not o.is_early]
-    assert kernel_table(memory).states() == {
-        "allocated": len(seen),
-        "early": sum(o.is_allocated and o.is_early for o in owners),
-        "freed": sum(o.is_freed and not o.is_allocated for o in owners),
-        "heads": sum(pfn % owners[pfn].nr_pages == 0 for pfn in seen),
-    }
+    assert PageCounts._make(kernel_table(memory).states()) == PageCounts(
+        allocated=len(seen),
+        early=sum(o.is_allocated and o.is_early for o in owners),
+        freed=sum(o.is_freed and not o.is_allocated for o in owners),
+        heads=sum(pfn % owners[pfn].nr_pages == 0 for pfn in seen),
+    )
 
 
 @pytest.mark.require("shm")
@@ -195,8 +193,8 @@ def test_states_of_a_pool(tmp_path: Path) -> None:
         page = pool.alloc_pages(3)
         other = pool.alloc_pages(2)
         pool.free_pages(other)
-        states = pool.table().states()
-        assert states == {"allocated": 8, "early": early, "freed": 4, "heads": 1}
+        states = PageCounts._make(pool.table().states())
+        assert states == PageCounts(allocated=8, early=early, freed=4, heads=1)
         pool.free_pages(page)
 
 

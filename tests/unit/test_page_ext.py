@@ -127,19 +127,9 @@ def test_pack_refuses(change: dict[str, Any], complaint: str) -> None:
 
 def test_state() -> None:
     """Each bit of state has its property."""
-    assert (RECORD.is_allocated, RECORD.is_freed, RECORD.is_early, RECORD.is_migrated) == (
-        True,
-        False,
-        True,
-        False,
-    )
+    assert (RECORD.is_allocated, RECORD.is_freed, RECORD.is_early) == (True, False, True)
     freed = RECORD._replace(state=10)
-    assert (freed.is_allocated, freed.is_freed, freed.is_early, freed.is_migrated) == (
-        False,
-        True,
-        False,
-        True,
-    )
+    assert (freed.is_allocated, freed.is_freed, freed.is_early) == (False, True, False)
 
 
 def test_nr_pages() -> None:

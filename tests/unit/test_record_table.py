@@ -20,7 +20,7 @@ from kernel_tables import text as kernel_text
 
 from pageownerfs import _native
 from pageownerfs.mm.migratetype import MIGRATE_CMA, MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES
-from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_EARLY, PageOwner
+from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_EARLY, PageExt
 from pageownerfs.page_owner_sort import parse_records
 from pageownerfs.sources.dump.source import read_dump
 from pageownerfs.text import input as input_module
@@ -286,9 +286,9 @@ def test_two_dumps() -> None:
     assert table.heads(0, 1000) == pfns
     last = {record.pfn: record for record in first.records} | {r.pfn: r for r in second.records}
     for record in second.records:
-        page = table.page(record.pfn)
+        page = PageExt.of(table, record.pfn)
         assert page is not None
-        assert PageOwner.unpack(page["record"]).ts_nsec == last[record.pfn].ts
+        assert page.owner.ts_nsec == last[record.pfn].ts
     later = _native.RecordTable()
     for dump in (first, second):
         assert later.feed(dump.data, final=True) == len(dump.data)
@@ -441,9 +441,9 @@ def filtered(dump: Dump, table: _native.RecordTable, wanted: Wanted) -> list[byt
     """Text of each record, empty where it is not shown."""
     texts = []
     for record in dump.records:
-        page = table.page(record.pfn)
+        page = PageExt.of(table, record.pfn)
         assert page is not None
-        handle = PageOwner.unpack(page["record"]).handle
+        handle = page.owner.handle
         texts.append(wanted.text(record, handle) if wanted.shows(record) else b"")
     return texts
 
@@ -655,19 +655,19 @@ def test_pages() -> None:
     table = table_of(data)
     for pfn, head in ((8, 8), (15, 8), (0x1000, 0x1000), (0x13FF, 0x1000), (2**64 - 1, 2**64 - 1)):
         assert table.has_page(pfn)
-        page = table.page(pfn)
+        page = PageExt.of(table, pfn)
         assert page is not None
-        assert (page["head"], page["allocated"]) == (head, True)
-        owner = PageOwner.unpack(page["record"])
+        assert (page.head, page.allocated) == (head, True)
+        owner = page.owner
         assert (owner.pid, owner.tgid, owner.comm, owner.ts_nsec) == (7, 6, b"plain", 1000)
         assert (owner.free_handle, owner.free_pid, owner.free_tgid) == (0, 0, 0)
         assert table.text(_native.TEXT_STACK, owner.handle) == b" f+0x1/0x2\n"
-    page = table.page(0x1000)
+    page = PageExt.of(table, 0x1000)
     assert page is not None
-    assert (page["page_mt"], page["migratetype"], page["flags"], page["memcg"]) == (1, 4, 0, 0)
-    page = table.page(8)
+    assert (page.page_mt, page.pageblock_mt, page.flags, page.memcg) == (1, 4, 0, 0)
+    page = PageExt.of(table, 8)
     assert page is not None
-    assert page["flags"] == 32
+    assert page.flags == 32
     for pfn in (0, 7, 16, 0xFFF, 0x1400, 2**63, 2**64 - 2):
         assert not table.has_page(pfn)
         assert table.page(pfn) is None
@@ -689,9 +689,9 @@ def test_heads() -> None:
     assert table.heads(9, 2) == [16, 0x1000]
     assert table.heads(0, 0) == []
     assert table.heads(2**64 - 1, 5) == [2**64 - 1]
-    page = table.page(16)
+    page = PageExt.of(table, 16)
     assert page is not None
-    assert PageOwner.unpack(page["record"]).is_early
+    assert page.owner.is_early
 
 
 def test_empty() -> None:
@@ -702,7 +702,7 @@ def test_empty() -> None:
         assert renderer_of(table).reader().record(0) is None
         assert table.count_stacks(early=True) == []
         assert table.mixed_blocks(0, END_PFN, 4) == [0] * 8
-        assert set(table.states().values()) == {0}
+        assert set(table.states()) == {0}
         numbers = (table.nr_records, table.nr_damaged, table.nr_stacks, table.nr_verbatim)
         assert numbers == (0, 0, 0, 0)
         assert (table.nr_bytes, table.infos(), table.damage) == (0, [], [])
@@ -725,18 +725,18 @@ def test_added() -> None:
     assert table.heads(0, 10) == [5, 7]
     assert text_of(table).count(b"Page allocated via order 0, mask 0xcc8") == 2
     assert b"Page has been migrated, last migrate reason: memory_hotplug\n" in text_of(table)
-    page = table.page(7)
+    page = PageExt.of(table, 7)
     assert page is not None
-    found = PageOwner.unpack(page["record"])
+    found = page.owner
     assert table.text(_native.TEXT_STACK, found.free_handle) == b" kfree+0x3/0x4\n"
     assert found._replace(handle=5, free_handle=0) == freed
-    assert page["page_mt"] == 2
-    page = table.page(5)
+    assert page.page_mt == 2
+    page = PageExt.of(table, 5)
     assert page is not None
-    assert PageOwner.unpack(page["record"])._replace(handle=5) == PLAIN
-    page = table.page(9)
+    assert page.owner._replace(handle=5) == PLAIN
+    page = PageExt.of(table, 9)
     assert page is not None
-    assert page["allocated"] is False
+    assert page.allocated is False
 
 
 def test_any_bytes_added() -> None:
@@ -780,9 +780,9 @@ def test_early_records_are_told() -> None:
     records = [replace(r, stack=stack) if i % 3 == 0 else r for i, r in enumerate(dump.records)]
     table = table_of(b"".join(record.whole for record in records))
     for i, record in enumerate(records):
-        page = table.page(record.pfn)
+        page = PageExt.of(table, record.pfn)
         assert page is not None
-        assert bool(PageOwner.unpack(page["record"]).state & PAGE_EXT_OWNER_EARLY) == (i % 3 == 0)
+        assert bool(page.owner.state & PAGE_EXT_OWNER_EARLY) == (i % 3 == 0)
 
 
 def test_one_thread_feeds() -> None:

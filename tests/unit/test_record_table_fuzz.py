@@ -12,6 +12,7 @@ from kernel_tables import one_by_one, read_all
 
 from pageownerfs import _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES
+from pageownerfs.mm.page_ext import PageCounts, PageExt
 from pageownerfs.page_owner_sort import Record, parse_records
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def test_all_else_of_damaged_tables() -> None:
         assert read_all(_native.Renderer(copy, names_of(table), fields=FIELDS_6_1)) == text, i
         assert sum(map(len, one_by_one(renderer))) <= len(text)
         for pfn in (*table.heads(0, 1000), 0, 2**63, 2**64 - 1):
-            page = table.page(pfn)
+            page = PageExt.of(table, pfn)
             assert table.has_page(pfn) == (page is not None)
         assert len(table.mixed_blocks(0, 1 << 63, 4)) == 8
-        assert table.states()["heads"] <= table.nr_records
+        assert PageCounts._make(table.states()).heads <= table.nr_records

@@ -28,7 +28,7 @@ from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
 from pageownerfs.mm.migratetype import MIGRATE_CMA
-from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_FREED, PageOwner
+from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_FREED, PageExt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +55,12 @@ def blocks_of(table: _native.Table) -> list[Any]:
     """Each block of a table, and all that is known of it."""
     found: list[Any] = []
     for pfn in table.heads(0, 1 << 30):
-        page = table.page(pfn)
+        page = PageExt.of(table, pfn)
         assert page is not None
-        order = PageOwner.unpack(page["record"]).order
-        last = table.page(pfn + (1 << order) - 1)
+        order = page.owner.order
+        last = PageExt.of(table, pfn + (1 << order) - 1)
         assert last is not None
-        assert last["head"] == page["head"] == pfn
+        assert last.head == page.head == pfn
         found.append((pfn, page))
     return found
 
@@ -138,7 +138,7 @@ def test_kernel_table(seed: int) -> None:
     assert copy.nr_records == len(table.heads(0, 1 << 30))
     assert copy.pageblock_order == 9
     assert sum(copy.mixed_blocks(0, nr, MIGRATE_CMA)) > 0
-    freed = [page for _, page in blocks_of(copy) if PageOwner.unpack(page["record"]).free_handle]
+    freed = [page for _, page in blocks_of(copy) if page.owner.free_handle]
     assert len(freed) > 3
 
 

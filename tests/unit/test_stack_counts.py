@@ -188,10 +188,10 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 def pool_pages(pool: Pool, *, early: bool) -> Iterator[tuple[int, int, int]]:
     """What page_info() says of each page of a pool."""
     for pfn in range(pool.nr_pages):
-        owner = pool.page_info(pfn)["page_owner"]
-        state = owner["state"] if owner else 0
+        owner = pool.page_info(pfn).page_owner
+        state = owner.state if owner else 0
         if state & 1 and (early or not state & 4):
-            yield owner["handle"], 1, owner["ts_nsec"]
+            yield owner.handle, 1, owner.ts_nsec
 
 
 @pytest.mark.require("shm")

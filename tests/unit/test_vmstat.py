@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
 from pageownerfs.mm.vmstat import (
-    ZoneFree,
     format_buddyinfo,
     format_extfrag_index,
     format_mixed_blocks,
@@ -22,7 +21,9 @@ from pageownerfs.mm.vmstat import (
     parse_buddyinfo,
     unusable_free_index,
 )
-from pageownerfs.mm.zone import NR_PAGE_ORDERS, PAGEBLOCK_ORDER
+from pageownerfs.mm.zone import MAX_PAGE_ORDER, PAGEBLOCK_ORDER, Zone
+
+NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1
 
 BUDDYINFO = (KERNEL / "buddyinfo.txt").read_text()
 PAGETYPEINFO = (KERNEL / "pagetypeinfo.txt").read_text()
@@ -43,7 +44,14 @@ zone_rows = st.lists(
 )
 
 
-def recorded_zones() -> list[ZoneFree]:
+def make_zone(
+    nid: int, name: str, nr_free: tuple[tuple[int, ...], ...], nr_blocks: tuple[int, ...]
+) -> Zone:
+    """Make a zone with these free blocks and pageblocks."""
+    return Zone(nid, name, 0, 0, nr_free_by_type=nr_free, nr_blocks_by_type=nr_blocks)
+
+
+def recorded_zones() -> list[Zone]:
     """Read the zones of the recorded pagetypeinfo, without any function under test."""
     zones = []
     for name in ("DMA", "DMA32"):
@@ -55,13 +63,13 @@ def recorded_zones() -> list[ZoneFree]:
         ]
         blocks, _ = re.findall(rf"^Node 0, zone +{name} (.*)", PAGETYPEINFO, re.MULTILINE)
         nr_free = tuple(zip(*by_type, strict=True))
-        zones.append(ZoneFree(0, name, nr_free, tuple(int(number) for number in blocks.split())))
+        zones.append(make_zone(0, name, nr_free, tuple(int(number) for number in blocks.split())))
     return zones
 
 
-def zone_of_node(nid: int) -> ZoneFree:
+def zone_of_node(nid: int) -> Zone:
     """Make a zone of 2 orders, 2 migratetypes and 3 pageblocks."""
-    return ZoneFree(nid, "Normal", ((1, 2), (3, 4)), (1, 2))
+    return make_zone(nid, "Normal", ((1, 2), (3, 4)), (1, 2))
 
 
 def c_thousandths(index: int) -> str:
@@ -150,7 +158,10 @@ def test_buddyinfo_of_unequal_lines() -> None:
 def test_pagetypeinfo_of_two_nodes() -> None:
     """Each node has the whole text; wide numbers are neither cut nor replaced."""
     names = ("Unmovable", "Movable")
-    first, second = zone_of_node(0), zone_of_node(1)._replace(nr_free=((100001, 2), (3, 1 << 32)))
+    first, second = (
+        zone_of_node(0),
+        zone_of_node(1)._replace(nr_free_by_type=((100001, 2), (3, 1 << 32))),
+    )
     text = format_pagetypeinfo([first, second], names, 3)
     assert text == format_pagetypeinfo([first], names, 3) + format_pagetypeinfo([second], names, 3)
     assert text.splitlines()[9:] == [

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pageownerfs.sources.kernel.zoneinfo import ZoneSpan, read_zoneinfo
+from pageownerfs.mm.zone import Zone
+from pageownerfs.sources.kernel.zoneinfo import read_zoneinfo
 
 # Two nodes, shortened: the first populated zone of a node has the node's numbers before its own,
 # and a zone without pages ends early.
@@ -57,10 +58,10 @@ def test_recorded() -> None:
     """Each zone has its own numbers, an empty one zeros."""
     zones = read_zoneinfo(TEXT)
     assert zones == [
-        ZoneSpan(0, "DMA", 1, 4095, 3998, 3840),
-        ZoneSpan(0, "Movable", 0, 0, 0, 0),
-        ZoneSpan(1, "Normal", 1048576, 5505024, 5505024, 2523136),
-        ZoneSpan(1, "Device", 0, 0, 0, 0),
+        Zone(0, "DMA", 1, 4095, 3998, 3840),
+        Zone(0, "Movable", 0, 0, 0, 0),
+        Zone(1, "Normal", 1048576, 5505024, 5505024, 2523136),
+        Zone(1, "Device", 0, 0, 0, 0),
     ]
     assert max(zone.end_pfn for zone in zones) == 6553600
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * py_info.c - what a pool looks like, as Python objects. Unlocked snapshots, but for check().
+ *
+ * Tuples: client.py names what is in them.
  */
 #include <stdlib.h>
 
@@ -9,9 +11,6 @@
 #include "pool/stack_depot.h"
 #include "pool/tracking.h"
 #include "python/py.h"
-
-static const char *const zone_names[MAX_NR_ZONES] = {"DMA", "Normal", "Movable"};
-static const char *const state_names[] = {"free", "buddy", "pcp", "allocated", "tail", "reserved"};
 
 static struct pool *usable(PyObject *self)
 {
@@ -39,17 +38,17 @@ static u64 zone_pcp_count(const struct pool *pool, unsigned int zone)
 
 static PyObject *free_by_type(const struct zone *z)
 {
-	PyObject *orders = PyList_New(NR_PAGE_ORDERS);
+	PyObject *orders = PyTuple_New(NR_PAGE_ORDERS);
 
 	for (int order = 0; orders && order < NR_PAGE_ORDERS; order++) {
 		const u32 *nr = z->free_area[order].nr_free;
 		PyObject *types =
-			Py_BuildValue("[IIIIII]", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
+			Py_BuildValue("(IIIIII)", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
 
 		if (!types)
 			Py_CLEAR(orders);
 		else
-			PyList_SET_ITEM(orders, order, types);
+			PyTuple_SET_ITEM(orders, order, types);
 	}
 	return orders;
 }
@@ -62,7 +61,7 @@ static PyObject *blocks_by_type(const struct pool *pool, unsigned int zone)
 	if (pool->zone_span[zone].start_pfn < pool->zone_span[zone].end_pfn)
 		for (; pfn < pool->zone_span[zone].end_pfn; pfn += PAGEBLOCK_NR_PAGES)
 			nr[get_pageblock_migratetype(pool, pfn)]++;
-	return Py_BuildValue("[IIIIII]", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
+	return Py_BuildValue("(IIIIII)", nr[0], nr[1], nr[2], nr[3], nr[4], nr[5]);
 }
 
 PyObject *pool_zone_info(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -73,14 +72,10 @@ PyObject *pool_zone_info(PyObject *self, PyObject *Py_UNUSED(unused))
 	for (unsigned int zone = 0; zones && zone < MAX_NR_ZONES; zone++) {
 		const struct zone *z = &pool->header->zones[zone];
 		PyObject *info = Py_BuildValue(
-			"{s:s,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:N,s:N}", "name",
-			zone_names[zone], "start_pfn", z->start_pfn, "spanned_pages",
-			z->end_pfn - z->start_pfn, "present_pages", z->present_pages,
-			"managed_pages", z->managed_pages, "nr_free", z->nr_free, "nr_pcp",
-			zone_pcp_count(pool, zone), "wmark_min", z->watermark[WMARK_MIN],
-			"wmark_low", z->watermark[WMARK_LOW], "wmark_high",
-			z->watermark[WMARK_HIGH], "nr_free_by_type", free_by_type(z),
-			"nr_blocks_by_type", blocks_by_type(pool, zone));
+			"(IIIIKKKKKNN)", z->start_pfn, z->end_pfn - z->start_pfn, z->present_pages,
+			z->managed_pages, z->nr_free, zone_pcp_count(pool, zone),
+			z->watermark[WMARK_MIN], z->watermark[WMARK_LOW], z->watermark[WMARK_HIGH],
+			free_by_type(z), blocks_by_type(pool, zone));
 
 		if (!info || PyList_Append(zones, info))
 			Py_CLEAR(zones);
@@ -103,11 +98,10 @@ PyObject *pool_client_info(PyObject *self, PyObject *Py_UNUSED(unused))
 			continue;
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			nr_pcp += pcp_count(client, zone);
-		info = Py_BuildValue("{s:I,s:N,s:i,s:i,s:y#,s:I,s:K}", "slot", slot, "alive",
-				     PyBool_FromLong(pool_client_alive(pool, slot)), "pid",
-				     client->pid, "tgid", client->tgid, "comm", client->comm,
-				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), "nr_pcp",
-				     nr_pcp, "attached_nsec", client->attached_nsec);
+		info = Py_BuildValue("(Niiy#IK)", PyBool_FromLong(pool_client_alive(pool, slot)),
+				     client->pid, client->tgid, client->comm,
+				     (Py_ssize_t)strnlen(client->comm, TASK_COMM_LEN), nr_pcp,
+				     client->attached_nsec);
 		if (!info || PyList_Append(clients, info))
 			Py_CLEAR(clients);
 		Py_XDECREF(info);
@@ -131,18 +125,6 @@ static u32 head_pfn(const struct pool *pool, u32 pfn)
 	return pfn;
 }
 
-static PyObject *owner_info(const struct page_owner *owner)
-{
-	return Py_BuildValue("{s:K,s:K,s:I,s:i,s:i,s:I,s:I,s:i,s:i,s:B,s:b,s:B,s:B,s:y#}",
-			     "ts_nsec", owner->ts_nsec, "free_ts_nsec", owner->free_ts_nsec,
-			     "gfp_mask", owner->gfp_mask, "pid", owner->pid, "tgid", owner->tgid,
-			     "handle", owner->handle, "free_handle", owner->free_handle, "free_pid",
-			     owner->free_pid, "free_tgid", owner->free_tgid, "order", owner->order,
-			     "last_migrate_reason", owner->last_migrate_reason, "state",
-			     owner->state, "pageblock_migratetype", owner->pageblock_migratetype,
-			     "comm", owner->comm, (Py_ssize_t)strnlen(owner->comm, TASK_COMM_LEN));
-}
-
 PyObject *pool_page_info(PyObject *self, PyObject *arg)
 {
 	struct pool *pool = usable(self);
@@ -157,16 +139,14 @@ PyObject *pool_page_info(PyObject *self, PyObject *arg)
 				    pool->nr_pages);
 	word = page_word(pool, pfn);
 	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER)
-		owner = owner_info(&pool->page_ext[pfn]);
+		owner = PyBytes_FromStringAndSize((const char *)&pool->page_ext[pfn],
+						  sizeof(struct page_owner));
 	else
 		Py_INCREF(owner);
-	return Py_BuildValue(
-		"{s:s,s:I,s:I,s:K,s:I,s:I,s:I,s:N}", "state",
-		word_state(word) <= PAGE_RESERVED ? state_names[word_state(word)] : "corrupt",
-		"order", word_order(word), "refcount",
-		word_state(word) == PAGE_ALLOCATED ? word_count(word) : 0, "flags",
-		pfn_to_page(pool, pfn)->flags, "migratetype", get_pageblock_migratetype(pool, pfn),
-		"head", head_pfn(pool, pfn), "zone", page_zone(pool, pfn), "page_owner", owner);
+	return Py_BuildValue("(IIIKIIIN)", (unsigned int)word_state(word), word_order(word),
+			     word_state(word) == PAGE_ALLOCATED ? word_count(word) : 0,
+			     pfn_to_page(pool, pfn)->flags, get_pageblock_migratetype(pool, pfn),
+			     head_pfn(pool, pfn), page_zone(pool, pfn), owner);
 }
 
 PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -186,21 +166,16 @@ PyObject *pool_stats(PyObject *self, PyObject *Py_UNUSED(unused))
 		pgsplit += pool->clients[slot].pgsplit;
 	}
 	return Py_BuildValue(
-		"{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "pgalloc", pgalloc,
-		"pgfree", pgfree, "pgsplit", pgsplit, "oom", atomic_load(&stats->oom),
-		"commit_failed", atomic_load(&stats->commit_failed), "dead_clients",
-		atomic_load(&stats->dead_clients), "recovered_pages",
-		atomic_load(&stats->recovered_pages), "zone_rebuilds",
-		atomic_load(&stats->zone_rebuilds), "reported_pages",
-		atomic_load(&stats->reported_pages), "early_pages",
-		atomic_load(&stats->early_pages), "page_ext_bytes",
+		"(KKKKKKKKKKKKKKK)", pgalloc, pgfree, pgsplit, atomic_load(&stats->oom),
+		atomic_load(&stats->commit_failed), atomic_load(&stats->dead_clients),
+		atomic_load(&stats->recovered_pages), atomic_load(&stats->zone_rebuilds),
+		atomic_load(&stats->reported_pages), atomic_load(&stats->early_pages),
 		atomic_load(&pool->header->gate) & GATE_PAGE_OWNER
 			? (u64)pool->nr_page_ext_pages * PAGE_SIZE
 			: 0ULL,
-		"stack_depot_stacks", atomic_load(&stats->stack_depot_stacks), "stack_depot_bytes",
+		atomic_load(&stats->stack_depot_stacks),
 		depot ? atomic_load(&pool->header->depot_used) + DEPOT_HASH_BYTES : 0ULL,
-		"stack_depot_max_bytes", pool->depot_bytes + DEPOT_HASH_BYTES, "stack_depot_failed",
-		atomic_load(&stats->stack_depot_failed));
+		pool->depot_bytes + DEPOT_HASH_BYTES, atomic_load(&stats->stack_depot_failed));
 }
 
 static PyObject *depot_text(const struct pool *pool, u32 handle)

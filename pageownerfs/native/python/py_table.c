@@ -222,9 +222,8 @@ static PyObject *table_states(PyObject *op, PyObject *Py_UNUSED(unused))
 	struct state_counts counts = {0};
 
 	Py_BEGIN_ALLOW_THREADS if (!table_is_empty(table)) count_states(table, &counts);
-	Py_END_ALLOW_THREADS return Py_BuildValue("{sKsKsKsK}", "allocated", counts.allocated,
-						  "early", counts.early, "freed", counts.freed,
-						  "heads", counts.heads);
+	Py_END_ALLOW_THREADS return Py_BuildValue("(KKKK)", counts.allocated, counts.early,
+						  counts.freed, counts.heads);
 }
 
 static PyObject *table_mixed_blocks(PyObject *op, PyObject *args)
@@ -377,10 +376,9 @@ static PyObject *table_page(PyObject *op, PyObject *arg)
 		owner.free_pid = last->pid;
 		owner.free_tgid = last->tgid;
 	}
-	return Py_BuildValue("{sKsOsy#sKsKsisi}", "head", head, "allocated",
-			     allocated ? Py_True : Py_False, "record", (const char *)&owner,
-			     (Py_ssize_t)sizeof(owner), "flags", info.flags, "memcg", info.memcg,
-			     "migratetype", info.pageblock_migratetype, "page_mt", page_mt);
+	return Py_BuildValue("(KOy#KKii)", head, allocated ? Py_True : Py_False,
+			     (const char *)&owner, (Py_ssize_t)sizeof(owner), info.flags,
+			     info.memcg, info.pageblock_migratetype, page_mt);
 }
 
 static PyMethodDef table_methods[] = {
@@ -391,14 +389,15 @@ static PyMethodDef table_methods[] = {
 	{"heads", table_heads, METH_VARARGS,
 	 "heads(pfn, nr, early=True) -> so many PFNs of allocated blocks, at most, from pfn on."},
 	{"has_page", table_has_page, METH_O, "has_page(pfn): is it one of this table's?"},
-	{"page", table_page, METH_O, "page(pfn) -> dict of what is known of a page, or None."},
+	{"page", table_page, METH_O,
+	 "page(pfn) -> what is known of a page, see PageExt of mm/page_ext.py, or None."},
 	{"snapshot", table_snapshot, METH_O,
 	 "snapshot(max_bytes) -> RecordTable; OSError ENOSPC: it would take more."},
 	{"mixed_blocks", table_mixed_blocks, METH_VARARGS,
 	 "mixed_blocks(start_pfn, end_pfn, cma, nid=-1, zone=-1) -> pageblocks with owners of "
 	 "another type, by migratetype."},
 	{"states", table_states, METH_NOARGS,
-	 "Number of base pages by state, and of heads; a pass over the table."},
+	 "states() -> numbers of pages, see PageCounts of mm/page_ext.py; a pass over the table."},
 	{NULL, NULL, 0, NULL},
 };
 

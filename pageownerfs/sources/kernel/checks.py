@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from pageownerfs.errors import PROC_ADVICE, MountError
 from pageownerfs.mm.page_ext import PAGE_OWNER_STRUCT
+from pageownerfs.mm.zone import Zone
 
 from .bpf_object import check_object
 from .btf import Btf
@@ -24,7 +25,7 @@ from .pseudo_fs import read_securityfs
 from .refusal import JIT_ADVICE, step
 from .tracker import Tracker
 from .vocabulary import KernelVocabulary
-from .zoneinfo import ZONEINFO_PATH, ZoneSpan, read_zoneinfo
+from .zoneinfo import ZONEINFO_PATH, read_zoneinfo
 
 BTF_PATH: Final = "/sys/kernel/btf/vmlinux"
 LOCKDOWN_PATH: Final = "/sys/kernel/security/lockdown"
@@ -301,7 +302,7 @@ def rehearse() -> Rehearsal:
     """
     with step("reading the kernel's symbols"):
         kallsyms = Kallsyms()
-    zones = [ZoneSpan(0, "DMA", 0, 1, 1, 1)]
+    zones = [Zone(0, "DMA", 0, 1, 1, 1)]
     options = KernelOptions(stack_depot_bytes=_REHEARSAL_DEPOT_BYTES)
     with Btf() as btf:
         gfp_source = KernelVocabulary(btf).gfp_source

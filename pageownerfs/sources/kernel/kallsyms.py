@@ -17,12 +17,12 @@ from typing import Final, NamedTuple
 
 from pageownerfs.errors import MountError
 from pageownerfs.mm.stack_depot import Frame
+from pageownerfs.mm.zone import PAGE_SIZE
 from pageownerfs.sources.kernel import libbpf
 
 KALLSYMS_PATH: Final = "/proc/kallsyms"
 
 _MODULES_PATH: Final = "/proc/modules"
-_PAGE_SIZE: Final = 4096
 _ADDRESS_DIGITS: Final = 16
 _TEXT_TYPES: Final = frozenset(b"tTwW")
 # Code after the last symbol that is known near it is somebody else's beyond this many bytes.
@@ -151,7 +151,7 @@ class Kallsyms:
             if following.module == symbol.module and following.type in _TEXT_TYPES:
                 return symbol, following.address - symbol.address
         # A module's text is padded to whole pages.
-        size = (address // _PAGE_SIZE + 1) * _PAGE_SIZE - symbol.address
+        size = (address // PAGE_SIZE + 1) * PAGE_SIZE - symbol.address
         if after < len(table.addresses):
             size = min(size, table.addresses[after] - symbol.address)
         return (symbol, size) if size <= _MAX_LAST_SIZE else None

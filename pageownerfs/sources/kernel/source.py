@@ -17,12 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
+from pageownerfs.mm.migratetype import MR_NEVER
 from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
-from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_EARLY, PageOwner
+from pageownerfs.mm.page_ext import (
+    PAGE_EXT_OWNER_ALLOCATED,
+    PAGE_EXT_OWNER_EARLY,
+    PageCounts,
+    PageOwner,
+)
 from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
-from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC, parse_buddyinfo
+from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC, ZoneRow, parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
-from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER, Zone
 from pageownerfs.sources.clock import boot_nsec
 from pageownerfs.sources.pid_ns import pid_namespace
 from pageownerfs.sources.stack_counts import StackCounts
@@ -38,12 +44,11 @@ from .vocabulary import KernelVocabulary
 from .zoneinfo import read_zoneinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import FrameType, TracebackType
 
     from .options import KernelOptions
-    from .zoneinfo import ZoneSpan
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +112,7 @@ class KernelSource:
         self._stats_nsec = 0
         self._logged: dict[str, int] = {}
         self._stack_counts = StackCounts()
-        self._zones: list[ZoneSpan] = []
+        self._zones: list[Zone] = []
         self._ticker = Ticker("kernel", self.tick)
         if options.page_owner:
             self.enable_page_owner()
@@ -202,7 +207,7 @@ class KernelSource:
         self._tracker, self._table = tracker, table
 
     def _find_early_pages(self, tracker: Tracker) -> None:
-        found: Counter[ZoneSpan] = Counter()
+        found: Counter[Zone] = Counter()
         for early in tracker.scan_early():
             found[early.zone] += early.nr_pages
         for zone, nr_pages in found.items():
@@ -225,13 +230,11 @@ class KernelSource:
                 return "the filter leaves out the owners that would tell which blocks are mixed"
         return None
 
-    def zone_ranges(self) -> list[ZoneRange]:
+    def zones(self) -> list[Zone]:
         """Zones of this machine that have pages."""
-        return [
-            ZoneRange(zone.nid, zone.name, zone.start_pfn, zone.end_pfn) for zone in self._zones
-        ]
+        return self._zones
 
-    def buddyinfo(self) -> list[tuple[int, str, tuple[int, ...]]]:
+    def buddyinfo(self) -> Sequence[ZoneRow]:
         """Read /proc/buddyinfo."""
         return parse_buddyinfo(Path("/proc/buddyinfo").read_text(encoding="ascii"))
 
@@ -332,11 +335,11 @@ class KernelSource:
         return self._stats
 
     def _count(self, tracker: Tracker, table: _native.KernelTable) -> dict[str, int]:
-        states = table.states()
+        pages = PageCounts._make(table.states())
         return {
-            "pages_allocated": states["allocated"],
-            "pages_early": states["early"],
-            "pages_freed": states["freed"],
+            "pages_allocated": pages.allocated,
+            "pages_early": pages.early,
+            "pages_freed": pages.freed,
             "early_found": self._early_pages,
             "unknown_found": self._unknown_pages,
             "stale_found": self._stale_records,
@@ -402,7 +405,7 @@ def _early_record(pid: int, tgid: int) -> PageOwner:
         free_pid=0,
         free_tgid=0,
         order=0,
-        last_migrate_reason=-1,
+        last_migrate_reason=MR_NEVER,
         state=PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY,
         pageblock_migratetype=0,
         comm=comm,

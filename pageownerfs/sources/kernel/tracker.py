@@ -32,10 +32,11 @@ from .refusal import step
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pageownerfs.mm.zone import Zone
+
     from .btf import Btf
     from .kallsyms import Kallsyms
     from .options import KernelOptions
-    from .zoneinfo import ZoneSpan
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _stat_name(program: str, counter: str) -> str:
 class Early(NamedTuple):
     """What a scan has found in a part of a zone."""
 
-    zone: ZoneSpan
+    zone: Zone
     nr_pages: int
     """Allocated, without a record."""
     nr_stale: int
@@ -99,7 +100,7 @@ class Tracker:
     """Loaded, attached programs; close() takes all of it out of the kernel again."""
 
     def __init__(
-        self, options: KernelOptions, zones: Sequence[ZoneSpan], btf: Btf, kallsyms: Kallsyms
+        self, options: KernelOptions, zones: Sequence[Zone], btf: Btf, kallsyms: Kallsyms
     ) -> None:
         """
         Load and attach.
@@ -362,13 +363,13 @@ class Tracker:
                 time.sleep(_SUSPECT_SEC)
             return found + [self._scan(zone, *chunk) for zone, chunk in suspect]
 
-    def _chunks(self) -> Iterator[tuple[ZoneSpan, tuple[int, int]]]:
+    def _chunks(self) -> Iterator[tuple[Zone, tuple[int, int]]]:
         for zone in self.zones:
             end_pfn = zone.start_pfn + zone.spanned_pages
             for start in range(zone.start_pfn, end_pfn, _SCAN_PFNS):
                 yield zone, (start, min(start + _SCAN_PFNS, end_pfn))
 
-    def _scan(self, zone: ZoneSpan, start: int, end: int) -> Early:
+    def _scan(self, zone: Zone, start: int, end: int) -> Early:
         request = self._request
         request.nr_marked = request.nr_stale = 0
         request.start, request.end = start, end

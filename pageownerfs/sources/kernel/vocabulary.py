@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pageownerfs.errors import MountError
 from pageownerfs.mm import gfp, page_flags
 from pageownerfs.mm.flags import FlagName
+from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES, MIGRATETYPE_NAMES, MR_SYSCALL
 from pageownerfs.mm.page_flags import PageFlagsField, page_flag_names
 
 from .pseudo_fs import read_tracefs
@@ -33,17 +34,13 @@ _BITS_PER_LONG: Final = 64
 
 # MIGRATE_* as migratetype_names[] of mm/page_alloc.c has them. What else the enum has are
 # numbers of types, not types.
-_MIGRATETYPES: Final = {
-    "MIGRATE_UNMOVABLE": "Unmovable",
-    "MIGRATE_MOVABLE": "Movable",
-    "MIGRATE_RECLAIMABLE": "Reclaimable",
-    "MIGRATE_HIGHATOMIC": "HighAtomic",
-    "MIGRATE_CMA": "CMA",
-    "MIGRATE_ISOLATE": "Isolate",
-}
+_MIGRATETYPES: Final = {f"MIGRATE_{name.upper()}": name for name in MIGRATETYPE_NAMES}
 _NO_MIGRATETYPES: Final = frozenset(("MIGRATE_PCPTYPES", "__MIGRATE_TYPE_END", "MIGRATE_TYPES"))
 # MR_* whose name in migrate_reason_names[] of mm/debug.c is another word.
-_MIGRATE_REASONS: Final = {"MR_SYSCALL": "syscall_or_cpuset", "MR_NEVER": "never_migrated"}
+_MIGRATE_REASONS: Final = {
+    "MR_SYSCALL": MIGRATE_REASON_NAMES[MR_SYSCALL],
+    "MR_NEVER": "never_migrated",
+}
 
 _GFP_ROW: Final = re.compile(r'\{([^{},"]+), "([^"]+)"\}')
 _C_CAST: Final = re.compile(r"\(\s*(?:unsigned long|unsigned int|gfp_t)\s*\)")

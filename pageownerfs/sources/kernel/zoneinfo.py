@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from pageownerfs.mm.zone import Zone
 
 ZONEINFO_PATH: Final = "/proc/zoneinfo"
 
@@ -12,29 +14,7 @@ _ZONE: Final = re.compile(r"Node (\d+), zone +(\S+)")
 _NUMBER: Final = re.compile(r" +(spanned|present|managed|start_pfn:) +(\d+)")
 
 
-class ZoneSpan(NamedTuple):
-    """One zone of one node; numbers are base pages."""
-
-    nid: int
-    """Node."""
-    name: str
-    """DMA, DMA32, Normal, HighMem, Movable or Device."""
-    start_pfn: int
-    """First PFN (``zone_start_pfn``); 0 if the zone is empty."""
-    spanned_pages: int
-    """Pages from the first to the last, holes included; 0 = the zone is empty."""
-    present_pages: int
-    """Pages that exist: spanned without holes."""
-    managed_pages: int
-    """Pages that the allocator owns: present without reserved ones."""
-
-    @property
-    def end_pfn(self) -> int:
-        """First PFN after the zone; the largest of all zones bounds the PFNs of the machine."""
-        return self.start_pfn + self.spanned_pages
-
-
-def read_zoneinfo(text: str | None = None) -> list[ZoneSpan]:
+def read_zoneinfo(text: str | None = None) -> list[Zone]:
     """
     Read the zones of the running kernel.
 
@@ -54,5 +34,14 @@ def read_zoneinfo(text: str | None = None) -> list[ZoneSpan]:
             zones.append((int(found[1]), found[2], values))
         elif found := _NUMBER.fullmatch(line):
             values[found[1]] = int(found[2])
-    names = ("start_pfn:", "spanned", "present", "managed")
-    return [ZoneSpan(nid, zone, *(row.get(name, 0) for name in names)) for nid, zone, row in zones]
+    return [
+        Zone(
+            nid,
+            name,
+            start_pfn=row.get("start_pfn:", 0),
+            spanned_pages=row.get("spanned", 0),
+            present_pages=row.get("present", 0),
+            managed_pages=row.get("managed", 0),
+        )
+        for nid, name, row in zones
+    ]

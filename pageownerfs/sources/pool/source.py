@@ -22,9 +22,9 @@ from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
 from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
 from pageownerfs.mm.stack_depot import format_source_lines, format_stack
-from pageownerfs.mm.vmstat import ZoneFree, format_pagetypeinfo
+from pageownerfs.mm.vmstat import format_pagetypeinfo
 from pageownerfs.mm.vocabulary import VOCABULARY
-from pageownerfs.mm.zone import PAGEBLOCK_ORDER, ZoneRange
+from pageownerfs.mm.zone import PAGEBLOCK_ORDER
 from pageownerfs.sources.clock import boot_nsec
 from pageownerfs.sources.ticker import Ticker
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from pageownerfs.mm.vmstat import ZoneRow
     from pageownerfs.mm.vocabulary import Vocabulary
+    from pageownerfs.mm.zone import Zone
 
     from .options import PoolOptions
 
@@ -73,11 +75,12 @@ def init_page_owner(pool: Pool) -> None:
     )
     page_owner_bytes = _native.LAYOUT["struct page_owner"][""]
     _log.info("allocated %d bytes of page_ext", page_owner_bytes * pool.nr_pages)
-    for zone, nr_early in zip(pool.zone_info(), early, strict=True):
-        if zone["present_pages"]:
+    for zone, nr_early in zip(pool.all_zones(), early, strict=True):
+        if zone.present_pages:
             _log.info(
-                "Node 0, zone %8s: page owner found early allocated %d pages",
-                zone["name"],
+                "Node %d, zone %8s: page owner found early allocated %d pages",
+                zone.nid,
+                zone.name,
                 nr_early,
             )
 
@@ -206,28 +209,24 @@ class PoolSource:
     def page_state(self, pfn: int, /) -> dict[str, Any]:
         """Tell what struct page says."""
         info = self._pool.page_info(pfn)
-        return {"state": info["state"], "refcount": info["refcount"]}
+        return {"state": info.state, "refcount": info.refcount}
 
     @property
     def boot_nsec(self) -> int:
         """Records have CLOCK_MONOTONIC of this machine."""
         return boot_nsec()
 
-    def zone_ranges(self) -> list[ZoneRange]:
+    def zones(self) -> list[Zone]:
         """The populated zones."""
-        return [ZoneRange(0, zone.name, zone.start_pfn, zone.end_pfn) for zone in self._pool.zones]
+        return self._pool.zones
 
-    def buddyinfo(self) -> list[tuple[int, str, tuple[int, ...]]]:
+    def buddyinfo(self) -> list[ZoneRow]:
         """Count the free blocks of each zone, those of clients' order-0 lists not included."""
-        return [(0, zone.name, tuple(zone.free_blocks)) for zone in self._pool.zones]
+        return [(zone.nid, zone.name, zone.free_blocks) for zone in self._pool.zones]
 
     def pagetypeinfo(self) -> str:
         """Format what /proc/pagetypeinfo would say, up to the mixed blocks."""
-        zones = [
-            ZoneFree(0, zone.name, zone.nr_free_by_type, zone.nr_blocks_by_type)
-            for zone in self._pool.zones
-        ]
-        return format_pagetypeinfo(zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
+        return format_pagetypeinfo(self._pool.zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -243,8 +242,8 @@ class PoolSource:
         """Nothing to do: clients write all of it."""
 
     def stats(self) -> Mapping[str, int]:
-        """Counters since the pool was made: see Pool.stats()."""
-        return self._pool.stats()
+        """Counters since the pool was made: see PoolStats."""
+        return self._pool.stats()._asdict()
 
     def describe(self) -> dict[str, Any]:
         """Tell the state of the pool, for status and for clients that attach."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pageownerfs.mm.zone import MAX_PAGE_ORDER
 from pageownerfs.text.input import open_input
 from pageownerfs.text.progress import no_progress
 
@@ -17,9 +18,6 @@ from .events import Counts, Event, read_events
 
 if TYPE_CHECKING:
     from pageownerfs.text.progress import Progress
-
-_MAX_SPLIT_ORDER: Final = 10
-"""The largest block that is split into equal pieces; what is larger is halved down to this."""
 
 
 class TracedPage(NamedTuple):
@@ -177,8 +175,8 @@ class _Pages:
         """Split a block, as split_page() does, so that the one of pfn and order is a block."""
         order_now, alloc, free = self.blocks.pop(head)
         while order_now > order:
-            # A line of text could ask for 2^51 pages at once.
-            piece = order if order_now <= _MAX_SPLIT_ORDER else order_now - 1
+            # A line of text could ask for 2^51 pages at once: such a block is halved first.
+            piece = order if order_now <= MAX_PAGE_ORDER else order_now - 1
             if piece not in self._orders:
                 self._orders.append(piece)
             inside = pfn >> piece << piece

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pageownerfs import _native
 from pageownerfs.mm.gfp import GFP_NAMES_6_12
+from pageownerfs.mm.migratetype import MR_NEVER
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_FREED,
@@ -37,7 +38,7 @@ def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:
             free_pid=page.free_pid,
             free_tgid=page.free_tgid,
             order=page.order,
-            last_migrate_reason=-1,
+            last_migrate_reason=MR_NEVER,
             state=PAGE_EXT_OWNER_FREED if page.freed else PAGE_EXT_OWNER_ALLOCATED,
             # That of the pageblock is not recorded.
             pageblock_migratetype=page.migratetype,
