@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from open_files import read_at
 from minimal_source import MinimalSource
+from open_files import read_at
 
 from pageownerfs.client import Pool
 from pageownerfs.mm import gfp
