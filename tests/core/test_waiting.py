@@ -108,7 +108,7 @@ else:
         closing.join()
         for closed in (pool, newcomer):
             try:
-                closed.zone_info()
+                closed.all_zones()
             except ValueError as error:
                 results.append(str(error))
     print(*results, sep="; ", flush=True)
@@ -255,7 +255,7 @@ def test_interrupted(
         program.go_on()
         assert program.line() == "interrupted KeyboardInterrupt"
     after = tracked.stats()
-    assert (after["pgalloc"], after["pgfree"]) == (before["pgalloc"], before["pgfree"])
+    assert (after.pgalloc, after.pgfree) == (before.pgalloc, before.pgfree)
     program.end()
 
 
