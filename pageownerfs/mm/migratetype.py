@@ -23,18 +23,8 @@ MIGRATETYPE_NAMES: Final = ("Unmovable", "Movable", "Reclaimable", "HighAtomic",
 
 MR_NEVER: Final = -1
 """Last reason of a page that was never migrated; prints nothing."""
-MR_COMPACTION: Final = 0
-MR_MEMORY_FAILURE: Final = 1
-MR_MEMORY_HOTPLUG: Final = 2
 MR_SYSCALL: Final = 3
-MR_MEMPOLICY_MBIND: Final = 4
-MR_NUMA_MISPLACED: Final = 5
-MR_CONTIG_RANGE: Final = 6
-MR_LONGTERM_PIN: Final = 7
-MR_DEMOTION: Final = 8
-MR_DAMON: Final = 9
-MR_TYPES: Final = 10
-"""Number of migrate reasons."""
+"""The one reason whose name is not that of its enumerator."""
 
 MIGRATE_REASON_NAMES: Final = (
     *("compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset", "mempolicy_mbind"),
@@ -66,7 +56,7 @@ def migrate_reason_name(reason: int) -> str:
     """
     Name a migrate reason, as page_owner does after ``last migrate reason:``.
 
-    :param reason: ``enum migrate_reason``, ``[0, MR_TYPES)``; MR_NEVER has no name
+    :param reason: ``enum migrate_reason``, from 0 on; MR_NEVER has no name
     :return: for instance ``compaction``
     :raises ValueError: out of range
     """

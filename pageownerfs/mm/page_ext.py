@@ -5,8 +5,6 @@ The C core defines it in page_owner.h; a test compares the two.
 """
 
 import struct
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,36 +26,8 @@ TASK_COMM_LEN: Final = 16
 PID_MAX_LIMIT: Final = 1 << 22
 """No pid is larger (include/linux/threads.h)."""
 
-# One row per field: name and struct format character, in the order of the bytes, without gaps.
-_FIELDS: Final = (
-    ("ts_nsec", "Q"),
-    ("free_ts_nsec", "Q"),
-    ("gfp_mask", "I"),
-    ("pid", "i"),
-    ("tgid", "i"),
-    ("handle", "I"),
-    ("free_handle", "I"),
-    ("free_pid", "i"),
-    ("free_tgid", "i"),
-    ("order", "B"),
-    ("last_migrate_reason", "b"),
-    ("state", "B"),
-    ("pageblock_migratetype", "B"),
-    ("comm", f"{TASK_COMM_LEN}s"),
-)
-
-
-def _offset(index: int) -> int:
-    return struct.calcsize("<" + "".join(code for _, code in _FIELDS[:index]))
-
-
-PAGE_OWNER_STRUCT: Final = struct.Struct("<" + "".join(code for _, code in _FIELDS))
-"""The 64 bytes of a record, little-endian."""
-
-PAGE_OWNER_LAYOUT: Final[Mapping[str, int]] = MappingProxyType(
-    {name: _offset(index) for index, (name, _) in enumerate(_FIELDS)}
-)
-"""Offset of each field in a record, in bytes."""
+PAGE_OWNER_STRUCT: Final = struct.Struct("<QQIiiIIiiBbBB16s")
+"""The 64 bytes of a record, little-endian, without gaps."""
 
 
 class PageOwner(NamedTuple):

@@ -25,21 +25,28 @@ class SwitchedTracker:
     def __init__(self, tracker: Tracker) -> None:
         """Detach what is attached."""
         self._tracker = tracker
+        self._object = tracker._object  # noqa: SLF001 - nobody else attaches and detaches
+        self._programs = self._object.attached
         self._total: Counter[str] = Counter()
-        tracker.pause()
+        self._detach()
+
+    def _detach(self) -> None:
+        for program in reversed(self._programs):
+            self._object.detach(program)
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Attach, and detach."""
         try:
-            self._tracker.resume()
+            for program in self._programs:
+                self._object.attach(program)
             # As a mount does: pages of which it knows nothing would count as lost when missed.
             self._tracker.scan_early()
             before = self._read()
             yield
             self._total.update({key: nr - before[key] for key, nr in self._read().items()})
         finally:
-            self._tracker.pause()
+            self._detach()
 
     def run(self, measure: Callable[[], float]) -> float:
         """Measure while it is on."""

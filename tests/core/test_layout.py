@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from page_owner_layout import PAGE_OWNER_LAYOUT
 
 from pageownerfs import _native
-from pageownerfs.mm.page_ext import PAGE_OWNER_LAYOUT, PAGE_OWNER_STRUCT, PageOwner
+from pageownerfs.mm.page_ext import PAGE_OWNER_STRUCT, PageOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def test_core_against_python() -> None:
     """The core's offsets of struct page_owner are Python's, and those of the design."""
     core = dict(_native.LAYOUT["struct page_owner"])
     assert core.pop("") == PAGE_OWNER_STRUCT.size == 64
-    assert core == dict(PAGE_OWNER_LAYOUT) == DESIGN
+    assert core == PAGE_OWNER_LAYOUT == DESIGN
 
 
 def test_header_alone(tmp_path: Path) -> None:

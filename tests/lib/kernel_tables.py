@@ -7,13 +7,14 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from page_owner_layout import PAGE_OWNER_LAYOUT
+
 from pageownerfs import _native
 from pageownerfs.mm import page_ext
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_EARLY,
     PAGE_EXT_OWNER_FREED,
-    PAGE_OWNER_LAYOUT,
     PageOwner,
 )
 

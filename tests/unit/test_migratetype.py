@@ -33,16 +33,16 @@ def test_migratetype_name(constant: int, name: str) -> None:
 @pytest.mark.parametrize(
     ("constant", "name"),
     [
-        pytest.param(mt.MR_COMPACTION, "compaction", id="0"),
-        pytest.param(mt.MR_MEMORY_FAILURE, "memory_failure", id="1"),
-        pytest.param(mt.MR_MEMORY_HOTPLUG, "memory_hotplug", id="2"),
-        pytest.param(mt.MR_SYSCALL, "syscall_or_cpuset", id="3"),
-        pytest.param(mt.MR_MEMPOLICY_MBIND, "mempolicy_mbind", id="4"),
-        pytest.param(mt.MR_NUMA_MISPLACED, "numa_misplaced", id="5"),
-        pytest.param(mt.MR_CONTIG_RANGE, "contig_range", id="6"),
-        pytest.param(mt.MR_LONGTERM_PIN, "longterm_pin", id="7"),
-        pytest.param(mt.MR_DEMOTION, "demotion", id="8"),
-        pytest.param(mt.MR_DAMON, "damon", id="9"),
+        pytest.param(0, "compaction", id="0"),
+        pytest.param(1, "memory_failure", id="1"),
+        pytest.param(2, "memory_hotplug", id="2"),
+        pytest.param(3, "syscall_or_cpuset", id="3"),
+        pytest.param(4, "mempolicy_mbind", id="4"),
+        pytest.param(5, "numa_misplaced", id="5"),
+        pytest.param(6, "contig_range", id="6"),
+        pytest.param(7, "longterm_pin", id="7"),
+        pytest.param(8, "demotion", id="8"),
+        pytest.param(9, "damon", id="9"),
     ],
 )
 def test_migrate_reason_name(constant: int, name: str) -> None:
@@ -57,7 +57,7 @@ def test_no_migratetype(index: int) -> None:
         migratetype_name(index)
 
 
-@pytest.mark.parametrize("reason", [mt.MR_NEVER, mt.MR_TYPES])
+@pytest.mark.parametrize("reason", [mt.MR_NEVER, len(mt.MIGRATE_REASON_NAMES)])
 def test_no_migrate_reason(reason: int) -> None:
     """Never migrated is no reason, nor is a number beyond the last."""
     with pytest.raises(ValueError, match=f"migrate reason {reason} is not one of 0 to 9"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pageownerfs.mm import page_ext
-from pageownerfs.mm.page_ext import PAGE_OWNER_LAYOUT, PageOwner
+from pageownerfs.mm.page_ext import PageOwner
 
 NATIVE = Path(page_ext.__file__).resolve().parent.parent / "native"
 
@@ -42,11 +42,6 @@ records = st.builds(
     last_migrate_reason=st.integers(-128, 127),
     comm=st.binary(max_size=15).filter(lambda comm: b"\0" not in comm),
 )
-
-
-def test_fields_are_those_of_the_layout() -> None:
-    """A record has a field for each offset; tests/core/test_layout.py compares them with C."""
-    assert tuple(PAGE_OWNER_LAYOUT) == PageOwner._fields
 
 
 def test_record_written_by_c(tmp_path: Path) -> None:

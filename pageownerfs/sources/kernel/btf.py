@@ -9,13 +9,10 @@ struct btf_type, followed by as many rows as its vlen says.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from pageownerfs.errors import MountError
 from pageownerfs.sources.kernel import libbpf
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # BTF_KIND_* of include/uapi/linux/btf.h
 _ARRAY: Final = 3
@@ -156,24 +153,13 @@ class Btf:
         found = self._find_aggregate(struct)
         return found is not None and self._find_member(found, member) is not None
 
-    def member_offset(self, struct: str, member: str) -> int:
-        """
-        Return where a member begins, from the start of the named struct.
-
-        :param struct: name without ``struct``
-        :param member: name of the member, which may be inside of an anonymous one
-        :return: bytes; for a bit field, those before the byte with its first bit
-        :raises KeyError: there is no such struct or member
-        """
-        return self._member(struct, member)[0] // 8
-
     def array_length(self, struct: str, member: str) -> int:
         """
         Return the number of elements of a member that is an array.
 
         :raises KeyError: there is no such struct or member, or it is no array
         """
-        found = self._resolve(self._member(struct, member)[1])
+        found = self._resolve(self._member(struct, member))
         if found.kind != _ARRAY:
             raise KeyError(f"{struct}.{member} is no array")
         row: _ArrayRow = _ArrayRow.from_address(found.rows_address)
@@ -220,29 +206,24 @@ class Btf:
             raise KeyError(f"struct {name}")
         return found
 
-    def _member(self, struct: str, member: str) -> tuple[int, int]:
+    def _member(self, struct: str, member: str) -> int:
         found = self._find_member(self._aggregate(struct), member)
         if found is None:
             raise KeyError(f"{struct}.{member}")
         return found
 
-    def _find_member(self, aggregate: _Type, member: str) -> tuple[int, int] | None:
-        """Return offset in bits and type id, or None."""
-        for name, offset, type_id in self._members(aggregate):
+    def _find_member(self, aggregate: _Type, member: str) -> int | None:
+        """Return the id of its type, or None."""
+        for row in aggregate.rows(_MemberRow):
+            name, type_id = self._string(row.name_off), row.type
             if name == member:
-                return offset, type_id
+                return int(type_id)
             if not name:
                 inner = self._resolve(type_id)
                 found = self._find_member(inner, member) if inner.kind in _AGGREGATES else None
                 if found is not None:
-                    return offset + found[0], found[1]
+                    return found
         return None
-
-    def _members(self, aggregate: _Type) -> Iterator[tuple[str, int, int]]:
-        # kind_flag: some member is a bit field, and the top byte of each offset is a width.
-        mask = 0xFFFFFF if aggregate.kind_flag else 0xFFFFFFFF
-        for row in aggregate.rows(_MemberRow):
-            yield self._string(row.name_off), row.offset & mask, row.type
 
     def _resolve(self, type_id: int) -> _Type:
         found = self._type(type_id)

@@ -29,9 +29,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_object__find_map_by_name": (_P, _P, _STR),
     "bpf_object__find_program_by_name": (_P, _P, _STR),
     "bpf_object__next_program": (_P, _P, _P),
-    "bpf_object__next_map": (_P, _P, _P),
     "bpf_map__fd": (_INT, _P),
-    "bpf_map__name": (_STR, _P),
     "bpf_map__set_max_entries": (_INT, _P, _U32),
     "bpf_map__initial_value": (_P, _P, ctypes.POINTER(ctypes.c_size_t)),
     "bpf_program__fd": (_INT, _P),
@@ -49,12 +47,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_link_get_next_id": (_INT, _U32, ctypes.POINTER(_U32)),
     "btf__load_vmlinux_btf": (_P,),
     "btf__free": (None, _P),
-    "btf__type_cnt": (_U32, _P),
-    "btf__find_by_name": (ctypes.c_int32, _P, _STR),
     "btf__find_by_name_kind": (ctypes.c_int32, _P, _STR, _U32),
     "btf__type_by_id": (_P, _P, _U32),
     "btf__name_by_offset": (_STR, _P, _U32),
-    "btf__resolve_size": (ctypes.c_int64, _P, _U32),
 }
 
 

@@ -308,17 +308,6 @@ class Tracker:
             return False
         return True
 
-    def pause(self) -> None:
-        """Detach the programs, to measure without them; what happens meanwhile is not seen."""
-        self._paused = self._object.attached
-        for program in reversed(self._paused):
-            self._object.detach(program)
-
-    def resume(self) -> None:
-        """Attach what pause() has detached."""
-        for program in self._paused:
-            self._object.attach(program)
-
     def close(self) -> None:
         """Detach all and give the table back; readers that still have it mapped keep it."""
         self._object.close()
