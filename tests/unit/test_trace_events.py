@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple
-
 import pytest
 from data import TRACE_SAMPLE
+from trace_text import Parsed, parse
 
 from pageownerfs.errors import PageOwnerError
-from pageownerfs.sources.trace.events import CHUNK_BYTES, Counts, Event, read_events
-from pageownerfs.sources.trace.stacks import ftrace_stack, perf_stack
-from pageownerfs.text.input import Input
+from pageownerfs.sources.trace.events import Counts, Event
 
 FTRACE = b"""\
 # tracer: nop
@@ -73,28 +69,6 @@ swapper     0 [001]    13.433400: PERF_RECORD_LOST lost 12
 perf    77 [001]    13.433500: kmem:mm_page_alloc: page=0x1 pfn=0x1 order=0 migratetype=0 gfp_flags=none
 """  # noqa: E501
 FORMS = pytest.mark.parametrize("text", [FTRACE, TRACE_CMD, PERF], ids=["ftrace", "cmd", "perf"])
-
-
-class Parsed(NamedTuple):
-    """What a text gave."""
-
-    events: list[Event]
-    counts: Counts
-
-
-def parse(text: bytes, until_nsec: int | None = None, chunk_bytes: int = CHUNK_BYTES) -> Parsed:
-    """Read a text that is in memory."""
-    fd = os.memfd_create("trace")
-    try:
-        os.write(fd, text)
-        os.lseek(fd, 0, os.SEEK_SET)
-        counts = Counts()
-        source = Input("text", fd)
-        return Parsed(
-            list(read_events(source, counts, until_nsec, chunk_bytes=chunk_bytes)), counts
-        )
-    finally:
-        os.close(fd)
 
 
 def line(
@@ -501,63 +475,6 @@ def test_no_recording(text: bytes, complaint: str) -> None:
         parse(text)
     assert str(error.value).startswith("text: ")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("block", "stack"),
-    [
-        pytest.param(b" => f+0x1a/0x30\n => g+0x0/0x8 [ext4]\n", 0, id="as it is"),
-        pytest.param(
-            b" => f+0x1a/0x30 <ffffffff8115f4c1>\n => 0xffffffffc0000001\n",
-            b" f+0x1a/0x30\n 0xffffffffc0000001\n",
-            id="addresses",
-        ),
-        pytest.param(b" => f+0x1a/0x30\n => g [ext4]\n", b" f\n g [ext4]\n", id="one form"),
-        pytest.param(b"=> f+0x1a (ffffffff8115f4c1)\n=> 00000000deadbeef\n", b" f\n 0xdeadbeef\n"),
-        pytest.param(
-            b" => [FTRACE TRAMPOLINE]\n => __traceiter_x\n => bpf_trace_run3\n => f\n => bpf_g\n",
-            b" f\n bpf_g\n",
-            id="only leading frames are the tracer's",
-        ),
-        pytest.param(b" => perf_trace_x\n", b"", id="nothing else"),
-        pytest.param(b" => f\nx\n => g\n", b" f\n", id="ends at what is no frame"),
-        pytest.param(b"".join(b" => f%d\n" % i for i in range(99)), 64, id="64 frames"),
-    ],
-)
-def test_ftrace_stacks(block: bytes, stack: bytes | int) -> None:
-    """Frames become the lines of page_owner."""
-    if stack == 0:
-        stack = block.replace(b" =>", b"")
-    elif isinstance(stack, int):
-        stack = b"".join(b" f%d\n" % i for i in range(stack))
-    assert ftrace_stack(block) == stack
-
-
-@pytest.mark.parametrize(
-    ("dso", "module"),
-    [
-        (b"[kernel.kallsyms]", b""),
-        (b"[guest.kernel.kallsyms.12]", b""),
-        (b"/boot/vmlinux-6.1", b""),
-        (b"[ext4]", b" [ext4]"),
-        (b"/lib/modules/6.1/kernel/fs/nls-x.ko.xz", b" [nls_x]"),
-        (b"[unknown]", b""),
-        (b"[vsyscall]", None),
-    ],
-)
-def test_perf_dsos(dso: bytes, module: bytes | None) -> None:
-    """The kernel's frames are found by the name of what they are in, or their address."""
-    expected = b"" if module is None else b" f" + module + b"\n"
-    assert perf_stack(b"\tffffffffc0000001 f+0x1 (%s)\n" % dso) == expected
-
-
-@pytest.mark.parametrize("dso", [b"[vdso]", b"[heap]", b"/bin/sh", b"[JIT] tid 7", b"//anon"])
-def test_perf_user_dsos(dso: bytes) -> None:
-    """A frame of a process ends the stack."""
-    user = b"\t    7ffd12345678 f+0x1 (%s)\n" % dso
-    kernel = b"\tffffffff81000001 g ([kernel.kallsyms])\n"
-    assert perf_stack(user) == b""
-    assert perf_stack(kernel + user + kernel) == b" g\n"
 
 
 @pytest.mark.parametrize("chunk_bytes", [997, 4096])
