@@ -31,7 +31,10 @@ def _parse_format(text: str) -> Format:
 
 COMMON: Final = (
     Option(
-        *("format", "output_format", _parse_format, "FORMAT"),
+        "format",
+        "output_format",
+        _parse_format,
+        "FORMAT",
         "records as Linux 6.1, 6.12 or next has them (6.12)",
     ),
     Option("snapshots", "snapshot_bytes", _parse_limit, "SIZE", "memory for all snapshots (256M)"),

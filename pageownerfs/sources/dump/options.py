@@ -29,7 +29,10 @@ def _parse_zones(text: str) -> tuple[str, ...]:
 OPTIONS: Final = (
     PAGE_OWNER_RECORDED,
     Option(
-        *("zones", "zone_names", _parse_zones, "NAMES"),
+        "zones",
+        "zone_names",
+        _parse_zones,
+        "NAMES",
         f"zones by number ({':'.join(ZONE_NAMES)})",
     ),
 )

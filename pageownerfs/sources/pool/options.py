@@ -27,15 +27,20 @@ class PoolOptions(NamedTuple):
 OPTIONS: Final = (
     PAGE_OWNER,
     Option(
-        *("size", "size_bytes", memparse, "SIZE"),
+        "size",
+        "size_bytes",
+        memparse,
+        "SIZE",
         "memory of the pool (1G, or 1/4 of /dev/shm if less)",
     ),
     Option("movablecore", "movablecore_bytes", memparse, "SIZE", "part in zone Movable (0)"),
     Option("cma", "cma_bytes", memparse, "SIZE", "part of zone Normal in CMA blocks (0)"),
     Option(
-        *("stack_depth", "stack_depth"),
+        "stack_depth",
+        "stack_depth",
         number_parser(1, STACKDEPOT_MAX_FRAMES, "a number of frames"),
-        *("N", f"frames kept of a stack, 1-{STACKDEPOT_MAX_FRAMES} (16)"),
+        "N",
+        f"frames kept of a stack, 1-{STACKDEPOT_MAX_FRAMES} (16)",
     ),
     Option("stack_depot", "stack_depot_bytes", memparse, "SIZE", "limit of all stacks (32M)"),
 )

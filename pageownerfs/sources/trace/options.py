@@ -28,7 +28,10 @@ def _parse_seconds(text: str) -> int:
 OPTIONS: Final = (
     PAGE_OWNER_RECORDED,
     Option(
-        *("until", "until_nsec", _parse_seconds, "TS"),
+        "until",
+        "until_nsec",
+        _parse_seconds,
+        "TS",
         "replay up to this time of the trace, in seconds",
         verb_option=True,
     ),
