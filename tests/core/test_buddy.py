@@ -223,6 +223,7 @@ class BuddyMachine(RuleBasedStateMachine):
             self.path.unlink()
 
 
+@pytest.mark.slow
 def test_random_steps() -> None:
     """Thousands of random steps keep every invariant, and the way back leads to the start."""
     few = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -235,6 +235,7 @@ def test_several_processes(make_pool: Callable[..., Pool], fork: Fork, blocks: B
     assert pool.stats().dead_clients == 0
 
 
+@pytest.mark.slow
 def test_counts_while_others_work(make_pool: Callable[..., Pool], fork: Fork) -> None:
     """Asking disturbs nobody, and once they are done all is right."""
     pool = make_pool(32, page_owner=True)
@@ -251,6 +252,7 @@ def test_counts_while_others_work(make_pool: Callable[..., Pool], fork: Fork) ->
 # ---- killed ----
 
 
+@pytest.mark.slow
 def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> None:
     """Of clients killed at any moment nothing stays in the counts but what is allocated."""
     pool = make_pool(32, 4, page_owner=True)
@@ -288,6 +290,7 @@ def large_zeroed(pool: Pool) -> None:
         pool.free_pages(pool.alloc_pages(10, gfp.GFP_KERNEL | gfp.__GFP_ZERO))
 
 
+@pytest.mark.slow
 def test_killed_inside(tracked: Pool, fork: Fork) -> None:
     """One that dies with pages in its hands leaves none in the counts."""
     chance = random.Random("inside")
@@ -363,6 +366,7 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation",
     [

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.require("shm")
 def test_same_stacks(tmp_path: Path) -> None:
     """Built without the interpreter's own headers, the core finds the same frames."""

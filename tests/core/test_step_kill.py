@@ -42,6 +42,7 @@ def test_all_operations_are_listed(step_kill: Path) -> None:
     assert listed == OPERATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.require("shm")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_at_any_instruction(step_kill: Path, operation: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Fork = Callable[..., Any]
     Blocks = Callable[[Pool], Iterator[tuple[int, dict[str, Any]]]]
 
-pytestmark = pytest.mark.require("shm")
+pytestmark = [pytest.mark.require("shm"), pytest.mark.slow]
 
 NR_KILLS = 1000
 NR_PROCESSES = 8

@@ -112,6 +112,7 @@ def early_record(pool: Pool) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]) -> None:
     """Ten million records, read while three processes allocate, are each of one of them."""
     pool = make_pool(16, stack_depth=1)

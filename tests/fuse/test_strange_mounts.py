@@ -66,6 +66,7 @@ def test_foreign(
         assert pool.pid in pids
 
 
+@pytest.mark.slow
 def test_stopped(mount_pool: Callable[..., Mount], pageownerfs: Command, tmp_path: Path) -> None:
     """A daemon that is stopped is waited for a while; its mount can be taken away."""
     pool, stopped = mount_pool(), mount_pool()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kernel_process import Process
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 MountKernel = "Callable[..., KernelMount]"
 NR = 3_001

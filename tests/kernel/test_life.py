@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kernel_process import Process
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 MountKernel = "Callable[..., KernelMount]"
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")

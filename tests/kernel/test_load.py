@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kernel_mount import KernelMount
     from kernel_process import Process
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 LOAD_SEC = 20
 NR_FORGED = 900

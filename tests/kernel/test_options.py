@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 MountKernel = "Callable[..., KernelMount]"
 NR = 500

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "root", "unshare", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "unshare", "bpf"), pytest.mark.slow]
 
 MODULE = f"{sys.executable} -m pageownerfs"
 

@@ -57,6 +57,7 @@ def compare(
             out.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.require("page_owner_sort")
 @in_chunks(NR_SEEDS, CHUNK)
 def test_identical(seeds: range, page_owner_sort: Path, tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def check_misread(tool: Path, dump: Dump, choice: Choice, folder: Path) -> int:
     return len(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.require("page_owner_sort")
 @in_chunks(1500, 500)
 def test_misread_records(seeds: range, page_owner_sort: Path, tmp_path: Path) -> None:
@@ -233,6 +235,7 @@ def test_missing_pfn_line(page_owner_sort: Path, tmp_path: Path) -> None:
 # ---- what is not in the tool of Linux 6.12 ----
 
 
+@pytest.mark.slow
 @in_chunks(3000, 1000)
 def test_sort_and_modules(seeds: range, tmp_path: Path) -> None:
     """--sort by several keys, up or down, -M, --module, -r and -f do what they say."""
@@ -282,6 +285,7 @@ def test_large_orders(tmp_path: Path) -> None:
         assert sort_ours(choice.argv, source, out) == expected_output(records, choice)
 
 
+@pytest.mark.slow
 @in_chunks(1500, 500)
 def test_as_6_1(seeds: range, page_owner_sort_6_1: Path, tmp_path: Path) -> None:
     """-r, -f, --sort and --cull=f do what they did in Linux 6.1, ties included.
