@@ -21,7 +21,7 @@ BAD_COUNT: Final[int]  # reference count would overflow, or page is shared where
 
 # Kinds of text that a Renderer asks for.
 TEXT_GFP: Final[int]  # value = gfp_mask -> b"0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP)"
-TEXT_FLAGS: Final[int]  # value = page->flags -> b"0x4000000000000040(head|zone=1)"
+TEXT_FLAGS: Final[int]  # value = page->flags, those bits that are flags -> b"head|lru"
 TEXT_STACK: Final[int]  # value = handle -> b" f+0x1a/0x30 [mod]\n g+0x0/0x10 [mod]\n"
 TEXT_MIGRATE_REASON: Final[int]  # value = reason -> b"compaction"
 TEXT_MIGRATETYPE: Final[int]  # value = migratetype -> b"Movable"
@@ -121,7 +121,7 @@ class Pool:
         """Return the order-0 lists of dead clients; their number."""
     def report_free_pages(self) -> int:
         """Give free blocks of PAGEBLOCK_ORDER and more to the system; pages given."""
-    def table(self) -> Table: ...
+    def table(self) -> PoolTable: ...
 
 class Table:
     """What a Renderer reads of one source: page_ext, page flags, pageblock types."""
@@ -153,6 +153,9 @@ class Table:
         """Copy the records of allocated blocks, each whole; a RecordTable gives itself. OSError
         ENOSPC: it would take more."""
 
+class PoolTable(Table):
+    """The pages of a pool, whose mapping stays for as long as its table."""
+
 class KernelTable(Table):
     """The pages of the running kernel: a table that BPF programs write."""
 
@@ -173,6 +176,14 @@ class KernelTable(Table):
 class RecordTable(Table):
     """Records one after the other: of a text, of a trace, or copied from another table."""
 
+    def __new__(
+        cls,
+        migratetypes: Iterable[str],  # names by number; what a text has of others is added
+        migrate_reasons: Iterable[str],
+        reserved: str,  # the flag of pages that are not counted among mixed_blocks()
+        node: str,  # names of fields of the flags
+        zone: str,
+    ) -> Self: ...
     def feed(self, text: Buffer, /, final: bool = False) -> int:
         """Take the records of a text; bytes used. The rest must come again, with more behind it,
         unless final. Releases the GIL."""
@@ -181,10 +192,11 @@ class RecordTable(Table):
     ) -> None:
         """Add a record (64 bytes, see PageOwner; handles are set) with the lines of its stacks."""
     def text(self, kind: int, value: int, /) -> bytes | None:
-        """What the text had for a value, see TEXT_*; None: nothing."""
-    def infos(self) -> list[tuple[int, int, int, int, int]]:
-        """What records share: (flags, memcg, nid, zone, fields), each once; fields: HAS_* bits of
-        what was printed, 0 of those that were added or copied."""
+        """What the text had for a value, see TEXT_*; None: nothing. For a flags word all of what
+        was printed, b"0x40(head|zone=1)": that is looked for among all words."""
+    def infos(self) -> list[tuple[int, int, int, int]]:
+        """What records share: (memcg, nid, zone, fields), each once; fields: HAS_* bits of what
+        was printed, 0 of those that were added or copied."""
     @property
     def nr_records(self) -> int: ...
     @property
@@ -208,9 +220,16 @@ class Renderer:
     """Turns a table into page_owner text; caches the texts that it asks ``text`` for."""
 
     def __init__(
-        self, table: Table, text: Callable[[int, int], bytes], /, *, fields: int = 0
+        self,
+        table: Table,
+        text: Callable[[int, int], bytes],
+        /,
+        *,
+        fields: int = 0,  # HAS_* and PFN_HEX, what to print; 0: as it was printed, or as 6.12 does
+        flags_mask: int = 2**64 - 1,  # the bits of page->flags that are flags
+        flags_fields: Iterable[tuple[str, int, int, int]] = (),  # name, shift, width, base: others
     ) -> None:
-        """fields: HAS_* and PFN_HEX, what to print; 0: as it was printed, or as 6.12 prints."""
+        """What was printed in a dump is not asked for; gfp masks are, where fields is not 0."""
     def size(self, max_age_nsec: int = 0, /) -> int:
         """Length in bytes of the whole text now; a pass over the table if that has changed. Of a
         KernelTable nobody knows whether it has: there the last size will do while it is younger

@@ -97,6 +97,17 @@ PAGE_FLAGS_FIELDS: Final = (PageFlagsField("zone", 62, 2, 10),)
 """Fields of a pool's flags word: the zone in the top two bits, as without NUMA."""
 
 
+def page_flags_mask(names: Collection[FlagName]) -> int:
+    """
+    Tell which bits of the flags word are flags: PAGEFLAGS_MASK.
+
+    What lies above the last flag is no flag, named or not.
+
+    :param names: table of the kernel, not empty
+    """
+    return (1 << max(mask for mask, _ in names).bit_length()) - 1
+
+
 def decode_page_flags(flags: int, names: Collection[FlagName] = PAGE_FLAG_NAMES) -> str:
     """
     Name the flags of a flags word, without its fields.
@@ -108,9 +119,7 @@ def decode_page_flags(flags: int, names: Collection[FlagName] = PAGE_FLAG_NAMES)
     :param names: table of the kernel that it comes from, not empty
     :return: names joined by ``|``; empty if no flag is set
     """
-    # PAGEFLAGS_MASK: what lies above the last flag is no flag, named or not.
-    nr_pageflags = max(mask for mask, _ in names).bit_length()
-    return format_flags(flags & ((1 << nr_pageflags) - 1), names)
+    return format_flags(flags & page_flags_mask(names), names)
 
 
 def format_page_flags(

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from .flags import FlagName
 from .gfp import GFP_NAMES_6_12, format_gfp
 from .migratetype import MIGRATETYPE_NAMES, migrate_reason_name, migratetype_name
-from .page_flags import format_page_flags
+from .page_flags import PAGE_FLAG_NAMES, PAGE_FLAGS_FIELDS, PageFlagsField, format_page_flags
 
 
 class Vocabulary(NamedTuple):
@@ -24,6 +24,10 @@ class Vocabulary(NamedTuple):
     """``enum migrate_reason`` -> ``compaction``."""
     gfp_names: tuple[FlagName, ...] | None
     """Table that format_gfp goes by; None: it is not known."""
+    page_flag_names: tuple[FlagName, ...] = PAGE_FLAG_NAMES
+    """Table of names that format_page_flags goes by."""
+    page_flags_fields: tuple[PageFlagsField, ...] = PAGE_FLAGS_FIELDS
+    """Fields that format_page_flags prints."""
 
 
 VOCABULARY: Final = Vocabulary(

@@ -86,6 +86,7 @@ class RecordedSource:
             migratetype_names=MIGRATETYPE_NAMES,
             migrate_reason_name=migrate_reason_name,
             gfp_names=None,
+            page_flags_fields=(),
         )
 
     def __enter__(self) -> Self:
@@ -159,7 +160,7 @@ class RecordedSource:
         The first node has all zones up to the highest that a page of it is in: lower ones
         without a record have pages, too, that nobody had allocated.
         """
-        zones = {(nid, zone) for _, _, nid, zone, _ in self._infos}
+        zones = {(nid, zone) for _, nid, zone, _ in self._infos}
         zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
         return [
             Zone(nid, self._zone_name(zone), 0, self._table.pfn_end, flags_zone=zone)

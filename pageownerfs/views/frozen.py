@@ -45,7 +45,7 @@ class FrozenSource:
             self._stats = dict(source.stats())
         self._memcg_lines = {
             memcg: source.memcg_lines(memcg)
-            for memcg in {memcg for _, memcg, _, _, _ in self._table.infos()}
+            for memcg in {memcg for memcg, *_ in self._table.infos()}
             if memcg
         }
         self._stack_counts: list[tuple[int, int]] | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pageownerfs import _native
 from pageownerfs.mm.formats import reorder_gfp_names
 from pageownerfs.mm.gfp import format_gfp
+from pageownerfs.mm.page_flags import decode_page_flags, page_flags_mask
 
 if TYPE_CHECKING:
     from pageownerfs.mm.formats import Format
@@ -48,7 +49,14 @@ class RecordText:
                 # Not a method: a cycle would keep a dropped copy's table in memory for a while.
                 text = functools.partial(_text, self._source, self._format)
                 table = self._source.table()
-                self._made = _native.Renderer(table, text, fields=_fields(self._format))
+                vocabulary = self._source.vocabulary
+                self._made = _native.Renderer(
+                    table,
+                    text,
+                    fields=_fields(self._format),
+                    flags_mask=page_flags_mask(vocabulary.page_flag_names),
+                    flags_fields=vocabulary.page_flags_fields,
+                )
             return self._made
 
 
@@ -68,7 +76,7 @@ def _name(source: Source, output_format: Format | None, kind: int, value: int) -
         case _native.TEXT_GFP:
             name = _gfp(vocabulary, output_format, value)
         case _native.TEXT_FLAGS:
-            name = vocabulary.format_page_flags(value)
+            name = decode_page_flags(value, vocabulary.page_flag_names)
         case _native.TEXT_STACK:
             return source.stack_text(value)
         case _native.TEXT_MIGRATE_REASON:

@@ -34,13 +34,13 @@ OPTIONS = (
 )
 """,
     "source.py": """
-from pageownerfs import _native
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PageOwner
+from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.sources.recorded import RecordedSource
 
 class MadeSource(RecordedSource):
     def __init__(self, options, progress):
-        table = _native.RecordTable()
+        table = new_record_table()
         for pfn in range(options.nr_pages):
             owner = PageOwner(pfn, 0, 0xcc0, 1, 1, 0, 0, 0, 0, 0, -1,
                               PAGE_EXT_OWNER_ALLOCATED, 0, b"made")

@@ -31,7 +31,7 @@ STATE: Final = PAGE_OWNER_LAYOUT["state"]
 EARLY_STATE: Final = PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY
 WORDS: Final = {
     _native.TEXT_GFP: b"%#x(GFP)",
-    _native.TEXT_FLAGS: b"%#x(flags)",
+    _native.TEXT_FLAGS: b"flags|of|%d",
     _native.TEXT_STACK: b" f%d+0x1/0x2\n g+0x0/0x1 [mod]\n",
     _native.TEXT_MIGRATE_REASON: b"reason %d",
     _native.TEXT_MIGRATETYPE: b"Type%d",
@@ -87,11 +87,12 @@ def record_text(pfn: int, owner: PageOwner, info: Info) -> bytes:
         owner.comm,
         owner.ts_nsec,
     )
-    place = b"PFN %#x type %s Block %d type %s Flags %s\n" % (
+    place = b"PFN %#x type %s Block %d type %s Flags %#x(%s)\n" % (
         pfn,
         text(_native.TEXT_MIGRATETYPE, owner.gfp_mask >> 3 & 3),
         pfn >> BLOCK_ORDER,
         text(_native.TEXT_MIGRATETYPE, info.pageblock_migratetype),
+        info.flags,
         text(_native.TEXT_FLAGS, info.flags),
     )
     notes = b""

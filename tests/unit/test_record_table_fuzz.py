@@ -13,6 +13,7 @@ from kernel_tables import one_by_one, read_all
 from pageownerfs import _native
 from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES
 from pageownerfs.mm.page_ext import PageCounts, PageExt
+from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.page_owner_sort import Record, parse_records
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def names_of(table: _native.RecordTable) -> Callable[[int, int], bytes]:
     def name(kind: int, value: int) -> bytes:
         if kind == _native.TEXT_MIGRATE_REASON:
             return MIGRATE_REASON_NAMES[value].encode()
+        if kind == _native.TEXT_FLAGS:
+            return b""
         text = table.text(kind, value)
         return text if text is not None else (b"%d" if kind == MIGRATETYPE else b"%#x()") % value
 
@@ -71,14 +74,14 @@ def reading(table: _native.RecordTable) -> Reading:
 
 def read_at_once(data: bytes) -> Reading:
     """Feed all of it."""
-    table = _native.RecordTable()
+    table = new_record_table()
     assert table.feed(data, final=True) == len(data)
     return reading(table)
 
 
 def read_in_pieces(data: bytes, rng: random.Random, largest: int) -> Reading:
     """Feed it bit by bit; what was not used comes again."""
-    table, rest, position = _native.RecordTable(), b"", 0
+    table, rest, position = new_record_table(), b"", 0
     while position < len(data):
         size = rng.randint(1, largest)
         rest += data[position : position + size]
@@ -209,7 +212,7 @@ def test_every_cut_goes_on() -> None:
     data = few_records(random.Random("goes on"))
     expected = read_at_once(data)
     for size in range(len(data) + 1):
-        table = _native.RecordTable()
+        table = new_record_table()
         used = table.feed(data[:size])
         assert table.feed(data[used:], final=True) == len(data) - used
         assert reading(table) == expected, size
@@ -257,7 +260,7 @@ def test_all_else_of_damaged_tables() -> None:
     for i in range(300):
         rng = random.Random(f"else {i}")
         data = edit(rng, edit(rng, some_text(rng, hostile=True)))
-        table = _native.RecordTable()
+        table = new_record_table()
         table.feed(data, final=True)
         renderer = _native.Renderer(table, names_of(table), fields=FIELDS_6_1)
         text = read_all(renderer)

@@ -29,6 +29,7 @@ from pageownerfs.errors import OutOfMemoryError
 from pageownerfs.mm import gfp
 from pageownerfs.mm.migratetype import MIGRATE_CMA
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_FREED, PageExt
+from pageownerfs.mm.record_table import new_record_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -287,7 +288,7 @@ def test_dump(crlf: bool) -> None:
     """A copy of a dump's table, with the names of that, is that dump, kept texts and all."""
     dump = make_dump(random.Random("copy"), eras=[V6_12], nr_records=50)
     data = dump.crlf if crlf else dump.data
-    table = _native.RecordTable()
+    table = new_record_table()
     table.feed(data, final=True)
     copy = table.snapshot(ENOUGH)
     name = names_of(table)
@@ -300,7 +301,7 @@ def test_dump(crlf: bool) -> None:
 
 def test_zones_of_a_dump() -> None:
     """Nodes, zones and reserved pages are those of the dump."""
-    table = _native.RecordTable()
+    table = new_record_table()
     for pfn, words in ((600, b"node=0|zone=1"), (1200, b"node=1|zone=2"), (2000, b"reserved")):
         table.feed(
             b"Page allocated via order 0, mask 0x0()\n"
@@ -317,7 +318,7 @@ def test_zones_of_a_dump() -> None:
 
 def test_added_records() -> None:
     """What is known of the last free of a record is that of the copy."""
-    table = _native.RecordTable()
+    table = new_record_table()
     freed = PLAIN._replace(state=3, free_ts_nsec=8, free_pid=44, free_tgid=45)
     for pfn, owner in ((5, PLAIN), (7, freed)):
         table.add(pfn, owner.pack(), b" f+0x1/0x2\n", b" kfree+0x3/0x4\n", 1)

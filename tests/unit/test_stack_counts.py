@@ -26,6 +26,7 @@ from kernel_tables import (
 from pageownerfs import _native
 from pageownerfs.client import Pool
 from pageownerfs.errors import OutOfMemoryError
+from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.page_owner_sort import parse_records
 from pageownerfs.sources.stack_counts import StackCounts
 
@@ -84,7 +85,7 @@ def test_dumps(era: Any) -> None:
         data = dump.data
         if stacks and i % 2:
             data = data.replace(b"\n" + stacks[0], b"\n" + EARLY_STACK + stacks[0])
-        table = _native.RecordTable()
+        table = new_record_table()
         table.feed(data, final=True)
         records = list(parse_records(data))
         for early in (False, True):
@@ -105,7 +106,7 @@ def test_oracle(oracle_records: list[Record]) -> None:
 
 def test_many_stacks() -> None:
     """Tens of thousands of stacks."""
-    table = _native.RecordTable()
+    table = new_record_table()
     chance = random.Random("many")
     pages = []
     for pfn in range(40_000):
@@ -163,11 +164,11 @@ def test_blocks() -> None:
 
 def test_stacks_that_are_gone() -> None:
     """Those that were met once stay, with nothing, the newest first."""
-    table, counts = _native.RecordTable(), StackCounts()
+    table, counts = new_record_table(), StackCounts()
     for pfn, ts_nsec in ((1, 50), (2, 70), (3, 60)):
         table.add(pfn, PLAIN._replace(ts_nsec=ts_nsec).pack(), b" f%d\n" % pfn, b"", 0)
     assert counts.count(table) == [(2, 1), (3, 1), (1, 1)]
-    assert counts.count(_native.RecordTable()) == [(2, 0), (3, 0), (1, 0)]
+    assert counts.count(new_record_table()) == [(2, 0), (3, 0), (1, 0)]
 
 
 # ---- of a pool ----

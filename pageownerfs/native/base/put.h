@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "text/text_cache.h"
+#include "base/types.h"
 
 static const char digit_pairs[] =
 	"00010203040506070809101112131415161718192021222324252627282930313233343536373839"
@@ -72,9 +72,9 @@ static inline char *put_hex(char *out, u64 value)
 #define put_literal(out, literal)                                                                  \
 	((char *)memcpy((out), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
 
-static inline char *put_text(char *out, const struct text *text)
+static inline char *put_bytes(char *out, const char *text, size_t size)
 {
-	return (char *)memcpy(out, text->data, text->size) + text->size;
+	return (char *)memcpy(out, text, size) + size;
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/string_table.h"
+#include "base/vector.h"
 
 #define CHUNK_BYTES (64u << 10)
 
@@ -34,57 +35,22 @@ static char *copy_text(struct strings *strings, const char *text, size_t size)
 	return memcpy(copy, text, size);
 }
 
-static bool grow_slots(struct strings *strings)
-{
-	u32 nr_slots = strings->nr_slots ? 2 * strings->nr_slots : 64;
-	u32 *slots = calloc(nr_slots, sizeof(*slots));
-
-	if (!slots)
-		return false;
-	for (u32 number = 0; number < strings->nr; number++) {
-		u32 i = (u32)strings->items[number].hash;
-
-		while (slots[i & (nr_slots - 1)])
-			i++;
-		slots[i & (nr_slots - 1)] = number + 1;
-	}
-	free(strings->slots);
-	strings->slots = slots;
-	strings->nr_slots = nr_slots;
-	return true;
-}
-
-static bool grow_items(struct strings *strings)
-{
-	u32 max = strings->max ? 2 * strings->max : 32;
-	struct string *items = realloc(strings->items, max * sizeof(*items));
-
-	if (!items)
-		return false;
-	strings->items = items;
-	strings->max = max;
-	return true;
-}
-
 u32 strings_add(struct strings *strings, const char *text, size_t size)
 {
-	u64 hash = hash_string(strings, text, size);
-	u32 number = strings_find(strings, text, size, hash), i = (u32)hash;
+	u32 hash = hash_bytes(text, size, HASH_SEED);
 	char *copy;
 
-	if (number != NO_STRING)
-		return number;
-	if (2 * (strings->nr + 1) > strings->nr_slots && !grow_slots(strings))
-		return NO_STRING;
-	if (strings->nr == strings->max && !grow_items(strings))
+	hash_for_each_possible (&strings->numbers, number, hash)
+		if (string_equals(&strings->items[number], text, size))
+			return number;
+	if (!hash_table_reserve(&strings->numbers) ||
+	    !vector_reserve(strings->items, strings->nr, &strings->room))
 		return NO_STRING;
 	copy = copy_text(strings, text, size);
 	if (!copy)
 		return NO_STRING;
-	while (strings->slots[i & (strings->nr_slots - 1)])
-		i++;
-	strings->items[strings->nr] = (struct string){.text = copy, .size = size, .hash = hash};
-	strings->slots[i & (strings->nr_slots - 1)] = strings->nr + 1;
+	strings->items[strings->nr] = (struct string){.text = copy, .size = size};
+	hash_table_insert(&strings->numbers, hash, strings->nr);
 	return strings->nr++;
 }
 
@@ -96,7 +62,7 @@ void strings_free(struct strings *strings)
 		next = chunk->next;
 		free(chunk);
 	}
-	free(strings->slots);
+	hash_table_free(&strings->numbers);
 	free(strings->items);
 	*strings = (struct strings){0};
 }

@@ -5,7 +5,6 @@
 #include "pool/page_ref.h"
 #include "python/py.h"
 #include "sort/page_owner_sort.h"
-#include "text/render.h"
 
 #include <sys/vfs.h>
 
@@ -109,9 +108,9 @@ static struct PyModuleDef module_def = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	PyTypeObject *const types[] = {&Pool_Type,	  &Page_Type,	     &Table_Type,
-				       &KernelTable_Type, &RecordTable_Type, &Renderer_Type,
-				       &Reader_Type,	  &Groups_Type,	     &Group_Type};
+	PyTypeObject *const types[] = {
+		&Pool_Type,	   &Page_Type,	   &Table_Type,	 &PoolTable_Type, &KernelTable_Type,
+		&RecordTable_Type, &Renderer_Type, &Reader_Type, &Groups_Type,	  &Group_Type};
 	PyObject *module = PyModule_Create(&module_def);
 
 	if (!module)

@@ -6,9 +6,10 @@
 #ifndef PAGEOWNERFS_PY_H
 #define PAGEOWNERFS_PY_H
 
-#include "tables/kernel_table.h"
 #include "pool/layout.h"
 #include "python/pystack.h"
+#include "tables/pool_table.h"
+#include "tables/record_table.h"
 #include "text/record_load.h"
 
 typedef struct {
@@ -32,26 +33,22 @@ typedef struct {
 	u8 order;
 } PageObject;
 
-/* Table: of a pool; or KernelTable: of buffers. */
+/* Table: what a PoolTable, KernelTable and RecordTable have in common. */
 typedef struct {
-	PyObject_HEAD struct po_table table;
-	PoolObject *pool; /* whose memory table points to, or NULL: what follows is used */
-	Py_buffer page_ext, scan;
-	struct page_owner early;
-	struct page_scanner scanner;
-	_Atomic u32 gate;
+	PyObject_HEAD struct table *table;
+	_Atomic u32 nr_looking; /* threads between these two: */
 } TableObject;
 
-/* RecordTable: of records that are added. */
-typedef struct {
-	TableObject base;
-	struct record_list list;
-	struct record_load load;
-	bool busy;
-} RecordTableObject;
+/* Around what looks at a table without the GIL. No records are added to it meanwhile. */
+#define BEGIN_LOOKING(self)                                                                        \
+	(self)->nr_looking++;                                                                      \
+	Py_BEGIN_ALLOW_THREADS
+#define END_LOOKING(self)                                                                          \
+	Py_END_ALLOW_THREADS;                                                                      \
+	(self)->nr_looking--
 
-extern PyTypeObject Pool_Type, Page_Type, Table_Type, KernelTable_Type, RecordTable_Type,
-	Renderer_Type, Reader_Type;
+extern PyTypeObject Pool_Type, Page_Type, Table_Type, PoolTable_Type, KernelTable_Type,
+	RecordTable_Type, Renderer_Type, Reader_Type;
 extern PyTypeObject Groups_Type, Group_Type;
 
 /* py_page.c */
@@ -115,13 +112,15 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *unused);
 PyObject *pool_check_all(PyObject *self, PyObject *unused);
 PyObject *layout(void);
 
-/* py_records.c */
-PyObject *table_snapshot(PyObject *self, PyObject *arg);
-
-/* py_table.c */
+/* py_pool_table.c */
 PyObject *pool_table(PyObject *self, PyObject *unused);
 
-/* py_sort.c */
+/* py_records.c */
+PyObject *table_snapshot(PyObject *self, PyObject *arg);
+/* What a dump had printed for a value; false: nothing, or the table is of no dump. */
+bool table_text(const TableObject *table, enum text_kind kind, u64 value, struct string *text);
+
+/* py_parse.c */
 PyObject *parse_page_owner(PyObject *module, PyObject *args);
 PyObject *damage_list(const struct text_walk *walk);
 

@@ -7,63 +7,70 @@
 
 #include "python/py.h"
 #include "tables/snapshot.h"
-#include "text/text_cache.h"
 
-static const char *const migratetype_names[] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic",
-						"CMA",	     "Isolate", NULL};
-static const char *const migrate_reason_names[] = {"compaction",
-						   "memory_failure",
-						   "memory_hotplug",
-						   "syscall_or_cpuset",
-						   "mempolicy_mbind",
-						   "numa_misplaced",
-						   "contig_range",
-						   "longterm_pin",
-						   "demotion",
-						   "damon",
-						   NULL};
-
-/* What has changed in the list. */
-static void update_table(RecordTableObject *self)
-{
-	struct po_table *table = &self->base.table;
-
-	table->list = &self->list;
-	table->page_ext = self->list.records;
-	table->end_pfn = self->list.nr;
-}
+typedef struct {
+	TableObject base;
+	struct record_table table;
+	struct record_load load;
+	PyObject *words; /* tuple of str that load points into, or NULL: the table is a copy */
+	bool busy;
+} RecordTableObject;
 
 static RecordTableObject *record_table_alloc(PyTypeObject *type)
 {
 	RecordTableObject *self = (RecordTableObject *)type->tp_alloc(type, 0);
 
-	if (!self)
-		return NULL;
-	record_list_init(&self->list);
-	pthread_mutex_init(&self->base.scanner.lock, NULL);
-	self->base.scanner.prog_fd = -1;
-	atomic_init(&self->base.gate, 1);
-	self->base.table.gate = &self->base.gate;
-	self->base.table.gate_bit = 1;
-	self->base.table.no_drop = true;
-	self->base.table.pageblock_order = PAGEBLOCK_ORDER;
-	update_table(self);
+	if (self) {
+		record_table_init(&self->table);
+		self->base.table = &self->table.table;
+	}
 	return self;
+}
+
+/* The str of a sequence as numbered strings; 0, or -1 with the error. */
+static int add_names(PyObject *names, struct strings *strings)
+{
+	PyObject *tuple = PySequence_Tuple(names);
+
+	for (Py_ssize_t i = 0; tuple && i < PyTuple_GET_SIZE(tuple) && !PyErr_Occurred(); i++) {
+		Py_ssize_t size;
+		const char *name = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(tuple, i), &size);
+
+		if (name && strings_add(strings, name, (size_t)size) == NO_STRING)
+			PyErr_NoMemory();
+	}
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : 0;
 }
 
 static PyObject *record_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
+	static char *names[] = {
+		"migratetypes", "migrate_reasons", "reserved", "node", "zone", NULL};
+	PyObject *migratetypes, *migrate_reasons, *texts[3];
+	struct load_words words = {0};
 	RecordTableObject *self;
 
-	if ((args && PyTuple_GET_SIZE(args)) || (kwargs && PyDict_GET_SIZE(kwargs)))
-		return PyErr_Format(PyExc_TypeError, "RecordTable() takes no arguments");
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUUU:RecordTable", names, &migratetypes,
+					 &migrate_reasons, &texts[0], &texts[1], &texts[2]))
+		return NULL;
 	self = record_table_alloc(type);
-	if (self &&
-	    !record_load_init(&self->load, &self->list, migratetype_names, migrate_reason_names)) {
-		Py_DECREF(self);
-		return PyErr_NoMemory();
+	if (!self)
+		return NULL;
+	self->words = PyTuple_Pack(3, texts[0], texts[1], texts[2]);
+	words.reserved = PyUnicode_AsUTF8(texts[0]);
+	words.node = PyUnicode_AsUTF8(texts[1]);
+	words.zone = PyUnicode_AsUTF8(texts[2]);
+	if (self->words && words.reserved && words.node && words.zone &&
+	    !add_names(migratetypes, &words.migratetypes) &&
+	    !add_names(migrate_reasons, &words.migrate_reasons)) {
+		if (record_load_init(&self->load, &self->table.list, &words))
+			return (PyObject *)self;
+		PyErr_NoMemory();
 	}
-	return (PyObject *)self;
+	self->load.words = words; /* to be freed */
+	Py_DECREF(self);
+	return NULL;
 }
 
 static void record_table_dealloc(PyObject *op)
@@ -71,29 +78,36 @@ static void record_table_dealloc(PyObject *op)
 	RecordTableObject *self = (RecordTableObject *)op;
 
 	record_load_free(&self->load);
-	record_list_free(&self->list);
-	pthread_mutex_destroy(&self->base.scanner.lock);
+	record_list_free(&self->table.list);
+	Py_XDECREF(self->words);
 	Py_TYPE(op)->tp_free(op);
+}
+
+/* A copy, or as good as one. */
+static PyObject *record_table_snapshot(PyObject *op, PyObject *Py_UNUSED(max_bytes))
+{
+	return Py_NewRef(op);
 }
 
 PyObject *table_snapshot(PyObject *op, PyObject *arg)
 {
-	const struct po_table *table = &((TableObject *)op)->table;
+	TableObject *self = (TableObject *)op;
+	const struct table *table = self->table;
 	enum snapshot_result result = SNAPSHOT_DONE;
 	RecordTableObject *copy;
 	u64 max_bytes;
 
 	if (!as_u64(arg, &max_bytes))
 		return NULL;
-	if (table->list) /* it is a copy, or as good as one */
-		return Py_NewRef(op);
 	copy = record_table_alloc(&RecordTable_Type);
 	if (!copy)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS result = snapshot_table(table, &copy->list, max_bytes);
-	Py_END_ALLOW_THREADS copy->base.table.pageblock_order = table->pageblock_order;
-	copy->base.table.early_unknown = table->early_unknown;
-	update_table(copy);
+	BEGIN_LOOKING(self);
+	result = snapshot_table(table, &copy->table.list, max_bytes);
+	END_LOOKING(self);
+	copy->table.table.pageblock_order = table->pageblock_order;
+	copy->table.table.early_unknown = table->early_unknown;
+	record_table_update(&copy->table);
 	if (result == SNAPSHOT_DONE)
 		return (PyObject *)copy;
 	Py_DECREF(copy);
@@ -103,13 +117,17 @@ PyObject *table_snapshot(PyObject *op, PyObject *arg)
 	return PyErr_SetFromErrno(PyExc_OSError);
 }
 
+/* Can records be added? 0, or -1 with the error. */
 static int usable(const RecordTableObject *self)
 {
-	if (self->load.names && !self->busy)
-		return 0;
-	PyErr_SetString(PyExc_ValueError, self->busy ? "another thread adds records"
-						     : "the table is a copy of another");
-	return -1;
+	const char *why = !self->words		  ? "the table is a copy of another"
+			  : self->busy		  ? "another thread adds records"
+			  : self->base.nr_looking ? "another thread looks at the table"
+						  : NULL;
+
+	if (why)
+		PyErr_SetString(PyExc_ValueError, why);
+	return why ? -1 : 0;
 }
 
 static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -127,22 +145,23 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 		return NULL;
 	}
 	self->busy = true;
-	atomic_store(&self->base.gate, 0); /* who looks meanwhile sees none */
-	Py_BEGIN_ALLOW_THREADS used =
-		record_load_feed(&self->load, text.buf, (size_t)text.len, final);
-	Py_END_ALLOW_THREADS self->busy = false;
+	atomic_store(&self->table.gate, 0);
+	Py_BEGIN_ALLOW_THREADS;
+	used = record_load_feed(&self->load, text.buf, (size_t)text.len, final);
+	Py_END_ALLOW_THREADS;
+	self->busy = false;
 	PyBuffer_Release(&text);
-	self->base.table.pageblock_order = self->load.pageblock_order;
-	self->base.table.early_unknown = self->load.early_unknown;
-	update_table(self);
-	atomic_store(&self->base.gate, 1);
+	self->table.table.pageblock_order = self->load.pageblock_order;
+	self->table.table.early_unknown = self->load.early_unknown;
+	record_table_update(&self->table);
+	atomic_store(&self->table.gate, 1);
 	return used < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(used);
 }
 
 static PyObject *record_table_add(PyObject *op, PyObject *args)
 {
 	RecordTableObject *self = (RecordTableObject *)op;
-	struct record_info info = {0};
+	struct record_info info = {.flag_names = NO_STRING, .flag_fields = NO_STRING};
 	Py_buffer record, stack, free_stack;
 	struct last_free last_free = {0};
 	struct page_owner owner;
@@ -164,17 +183,17 @@ static PyObject *record_table_add(PyObject *op, PyObject *args)
 	memcpy(&owner, record.buf, sizeof(owner));
 	last_free = (struct last_free){0, owner.free_pid, owner.free_tgid};
 	info.page_mt = page_mt;
-	number = record_list_info(&self->list, &info);
+	number = record_list_info(&self->table.list, &info);
 	owner.handle = record_load_stack(&self->load, stack.buf, (size_t)stack.len);
 	if (owner.state & PAGE_EXT_OWNER_FREED)
 		last_free.handle =
 			record_load_stack(&self->load, free_stack.buf, (size_t)free_stack.len);
-	done = number != UINT32_MAX && owner.handle &&
-	       record_list_add(&self->list, &owner, pfn, number,
-			       owner.state & PAGE_EXT_OWNER_FREED || self->list.last_frees
+	done = number != NO_NUMBER && owner.handle &&
+	       record_list_add(&self->table.list, &owner, pfn, number,
+			       owner.state & PAGE_EXT_OWNER_FREED || self->table.list.last_frees
 				       ? &last_free
 				       : NULL);
-	update_table(self);
+	record_table_update(&self->table);
 	if (!done)
 		PyErr_NoMemory();
 out:
@@ -184,56 +203,87 @@ out:
 	return done ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *string_of(const struct strings *strings, u64 number)
+bool table_text(const TableObject *table, enum text_kind kind, u64 value, struct string *text)
 {
-	if (number >= strings->nr)
-		Py_RETURN_NONE;
-	return PyBytes_FromStringAndSize(strings->items[number].text,
-					 (Py_ssize_t)strings->items[number].size);
+	const RecordTableObject *self = (const RecordTableObject *)table;
+
+	return Py_IS_TYPE(table, &RecordTable_Type) && self->words && !self->busy &&
+	       record_load_text(&self->load, kind, value, text);
+}
+
+static PyObject *flags_bytes(const struct flags_text *flags)
+{
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)flags_size(flags));
+
+	if (bytes)
+		put_flags(PyBytes_AS_STRING(bytes), flags);
+	return bytes;
 }
 
 static PyObject *record_table_text(PyObject *op, PyObject *args)
 {
-	const struct record_load *load = &((RecordTableObject *)op)->load;
-	const struct text *text;
+	const RecordTableObject *self = (RecordTableObject *)op;
+	struct flags_text flags;
+	struct string text;
 	u64 value;
 	int kind;
 
 	if (!PyArg_ParseTuple(args, "iO&:text", &kind, as_u64, &value))
 		return NULL;
-	switch (kind) {
-	case TEXT_STACK:
-		return string_of(&load->stacks, value - 1);
-	case TEXT_MEMCG:
-		return string_of(&load->notes, value - 1);
-	case TEXT_MIGRATETYPE:
-		return string_of(&load->migratetypes, value);
-	case TEXT_GFP:
-	case TEXT_FLAGS:
-		text = load->names ? text_find(load->names, (enum text_kind)kind, value) : NULL;
-		if (!text)
-			Py_RETURN_NONE;
-		return PyBytes_FromStringAndSize(text->data, text->size);
-	default:
+	if (kind == TEXT_FLAGS && self->words && !self->busy &&
+	    record_load_flags(&self->load, value, &flags))
+		return flags_bytes(&flags);
+	if (!table_text(&self->base, (enum text_kind)kind, value, &text))
 		Py_RETURN_NONE;
-	}
+	return PyBytes_FromStringAndSize(text.text, (Py_ssize_t)text.size);
 }
 
-/* What records share: (flags, memcg, nid, zone, fields). */
+/* What is told of the infos: those that differ in nothing else are one. */
+struct shared {
+	u64 memcg;
+	u16 nid;
+	u8 zone, fields;
+	u32 padding;
+};
+
+/* Each once; false: no memory. */
+static bool find_shared(const struct record_list *list, struct strings *found)
+{
+	for (u32 i = 0; i < list->nr_infos; i++) {
+		const struct record_info *info = &list->infos[i];
+		const struct shared shared = {.memcg = info->memcg,
+					      .nid = info->nid,
+					      .zone = info->zone,
+					      .fields = info->fields};
+
+		if (strings_add(found, (const char *)&shared, sizeof(shared)) == NO_STRING)
+			return false;
+	}
+	return true;
+}
+
 static PyObject *record_table_infos(PyObject *op, PyObject *Py_UNUSED(unused))
 {
-	const struct record_list *list = &((RecordTableObject *)op)->list;
-	PyObject *infos = PyList_New(0);
+	RecordTableObject *self = (RecordTableObject *)op;
+	struct strings found = {0};
+	PyObject *infos;
+	bool done;
 
-	for (u32 i = 0; infos && i < list->nr_infos; i++) {
-		const struct record_info *info = &list->infos[i];
-		PyObject *item = Py_BuildValue("KKiii", info->flags, info->memcg, info->nid,
-					       info->zone, info->fields);
+	BEGIN_LOOKING(&self->base);
+	done = self->busy || find_shared(&self->table.list, &found);
+	END_LOOKING(&self->base);
+	infos = done ? PyList_New(0) : PyErr_NoMemory();
+	for (u32 i = 0; infos && i < found.nr; i++) {
+		struct shared shared;
+		PyObject *item;
 
+		memcpy(&shared, found.items[i].text, sizeof(shared));
+		item = Py_BuildValue("Kiii", shared.memcg, shared.nid, shared.zone, shared.fields);
 		if (!item || PyList_Append(infos, item))
 			Py_CLEAR(infos);
 		Py_XDECREF(item);
 	}
+	strings_free(&found);
 	return infos;
 }
 
@@ -249,14 +299,14 @@ static PyObject *record_table_damage(PyObject *op, void *Py_UNUSED(closure))
                                                                                                    \
 		return PyLong_FromUnsignedLongLong(value);                                         \
 	}
-NUMBER(nr_records, self->list.nr)
+NUMBER(nr_records, self->table.list.nr)
 NUMBER(nr_damaged, self->load.walk.nr_damaged)
 NUMBER(nr_text_bytes, self->load.walk.nr_bytes)
 NUMBER(nr_stacks, self->load.stacks.nr)
-NUMBER(nr_verbatim, self->list.nr_verbatims)
-NUMBER(nr_bytes, record_list_bytes(&self->list))
-NUMBER(pfn_end, self->list.end_pfn)
-NUMBER(pageblock_order, self->base.table.pageblock_order)
+NUMBER(nr_verbatim, self->table.list.nr_verbatims)
+NUMBER(nr_bytes, record_list_bytes(&self->table.list))
+NUMBER(pfn_end, self->table.list.end_pfn)
+NUMBER(pageblock_order, self->table.table.pageblock_order)
 
 static PyMethodDef record_table_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))record_table_feed, METH_VARARGS | METH_KEYWORDS,
@@ -265,7 +315,8 @@ static PyMethodDef record_table_methods[] = {
 	{"text", record_table_text, METH_VARARGS,
 	 "text(kind, value) -> what the text that was read had for it, or None."},
 	{"infos", record_table_infos, METH_NOARGS,
-	 "What records share: list of (flags, memcg, nid, zone, fields)."},
+	 "What records share: list of (memcg, nid, zone, fields)."},
+	{"snapshot", record_table_snapshot, METH_O, "snapshot(max_bytes): the table itself."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -289,8 +340,9 @@ PyTypeObject RecordTable_Type = {
 	.tp_base = &Table_Type,
 	.tp_dealloc = record_table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "RecordTable()\n\nRecords one after the other: of a text, of a trace, or copied "
-		  "from another table.",
+	.tp_doc = "RecordTable(migratetypes, migrate_reasons, reserved, node, zone)\n\n"
+		  "Records one after the other: of a text, of a trace, or copied from another "
+		  "table.",
 	.tp_methods = record_table_methods,
 	.tp_getset = record_table_getset,
 	.tp_new = record_table_new,

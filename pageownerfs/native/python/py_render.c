@@ -6,34 +6,77 @@
  * waits for the GIL to name a text never stops one that waits for the reader.
  */
 #include "base/clock.h"
-#include "pool/client.h"
 #include "python/py.h"
+#include "text/render.h"
 
 typedef struct {
 	PyObject_HEAD TableObject *table;
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
-	/* of the whole text, when the pool's version was that; 0: not known */
+	struct flags_layout layout;
+	/* of the whole text, when the table's version was that; 0: not known */
 	u64 size, size_version;
-	u64 size_nsec; /* when it was found: a kernel table has no version */
+	u64 size_nsec; /* when it was found, where a table has no version */
 	u8 fields;     /* TEXT_*; 0: as printed, or those of 6.12 */
 } RendererObject;
 
 typedef struct {
 	PyObject_HEAD RendererObject *renderer;
-	struct po_reader reader;
+	struct reader reader;
 	pthread_mutex_t lock;
 } ReaderObject;
 
+/* (name, shift, width, base) of a field; 0, or -1 with the error. */
+static int parse_flag_field(PyObject *item, struct flags_field *field)
+{
+	PyObject *tuple = PySequence_Tuple(item);
+	int shift, width, base, done = -1;
+	const char *name;
+	Py_ssize_t size;
+
+	if (!tuple || !PyArg_ParseTuple(tuple, "s#iii;a field is (name, shift, width, base)", &name,
+					&size, &shift, &width, &base))
+		goto out;
+	if (size > FLAG_FIELD_NAME_MAX || shift < 0 || width < 1 || shift + width > 64 ||
+	    (base != 10 && base != 16)) {
+		PyErr_Format(PyExc_ValueError, "%R: no field of 64 bits", tuple);
+		goto out;
+	}
+	*field = (struct flags_field){
+		.name_size = (u8)size, .shift = (u8)shift, .width = (u8)width, .hex = base == 16};
+	memcpy(field->name, name, (size_t)size);
+	done = 0;
+out:
+	Py_XDECREF(tuple);
+	return done;
+}
+
+static int parse_layout(PyObject *fields, struct flags_layout *layout)
+{
+	PyObject *tuple = PySequence_Tuple(fields);
+	Py_ssize_t nr = tuple ? PyTuple_GET_SIZE(tuple) : 0;
+
+	if (nr > FLAG_FIELDS)
+		PyErr_Format(PyExc_ValueError, "flags have no more than %d fields", FLAG_FIELDS);
+	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
+		parse_flag_field(PyTuple_GET_ITEM(tuple, i), &layout->fields[i]);
+	layout->nr_fields = (u32)nr;
+	Py_XDECREF(tuple);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"", "", "fields", NULL};
-	PyObject *table, *text;
+	static char *names[] = {"", "", "fields", "flags_mask", "flags_fields", NULL};
+	PyObject *table, *text, *flags_fields = NULL;
+	struct flags_layout layout = {.names_mask = ~0ULL};
 	RendererObject *self;
 	unsigned char fields = 0;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$b:Renderer", names, &Table_Type,
-					 &table, &text, &fields))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|$bO&O:Renderer", names, &Table_Type,
+					 &table, &text, &fields, as_u64, &layout.names_mask,
+					 &flags_fields) ||
+	    (flags_fields && parse_layout(flags_fields, &layout)))
 		return NULL;
 	self = (RendererObject *)type->tp_alloc(type, 0);
 	if (!self)
@@ -41,6 +84,7 @@ static PyObject *renderer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->table = (TableObject *)Py_NewRef(table);
 	self->text = Py_NewRef(text);
 	self->fields = fields;
+	self->layout = layout;
 	self->cache = text_cache_new();
 	if (!self->cache) {
 		Py_DECREF(self);
@@ -72,65 +116,81 @@ static void renderer_dealloc(PyObject *op)
 	Py_TYPE(op)->tp_free(op);
 }
 
-/* Ask Python for a text, and keep it. */
+/* Keep a text; 0, or -1 with the error. */
+static int cache_text(RendererObject *self, const struct text_miss *miss, const char *text,
+		      size_t size)
+{
+	if (text_cache_full(self->cache)) {
+		struct text_cache *empty = text_cache_new();
+
+		if (empty) {
+			text_cache_put(self->cache);
+			self->cache = empty;
+		}
+	}
+	if (text_cache_add(self->cache, miss->kind, miss->value, text, size))
+		return 0;
+	PyErr_NoMemory();
+	return -1;
+}
+
+/*
+ * Get the text that is missing, and keep it: what a dump had printed, or else what Python says.
+ * Where other fields are wanted than were printed, the format is another, and so may a mask be.
+ */
 static int add_text(RendererObject *self, const struct text_miss *miss)
 {
-	PyObject *text = PyObject_CallFunction(self->text, "iK", (int)miss->kind, miss->value);
+	struct string printed;
+	PyObject *text;
 	int error = -1;
 
+	if (!(self->fields && miss->kind == TEXT_GFP) &&
+	    table_text(self->table, miss->kind, miss->value, &printed))
+		return cache_text(self, miss, printed.text, printed.size);
+	text = PyObject_CallFunction(self->text, "iK", (int)miss->kind, miss->value);
 	if (!text)
 		return -1;
-	if (!PyBytes_Check(text)) {
+	if (PyBytes_Check(text))
+		error = cache_text(self, miss, PyBytes_AS_STRING(text),
+				   (size_t)PyBytes_GET_SIZE(text));
+	else
 		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s",
 			     Py_TYPE(text)->tp_name);
-	} else {
-		if (text_cache_full(self->cache)) {
-			struct text_cache *empty = text_cache_new();
-
-			if (empty) {
-				text_cache_put(self->cache);
-				self->cache = empty;
-			}
-		}
-		if (text_cache_add(self->cache, miss->kind, miss->value, PyBytes_AS_STRING(text),
-				   (size_t)PyBytes_GET_SIZE(text)))
-			error = 0;
-		else
-			PyErr_NoMemory();
-	}
 	Py_DECREF(text);
 	return error;
 }
 
-static void renderer_reader_init(const RendererObject *self, struct po_reader *reader)
+static void renderer_reader_init(const RendererObject *self, struct reader *reader)
 {
-	reader_init(reader, &self->table->table);
+	reader_init(reader, self->table->table, &self->layout);
 	reader->fields = self->fields;
 }
 
 static PyObject *renderer_size(PyObject *op, PyObject *args)
 {
 	RendererObject *self = (RendererObject *)op;
-	PoolObject *pool = self->table->pool;
-	const struct record_list *list = self->table->table.list;
-	u64 version = pool ? pool_version(&pool->pool) : list ? list->nr : 0, total = 0;
-	u64 max_age_nsec = 0;
-	struct po_reader reader;
+	const struct table *table = self->table->table;
+	u64 version = 0, total = 0, max_age_nsec = 0;
+	bool has_version;
+	struct reader reader;
 	int result;
 
 	if (!PyArg_ParseTuple(args, "|O&:size", as_u64, &max_age_nsec))
 		return NULL;
-	if (table_is_empty(&self->table->table))
+	if (table_is_empty(table))
 		return PyLong_FromLong(0);
-	if (pool || list ? self->size_version == version
-			 : self->size_nsec && ktime_get_ns() - self->size_nsec < max_age_nsec)
+	has_version = table->ops->version(table, &version);
+	if (has_version ? self->size_version == version
+			: self->size_nsec && ktime_get_ns() - self->size_nsec < max_age_nsec)
 		return PyLong_FromUnsignedLongLong(self->size);
 	renderer_reader_init(self, &reader);
 	do {
 		struct text_cache *cache = text_cache_get(self->cache);
 
-		Py_BEGIN_ALLOW_THREADS result = render_size(&reader, cache, &total);
-		Py_END_ALLOW_THREADS text_cache_put(cache);
+		BEGIN_LOOKING(self->table);
+		result = render_size(&reader, cache, &total);
+		END_LOOKING(self->table);
+		text_cache_put(cache);
 		if (result == RENDER_MISS && add_text(self, &reader.miss))
 			break;
 	} while (result == RENDER_MISS);
@@ -139,12 +199,17 @@ static PyObject *renderer_size(PyObject *op, PyObject *args)
 		PyErr_NoMemory();
 	if (result)
 		return NULL;
-	if (!pool && !list) {
+	if (!has_version) {
 		self->size = total;
 		self->size_nsec = ktime_get_ns();
-	} else if (list || pool_version(&pool->pool) == version) {
-		self->size = total;
-		self->size_version = version;
+	} else {
+		u64 now = 0;
+
+		table->ops->version(table, &now);
+		if (now == version) {
+			self->size = total;
+			self->size_version = version;
+		}
 	}
 	return PyLong_FromUnsignedLongLong(total);
 }
@@ -175,8 +240,8 @@ PyTypeObject Renderer_Type = {
 	.tp_traverse = renderer_traverse,
 	.tp_clear = renderer_clear,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-	.tp_doc = "Renderer(table, text, *, fields=0)\n\nTurns records into text; text(kind, "
-		  "value) -> bytes is asked once for each.",
+	.tp_doc = "Renderer(table, text, *, fields=0, flags_mask=2**64-1, flags_fields=())\n\n"
+		  "Turns records into text; text(kind, value) -> bytes is asked once for each.",
 	.tp_methods = renderer_methods,
 	.tp_new = renderer_new,
 };
@@ -199,17 +264,20 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	long result;
 	bool fill;
 
-	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
-	Py_END_ALLOW_THREADS
-		/* Who seeks takes a short read for the end of the file: tail does. */
-		fill = offset != self->reader.read_end;
+	Py_BEGIN_ALLOW_THREADS;
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS;
+	/* Who seeks takes a short read for the end of the file: tail does. */
+	fill = offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
-		Py_BEGIN_ALLOW_THREADS self->reader.miss.kind = NR_TEXT_KINDS;
+		BEGIN_LOOKING(renderer->table);
+		self->reader.miss.kind = NR_TEXT_KINDS;
 		result = reader_read(&self->reader, cache, out + done, (size_t)(size - done),
 				     offset + (u64)done, fill);
-		Py_END_ALLOW_THREADS text_cache_put(cache);
+		END_LOOKING(renderer->table);
+		text_cache_put(cache);
 		if (result > 0)
 			done += result;
 		/* Only a text that was missing, and room for more, are reasons to go on. */
@@ -295,18 +363,19 @@ static PyObject *reader_record(PyObject *op, PyObject *arg)
 
 	if (pfn == (u64)-1 && PyErr_Occurred())
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
-	Py_END_ALLOW_THREADS do
-	{
+	Py_BEGIN_ALLOW_THREADS;
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS;
+	do {
 		struct text_cache *cache = text_cache_get(renderer->cache);
 
-		Py_BEGIN_ALLOW_THREADS size = render_record(&self->reader, cache, &pfn);
-		Py_END_ALLOW_THREADS text_cache_put(cache);
+		BEGIN_LOOKING(renderer->table);
+		size = render_record(&self->reader, cache, &pfn);
+		END_LOOKING(renderer->table);
+		text_cache_put(cache);
 		if (size == RENDER_MISS && add_text(renderer, &self->reader.miss))
 			goto out;
-	}
-	while (size == RENDER_MISS)
-		;
+	} while (size == RENDER_MISS);
 	if (size == 0)
 		pair = Py_NewRef(Py_None);
 	else if (size < 0)
@@ -359,7 +428,6 @@ static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
 		return NULL;
 	if (mode < PRINT_STACK || mode > PRINT_STACK_HANDLE)
 		return PyErr_Format(PyExc_ValueError, "no print mode has number %d", mode);
-	filter.mode = (enum print_mode)mode;
 	nr_pids = parse_pids(pids, filter.pids);
 	nr_tgids = nr_pids < 0 ? -1 : parse_pids(tgids, filter.tgids);
 	if (nr_tgids < 0 || (nids != Py_None && parse_nids(nids, filter.nids)))
@@ -368,8 +436,10 @@ static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
 	filter.nr_pids = (u32)nr_pids;
 	filter.nr_tgids = (u32)nr_tgids;
 	filter.by_process = nr_pids || nr_tgids;
-	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
-	Py_END_ALLOW_THREADS reader_set_filter(&self->reader, &filter);
+	Py_BEGIN_ALLOW_THREADS;
+	pthread_mutex_lock(&self->lock);
+	Py_END_ALLOW_THREADS;
+	reader_set_filter(&self->reader, &filter, (enum print_mode)mode);
 	pthread_mutex_unlock(&self->lock);
 	Py_RETURN_NONE;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_sort.c - Groups, Group and parse_page_owner(): page_owner_sort.c for Python.
+ * py_sort.c - Groups and Group: page_owner_sort.c for Python.
  *
  * Reading and sorting run without the GIL; nothing else of that Groups may run meanwhile, which
  * busy tells.
@@ -148,8 +148,10 @@ static PyObject *groups_feed(PyObject *op, PyObject *args, PyObject *kwargs)
 	PyMem_RawFree(self->numbers);
 	self->numbers = NULL;
 	self->busy = true;
-	Py_BEGIN_ALLOW_THREADS used = sorter_feed(&self->sorter, text.buf, (size_t)text.len, final);
-	Py_END_ALLOW_THREADS self->busy = false;
+	Py_BEGIN_ALLOW_THREADS;
+	used = sorter_feed(&self->sorter, text.buf, (size_t)text.len, final);
+	Py_END_ALLOW_THREADS;
+	self->busy = false;
 	PyBuffer_Release(&text);
 	return used < 0 ? PyErr_NoMemory() : PyLong_FromSsize_t(used);
 }
@@ -169,8 +171,10 @@ static PyObject *groups_merge(PyObject *op, PyObject *arg)
 	PyMem_RawFree(other->numbers);
 	self->numbers = other->numbers = NULL;
 	self->busy = other->busy = true;
-	Py_BEGIN_ALLOW_THREADS done = sorter_merge(&self->sorter, &other->sorter);
-	Py_END_ALLOW_THREADS self->busy = other->busy = false;
+	Py_BEGIN_ALLOW_THREADS;
+	done = sorter_merge(&self->sorter, &other->sorter);
+	Py_END_ALLOW_THREADS;
+	self->busy = other->busy = false;
 	return done ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
@@ -220,8 +224,10 @@ static PyObject *groups_sort(PyObject *op, PyObject *args, PyObject *kwargs)
 	if (!self->numbers)
 		return PyErr_NoMemory();
 	self->busy = true;
-	Py_BEGIN_ALLOW_THREADS sorter_order(&order, self->numbers);
-	Py_END_ALLOW_THREADS self->busy = false;
+	Py_BEGIN_ALLOW_THREADS;
+	sorter_order(&order, self->numbers);
+	Py_END_ALLOW_THREADS;
+	self->busy = false;
 	Py_RETURN_NONE;
 }
 
@@ -245,22 +251,6 @@ static PyObject *groups_item(PyObject *op, Py_ssize_t i)
 	group->groups = (GroupsObject *)Py_NewRef(op);
 	group->number = self->numbers ? self->numbers[i] : (u32)i;
 	return (PyObject *)group;
-}
-
-PyObject *damage_list(const struct text_walk *walk)
-{
-	PyObject *list = PyList_New(0);
-
-	for (u64 i = 0; list && i < walk->nr_damaged && i < NR_DAMAGE; i++) {
-		const struct text_damage *damage = &walk->damage[i];
-		PyObject *item =
-			Py_BuildValue("KKs", damage->offset, damage->record, damage->reason);
-
-		if (!item || PyList_Append(list, item))
-			Py_CLEAR(list);
-		Py_XDECREF(item);
-	}
-	return list;
 }
 
 static PyObject *groups_damage(PyObject *op, void *Py_UNUSED(closure))
@@ -427,79 +417,3 @@ PyTypeObject Group_Type = {
 	.tp_doc = "Records that are alike: how many, and what the first one says.",
 	.tp_getset = group_getset,
 };
-
-/* ---- one record after the other ---- */
-
-static PyObject *optional(bool has, PyObject *value)
-{
-	if (has || !value)
-		return value;
-	Py_DECREF(value);
-	return Py_NewRef(Py_None);
-}
-
-static PyObject *build_record(const struct text_record *record)
-{
-	const char *header_end = record->fields & TEXT_HAS_PFN ? record->pfn_line : record->stack;
-	PyObject *stack;
-
-	if (record->ragged) {
-		stack = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)record->stack_size + 1);
-		if (stack)
-			_PyBytes_Resize(&stack, (Py_ssize_t)text_copy_stack(
-							record, PyBytes_AS_STRING(stack)));
-	} else {
-		stack = PyBytes_FromStringAndSize(record->stack, (Py_ssize_t)record->stack_size);
-	}
-	return Py_BuildValue(
-		"iy#NNNNNNy#y#N", record->order, record->mask, (Py_ssize_t)record->mask_size,
-		optional(record->fields & TEXT_HAS_PID, PyLong_FromLong(record->pid)),
-		optional(record->fields & TEXT_HAS_TGID, PyLong_FromLong(record->tgid)),
-		optional(record->fields & TEXT_HAS_TGID,
-			 PyBytes_FromStringAndSize(record->comm, record->comm_size)),
-		optional(record->fields & TEXT_HAS_TS,
-			 PyLong_FromUnsignedLongLong(record->ts_nsec)),
-		optional(record->fields & TEXT_HAS_FREE_TS,
-			 PyLong_FromUnsignedLongLong(record->free_ts_nsec)),
-		optional(record->fields & TEXT_HAS_PFN, PyLong_FromUnsignedLongLong(record->pfn)),
-		record->start, (Py_ssize_t)(header_end - record->start), record->pfn_line,
-		(Py_ssize_t)record->pfn_line_size, stack);
-}
-
-PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
-{
-	struct text_record record;
-	struct text_hint hint = {0};
-	enum text_status status;
-	PyObject *result = NULL;
-	const char *p, *end;
-	Py_ssize_t offset;
-	Py_buffer text;
-	int final, in_damage;
-	bool ended = true;
-
-	if (!PyArg_ParseTuple(args, "y*npp", &text, &offset, &final, &in_damage))
-		return NULL;
-	if (offset < 0 || offset > text.len) {
-		PyErr_SetString(PyExc_ValueError, "the offset is not in the text");
-		goto out;
-	}
-	p = (const char *)text.buf + offset;
-	end = (const char *)text.buf + text.len;
-	if (in_damage)
-		p = text_skip_damage(p, end, final, &ended);
-	status = ended ? text_parse_head(&p, end, final, &hint, &record) : TEXT_MORE;
-	if (status == TEXT_RECORD)
-		status = text_parse_stack(end, final, &record);
-	offset = p - (const char *)text.buf;
-	if (status == TEXT_RECORD)
-		result = Py_BuildValue("nnN", offset, record.end - (const char *)text.buf,
-				       build_record(&record));
-	else if (status == TEXT_DAMAGED)
-		result = Py_BuildValue("nns", offset, offset + 1, record.damage);
-	else
-		result = Py_BuildValue("nOO", offset, Py_None, ended ? Py_False : Py_True);
-out:
-	PyBuffer_Release(&text);
-	return result;
-}

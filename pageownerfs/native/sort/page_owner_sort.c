@@ -5,49 +5,33 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 
-#include "text/known_stacks.h"
+#include "base/vector.h"
 #include "sort/page_owner_sort.h"
-
-static bool grow(void **items, u32 *max, size_t item_size)
-{
-	u32 new_max = *max ? 2 * *max : 1024;
-	void *new_items = new_max > *max ? realloc(*items, new_max * item_size) : NULL;
-
-	if (!new_items)
-		return false;
-	*items = new_items;
-	*max = new_max;
-	return true;
-}
+#include "text/known_stacks.h"
 
 /* ---- stacks ---- */
 
 static u32 add_stack(void *self, const char *text, size_t size)
 {
 	struct sorter *sorter = self;
-	u32 nr = sorter->stacks.nr, number;
-	struct sort_stack *info;
+	struct sort_stack info = {.module = NO_STRING, .next = sorter->stacks.nr};
 	const char *module;
+	size_t module_size;
+	u32 number;
 
-	/* Room first: no stack is ever found that has no info. */
-	if (nr == sorter->max_stacks &&
-	    !grow((void **)&sorter->stack_infos, &sorter->max_stacks, sizeof(*sorter->stack_infos)))
+	/* All that is known of it first: no stack is ever found that has no info. */
+	if (!vector_reserve(sorter->stack_infos, sorter->stacks.nr, &sorter->stack_infos_room))
 		return NO_STRING;
-	number = strings_add(&sorter->stacks, text, size);
-	if (number == NO_STRING || number < nr)
-		return number;
-	info = &sorter->stack_infos[number];
-	*info = (struct sort_stack){
-		.module = NO_STRING,
-		.next = number,
-		.allocator = text_stack_allocator(text, size),
-	};
-	size = text_stack_module(text, size, &module);
-	if (size) {
-		info->module = strings_add(&sorter->modules, module, size);
-		if (info->module == NO_STRING)
+	info.allocator = text_stack_allocator(text, size);
+	module_size = text_stack_module(text, size, &module);
+	if (module_size) {
+		info.module = strings_add(&sorter->modules, module, module_size);
+		if (info.module == NO_STRING)
 			return NO_STRING;
 	}
+	number = strings_add(&sorter->stacks, text, size);
+	if (number == info.next)
+		sorter->stack_infos[number] = info;
 	return number;
 }
 
@@ -72,7 +56,7 @@ static enum text_status find_stack(void *self, const char *end, bool final,
 static u32 hash_group(const struct sorter *sorter, const struct sort_group *group)
 {
 	const u32 key = sorter->key;
-	u64 hash = 0x9e3779b97f4a7c15ull, ids, numbers;
+	u64 hash = HASH_SEED, ids, numbers;
 
 	if (key & BIT(FIELD_TXT)) {
 		ids = (u64)(u32)group->pid << 32 | (u32)group->tgid;
@@ -93,7 +77,7 @@ static u32 hash_group(const struct sorter *sorter, const struct sort_group *grou
 			  (key & BIT(FIELD_FREE) ? is_released(group) : 0);
 		hash = hash_mix(hash ^ numbers, 0xe7037ed1a0b428dbull);
 	}
-	return (u32)(hash ^ hash >> 32);
+	return (u32)hash;
 }
 
 /* Do both belong to one group? */
@@ -102,8 +86,6 @@ static bool same_group(const struct sorter *sorter, const struct sort_group *a,
 {
 	const u32 key = sorter->key;
 
-	if (a->hash != b->hash)
-		return false;
 	if (key & BIT(FIELD_TXT))
 		return a->stack == b->stack && a->pid == b->pid && a->tgid == b->tgid &&
 		       a->comm == b->comm && a->mask == b->mask && a->order == b->order &&
@@ -118,38 +100,13 @@ static bool same_group(const struct sorter *sorter, const struct sort_group *a,
 	       (!(key & BIT(FIELD_MODULE)) || module_of(sorter, a) == module_of(sorter, b));
 }
 
-static bool grow_slots(struct sorter *sorter)
+/* Count it in its group, or as the first of a new one. */
+static bool add_group(struct sorter *sorter, const struct sort_group *group)
 {
-	u32 nr_slots = sorter->nr_slots ? 2 * sorter->nr_slots : 2048;
-	u32 *slots = nr_slots ? calloc(nr_slots, sizeof(*slots)) : NULL;
+	u32 hash = hash_group(sorter, group);
 
-	if (!slots)
-		return false;
-	for (u32 number = 0; number < sorter->nr_groups; number++) {
-		u32 i = sorter->groups[number].hash;
-
-		while (slots[i & (nr_slots - 1)])
-			i++;
-		slots[i & (nr_slots - 1)] = number + 1;
-	}
-	free(sorter->slots);
-	sorter->slots = slots;
-	sorter->nr_slots = nr_slots;
-	return true;
-}
-
-/* Count it in its group, or as the first of a new one; its hash is set here. */
-static bool add_group(struct sorter *sorter, struct sort_group *group)
-{
-	u32 i;
-
-	/* Three quarters full at most. */
-	if (sorter->nr_groups >= sorter->nr_slots / 4 * 3 && !grow_slots(sorter))
-		return false;
-	group->hash = hash_group(sorter, group);
-	for (i = group->hash; sorter->slots[i & (sorter->nr_slots - 1)]; i++) {
-		struct sort_group *found =
-			&sorter->groups[sorter->slots[i & (sorter->nr_slots - 1)] - 1];
+	hash_for_each_possible (&sorter->group_numbers, number, hash) {
+		struct sort_group *found = &sorter->groups[number];
 
 		if (same_group(sorter, found, group)) {
 			found->times += group->times;
@@ -157,11 +114,11 @@ static bool add_group(struct sorter *sorter, struct sort_group *group)
 			return true;
 		}
 	}
-	if (sorter->nr_groups == sorter->max_groups &&
-	    !grow((void **)&sorter->groups, &sorter->max_groups, sizeof(*sorter->groups)))
+	if (!hash_table_reserve(&sorter->group_numbers) ||
+	    !vector_reserve(sorter->groups, sorter->nr_groups, &sorter->groups_room))
 		return false;
-	sorter->groups[sorter->nr_groups++] = *group;
-	sorter->slots[i & (sorter->nr_slots - 1)] = sorter->nr_groups;
+	sorter->groups[sorter->nr_groups] = *group;
+	hash_table_insert(&sorter->group_numbers, hash, sorter->nr_groups++);
 	return true;
 }
 
@@ -245,15 +202,17 @@ static bool add_record(void *self, const struct text_record *record, u32 stack)
 	sorter->fields |= record->fields;
 	if (!record_counts(sorter, record, stack))
 		return true;
-	sorter->nr_records++;
-	group.allocator = record->allocator | sorter->stack_infos[stack].allocator;
+	group.allocator = record->parsed.allocator | sorter->stack_infos[stack].allocator;
 	if (!group.allocator)
 		group.allocator = ALLOCATOR_OTHERS;
 	group.mask =
 		add_string(&sorter->masks, record->mask, record->mask_size, &sorter->last_mask);
 	group.comm =
 		add_string(&sorter->comms, record->comm, record->comm_size, &sorter->last_comm);
-	return group.mask != NO_STRING && group.comm != NO_STRING && add_group(sorter, &group);
+	if (group.mask == NO_STRING || group.comm == NO_STRING || !add_group(sorter, &group))
+		return false;
+	sorter->nr_records++;
+	return true;
 }
 
 ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final)
@@ -310,8 +269,7 @@ bool sorter_merge(struct sorter *sorter, struct sorter *from)
 	    *stacks = new_map(from->stacks.nr);
 	bool done = masks && comms && stacks;
 
-	free(from->slots);
-	from->slots = NULL;
+	hash_table_free(&from->group_numbers);
 	for (u32 i = 0; done && i < from->nr_groups; i++) {
 		struct sort_group group = from->groups[i];
 
@@ -343,6 +301,6 @@ void sorter_free(struct sorter *sorter)
 	strings_free(&sorter->modules);
 	free(sorter->stack_infos);
 	free(sorter->groups);
-	free(sorter->slots);
+	hash_table_free(&sorter->group_numbers);
 	*sorter = (struct sorter){.key = sorter->key, .filter = sorter->filter};
 }

@@ -36,8 +36,7 @@ struct sort_group {
 	u64 times, pages;
 	u32 stack, mask, comm; /* numbers of strings */
 	s32 pid, tgid;
-	u32 hash;
-	u8 order, fields, allocator, unused[5];
+	u8 order, fields, allocator, unused[9];
 };
 
 _Static_assert(sizeof(struct sort_group) == 64, "what a group costs");
@@ -63,8 +62,8 @@ struct sorter {
 	struct strings masks, comms, stacks, modules;
 	struct sort_stack *stack_infos;
 	struct sort_group *groups;
-	u32 *slots; /* number + 1, 0 = empty */
-	u32 nr_groups, max_groups, nr_slots, max_stacks;
+	struct hash_table group_numbers;
+	u32 nr_groups, groups_room, stack_infos_room;
 	u32 last_stack, last_mask, last_comm;
 	struct text_walk walk;
 	u8 fields;	/* TEXT_HAS_* that some record has */

@@ -6,60 +6,27 @@
 #include <stdlib.h>
 
 #include "sort/page_owner_sort.h"
+#include "text/record_put.h"
 
 /* ---- text ---- */
 
-static char *put(char *out, const char *text, size_t size)
-{
-	memcpy(out, text, size);
-	return out + size;
-}
-
-#define PUT(out, text) put(out, text, sizeof(text) - 1)
-
-static char *put_string(char *out, const struct string *string)
-{
-	return put(out, string->text, string->size);
-}
-
-static char *put_number(char *out, u64 number)
-{
-	char digits[20], *p = digits + sizeof(digits);
-
-	do
-		*--p = (char)('0' + number % 10);
-	while (number /= 10);
-	return put(out, p, (size_t)(digits + sizeof(digits) - p));
-}
-
-static char *put_pid(char *out, s32 pid)
-{
-	if (pid < 0)
-		*out++ = '-';
-	return put_number(out, pid < 0 ? -(u64)pid : (u64)pid);
-}
-
 size_t sorter_header(const struct sorter *sorter, const struct sort_group *group, char *out)
 {
-	char *p = put_number(PUT(out, RECORD_START), group->order);
+	const struct string *mask = &sorter->masks.items[group->mask];
+	const struct string *comm = &sorter->comms.items[group->comm];
+	const struct header header = {.mask = mask->text,
+				      .comm = comm->text,
+				      .mask_size = mask->size,
+				      .comm_size = comm->size,
+				      .pid = group->pid,
+				      .tgid = group->tgid,
+				      .order = group->order,
+				      .fields = group->fields};
+	/* What tells records of one stack apart is cut out, or none would be one group. */
+	const u64 *ts_nsec = sorter->key & BIT(FIELD_TS) ? &group->ts_nsec : NULL;
+	char *end = put_header(out, &header);
 
-	p = put_string(PUT(p, ", mask "), &sorter->masks.items[group->mask]);
-	if (group->fields & TEXT_HAS_PID)
-		p = put_pid(PUT(p, ", pid "), group->pid);
-	if (group->fields & TEXT_HAS_TGID) {
-		p = PUT(put_pid(PUT(p, ", tgid "), group->tgid), " (");
-		p = PUT(put_string(p, &sorter->comms.items[group->comm]), ")");
-	}
-	if (group->fields & TEXT_HAS_TS) {
-		p = PUT(p, ", ts ");
-		/* What tells records of one stack apart is cut out, or none would be one group. */
-		if (sorter->key & BIT(FIELD_TS))
-			p = put_number(p, group->ts_nsec);
-		p = PUT(p, " ns");
-	}
-	if (group->fields & TEXT_HAS_FREE_TS)
-		p = PUT(put_number(PUT(p, ", free_ts "), group->free_ts_nsec), " ns");
-	return (size_t)(PUT(p, "\n") - out);
+	return (size_t)(put_times(end, group->fields, ts_nsec, group->free_ts_nsec) - out);
 }
 
 /* ---- order ---- */

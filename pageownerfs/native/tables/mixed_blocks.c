@@ -1,67 +1,50 @@
 // SPDX-License-Identifier: MIT
 /*
- * mixed_blocks.c - pageblocks with an owner whose mask asks for another migratetype than the
- * block's.
+ * mixed_blocks.c - pageblocks with an owner of another type.
  *
- * Mirrors pagetypeinfo_showmixedcount_print() of mm/page_owner.c.
+ * Tables by page are looked at page by page, as the kernel does; a list has the heads alone, which
+ * is all that the kernel looks at, since it steps from one to the next.
  */
 #include <stdlib.h>
 
 #include "base/gfp.h"
+#include "tables/kernel_table.h"
 #include "tables/mixed_blocks.h"
-#include "tables/page_ext.h"
-#include "pool/layout.h"
+#include "tables/page_ext_table.h"
+#include "tables/pool_table.h"
+#include "tables/record_table.h"
 
 #define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text says */
 
-/* The types of the blocks that begin at ahead->pfn. */
-static void block_types(const struct po_table *table, struct lookahead *ahead)
-{
-	for (u32 i = 0; i < ahead->nr; i++) {
-		u64 pfn = ahead->pfn[i];
-
-		ahead->info[i].pageblock_migratetype =
-			table->pageblock_flags
-				? table->pageblock_flags[pfn >> table->pageblock_order]
-				: record_at(table, pfn)->pageblock_migratetype;
-	}
-	if (table->scan)
-		table->scan(table->scanner, ahead);
-}
-
-static void count_blocks(u64 counts[NR_MIGRATETYPES], u8 migratetype, int cma, u64 nr)
+static void count_blocks(u64 *counts, u8 migratetype, int cma, u64 nr)
 {
 	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype] += nr;
 }
 
-/* Pages of the free block that begins here, if it is known to be one; else 0. */
-static u64 nr_free_pages(const struct po_table *table, u64 pfn)
-{
-	u64 word;
-
-	if (!table->words)
-		return 0;
-	word = *(const volatile u64 *)(table->words +
-				       (pfn - table->start_pfn) * table->flags_stride);
-	return word_state(word) == PAGE_BUDDY && word_order(word) <= MAX_PAGE_ORDER
-		       ? 1ULL << word_order(word)
-		       : 0;
-}
+/* What a table by page has beside its records. */
+struct page_blocks {
+	const struct page_owner *page_ext;
+	/* The types of the blocks that begin at ahead->pfn. */
+	void (*types)(const struct table *table, struct lookahead *ahead);
+	/* Pages of the free block that begins here, if it is known to be one; else 0. */
+	u64 (*nr_free)(const struct table *table, u64 pfn);
+};
 
 /*
  * Whether an owner in the block is of another type; *at moves to where the next block is looked at,
  * or beyond.
  */
-static bool is_mixed(const struct po_table *table, u64 *at, u64 end_pfn, u8 migratetype)
+static __always_inline bool is_mixed(const struct table *table, const struct page_blocks *blocks,
+				     u64 *at, u64 end_pfn, u8 migratetype)
 {
-	u64 pfn = *at + nr_free_pages(table, *at);
+	u64 pfn = *at + blocks->nr_free(table, *at);
 
 	while (pfn < end_pfn) {
-		const struct page_owner *shared = record_at(table, pfn);
+		const struct page_owner *shared = &blocks->page_ext[pfn];
 		u8 state = state_of(shared);
 
 		if (!(state & PAGE_EXT_OWNER_ALLOCATED)) {
-			u64 nr_free = nr_free_pages(table, pfn);
+			u64 nr_free = blocks->nr_free(table, pfn);
 
 			pfn += nr_free ? nr_free : 1;
 		} else if (state & PAGE_EXT_OWNER_EARLY && table->early_unknown) {
@@ -71,20 +54,121 @@ static bool is_mixed(const struct po_table *table, u64 *at, u64 end_pfn, u8 migr
 			*at = end_pfn;
 			return true;
 		} else {
-			pfn = pfn_after(table, pfn, *(const volatile u8 *)&shared->order);
+			pfn = place_after(table, pfn, order_of(shared));
 		}
 	}
 	*at = pfn;
 	return false;
 }
 
-/*
- * The same from the heads alone: all that the kernel looks at, since it steps from one to the next.
- */
-static void count_in_list(const struct po_table *table, const struct mixed_range *range,
-			  u64 counts[NR_MIGRATETYPES])
+static __always_inline bool count_by_page(const struct table *table,
+					  const struct page_blocks *blocks,
+					  const struct mixed_range *range, u64 *counts)
 {
-	const struct record_list *list = table->list;
+	u64 block = 1ULL << table->pageblock_order, pfn = range->start_pfn & ~(block - 1);
+	u64 mapped = range->start_pfn, at = range->start_pfn;
+	struct lookahead *ahead = calloc(1, sizeof(*ahead));
+
+	if (!ahead)
+		return false;
+	while (pfn < range->end_pfn && !table_is_empty(table)) {
+		for (ahead->nr = 0; pfn < range->end_pfn && ahead->nr < PAGE_SCAN_BATCH;
+		     pfn += block)
+			ahead->pfn[ahead->nr++] = pfn < range->start_pfn ? range->start_pfn : pfn;
+		blocks->types(table, ahead);
+		for (u32 i = 0; i < ahead->nr; i++) {
+			u64 last = (ahead->pfn[i] & ~(block - 1)) + block;
+			u8 migratetype = ahead->info[i].pageblock_migratetype;
+
+			last = last < range->end_pfn ? last : range->end_pfn;
+			if (at < ahead->pfn[i])
+				at = ahead->pfn[i];
+			if (at < last && migratetype < NR_MIGRATETYPES &&
+			    is_mixed(table, blocks, &at, last, migratetype))
+				count_blocks(counts, migratetype, range->cma, 1);
+		}
+		if (pfn > table->start)
+			unmap_behind(table, &mapped, pfn < table->end ? pfn : table->end);
+	}
+	free(ahead);
+	return true;
+}
+
+/* ---- pool ---- */
+
+static void pool_types(const struct table *table, struct lookahead *ahead)
+{
+	const struct pool *pool = ((const struct pool_table *)table)->pool;
+
+	for (u32 i = 0; i < ahead->nr; i++)
+		ahead->info[i].pageblock_migratetype =
+			pool->pageblock_flags[ahead->pfn[i] >> PAGEBLOCK_ORDER];
+}
+
+static inline u64 pool_nr_free(const struct table *table, u64 pfn)
+{
+	const struct pool *pool = ((const struct pool_table *)table)->pool;
+	u64 word = *(const volatile u64 *)&pool->mem_map[pfn].word;
+
+	return word_state(word) == PAGE_BUDDY && word_order(word) <= MAX_PAGE_ORDER
+		       ? 1ULL << word_order(word)
+		       : 0;
+}
+
+bool pool_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts)
+{
+	const struct page_blocks blocks = {
+		.page_ext = ((const struct pool_table *)table)->pool->page_ext,
+		.types = pool_types,
+		.nr_free = pool_nr_free,
+	};
+
+	return count_by_page(table, &blocks, range, counts);
+}
+
+/* ---- kernel ---- */
+
+static void kernel_types(const struct table *table, struct lookahead *ahead)
+{
+	const struct kernel_table *self = (const struct kernel_table *)table;
+
+	/* what stays if asking fails */
+	for (u32 i = 0; i < ahead->nr; i++)
+		ahead->info[i].pageblock_migratetype =
+			self->page_ext[ahead->pfn[i]].pageblock_migratetype;
+	page_scanner_scan((struct page_scanner *)&self->scanner, ahead);
+}
+
+static inline u64 kernel_nr_free(const struct table *table, u64 pfn)
+{
+	(void)table;
+	(void)pfn;
+	return 0;
+}
+
+bool kernel_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts)
+{
+	const struct page_blocks blocks = {
+		.page_ext = ((const struct kernel_table *)table)->page_ext,
+		.types = kernel_types,
+		.nr_free = kernel_nr_free,
+	};
+
+	return count_by_page(table, &blocks, range, counts);
+}
+
+/* ---- list ---- */
+
+static bool in_range(const struct mixed_range *range, const struct record_info *info, u64 pfn)
+{
+	return pfn < range->end_pfn && !info->reserved &&
+	       (range->nid < 0 || info->nid == range->nid) &&
+	       (range->zone < 0 || info->zone == range->zone);
+}
+
+bool record_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts)
+{
+	const struct record_list *list = &((const struct record_table *)table)->list;
 	u64 next_pfn = range->start_pfn, mixed_block = UINT64_MAX;
 
 	for (u64 at = 0; at < list->nr; at++) {
@@ -96,9 +180,7 @@ static void count_in_list(const struct po_table *table, const struct mixed_range
 			next_pfn = range->start_pfn;
 			mixed_block = UINT64_MAX;
 		}
-		if (pfn < next_pfn || pfn >= range->end_pfn || block == mixed_block ||
-		    info->reserved || (range->nid >= 0 && info->nid != range->nid) ||
-		    (range->zone >= 0 && info->zone != range->zone) ||
+		if (pfn < next_pfn || block == mixed_block || !in_range(range, info, pfn) ||
 		    !(owner->state & PAGE_EXT_OWNER_ALLOCATED) ||
 		    (owner->state & PAGE_EXT_OWNER_EARLY && table->early_unknown))
 			continue;
@@ -115,42 +197,5 @@ static void count_in_list(const struct po_table *table, const struct mixed_range
 		count_blocks(counts, owner->pageblock_migratetype, range->cma,
 			     mixed_block - block + 1);
 	}
-}
-
-bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range,
-			u64 counts[NR_MIGRATETYPES])
-{
-	u64 block = 1ULL << table->pageblock_order, pfn = range->start_pfn & ~(block - 1);
-	u64 dropped_pfn = range->start_pfn, at = range->start_pfn;
-	struct lookahead *ahead;
-
-	if (table->list) {
-		count_in_list(table, range, counts);
-		return true;
-	}
-	ahead = calloc(1, sizeof(*ahead));
-	if (!ahead)
-		return false;
-	while (pfn < range->end_pfn && !table_is_empty(table)) {
-		for (ahead->nr = 0; pfn < range->end_pfn && ahead->nr < PAGE_SCAN_BATCH;
-		     pfn += block)
-			ahead->pfn[ahead->nr++] = pfn < range->start_pfn ? range->start_pfn : pfn;
-		block_types(table, ahead);
-		for (u32 i = 0; i < ahead->nr; i++) {
-			u64 last = (ahead->pfn[i] & ~(block - 1)) + block;
-			u8 migratetype = ahead->info[i].pageblock_migratetype;
-
-			last = last < range->end_pfn ? last : range->end_pfn;
-			if (at < ahead->pfn[i])
-				at = ahead->pfn[i];
-			if (at < last && migratetype < NR_MIGRATETYPES &&
-			    is_mixed(table, &at, last, migratetype))
-				count_blocks(counts, migratetype, range->cma, 1);
-		}
-		if (pfn > table->start_pfn)
-			drop_behind(table, &dropped_pfn,
-				    pfn < table->end_pfn ? pfn : table->end_pfn);
-	}
-	free(ahead);
 	return true;
 }

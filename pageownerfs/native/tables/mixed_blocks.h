@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Pageblocks with an owner whose mask asks for another migratetype than the block's.
+ *
+ * Mirrors pagetypeinfo_showmixedcount_print() of mm/page_owner.c.
+ */
 #ifndef PAGEOWNERFS_MIXED_BLOCKS_H
 #define PAGEOWNERFS_MIXED_BLOCKS_H
 
-#include "text/render.h"
+#include "tables/table.h"
 
 #define NR_MIGRATETYPES 8
 
-/*
- * Where to look: [start_pfn, end_pfn), and in a record_list nid and zone as the flags have them,
- * too; -1: any.
- */
+/* Where to look: PFNs, and, where a table has more than one, node and zone; -1: any. */
 struct mixed_range {
 	u64 start_pfn, end_pfn;
 	int nid, zone;
-	int cma; /* number of that migratetype; -1: none */
+	int cma; /* number of that migratetype, which counts as Movable; -1: none */
 };
 
-/* Blocks by their own type. False: no memory. */
-bool count_mixed_blocks(const struct po_table *table, const struct mixed_range *range,
-			u64 counts[NR_MIGRATETYPES]);
+/* table_ops.mixed_blocks: adds to counts[NR_MIGRATETYPES], by the block's type. False: no memory.
+ */
+bool pool_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts);
+bool kernel_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts);
+bool record_mixed_blocks(const struct table *table, const struct mixed_range *range, u64 *counts);
 
 #endif

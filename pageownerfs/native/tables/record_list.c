@@ -7,12 +7,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/vector.h"
 #include "tables/record_list.h"
-#include "base/string_table.h"
 
 #define FIRST_ROOM (1UL << 10)
 #define HUGE_BYTES (8UL << 20) /* below, a huge page would be more than is needed */
-#define FREES_BYTES(room) (((room) * sizeof(struct last_free) + 4095) & ~4095UL)
+#define WHOLE_PAGES(bytes) (((bytes) + 4095) & ~4095UL)
+#define FREES_BYTES(room) WHOLE_PAGES((room) * sizeof(struct last_free))
 
 void record_list_init(struct record_list *list)
 {
@@ -25,12 +26,20 @@ void record_list_free(struct record_list *list)
 		munmap(list->records, list->room * sizeof(*list->records));
 	if (list->last_frees)
 		munmap(list->last_frees, FREES_BYTES(list->room));
-	for (size_t i = 0; i < list->nr_verbatims; i++)
+	for (u32 i = 0; i < list->nr_verbatims; i++)
 		free(list->verbatims[i]);
 	free(list->verbatims);
 	free(list->infos);
-	free(list->info_slots);
+	hash_table_free(&list->info_numbers);
+	strings_free(&list->flag_texts);
 	record_list_init(list);
+}
+
+u64 record_list_bytes(const struct record_list *list)
+{
+	return WHOLE_PAGES(list->nr * sizeof(*list->records)) +
+	       (list->last_frees ? FREES_BYTES(list->nr) : 0) +
+	       list->nr_infos * sizeof(*list->infos) + list->verbatim_bytes;
 }
 
 /*
@@ -51,7 +60,7 @@ static void *grow(void *mapping, size_t old_bytes, size_t bytes)
 
 void record_list_trim(struct record_list *list)
 {
-	u64 room = ((list->nr * sizeof(*list->records) + 4095) & ~4095UL) / sizeof(*list->records);
+	u64 room = WHOLE_PAGES(list->nr * sizeof(*list->records)) / sizeof(*list->records);
 	void *less;
 
 	if (!list->nr || room >= list->room)
@@ -87,55 +96,19 @@ static bool grow_records(struct record_list *list)
 	return true;
 }
 
-static u64 info_hash(const struct record_info *info)
-{
-	return hash_bytes((const char *)info, sizeof(*info), 0);
-}
-
-static bool grow_infos(struct record_list *list)
-{
-	u32 room = list->infos_room ? 2 * list->infos_room : 64, nr_slots = 4 * room;
-	struct record_info *infos = realloc(list->infos, room * sizeof(*infos));
-	u32 *slots;
-
-	if (!infos)
-		return false;
-	list->infos = infos;
-	slots = calloc(nr_slots, sizeof(*slots));
-	if (!slots)
-		return false;
-	for (u32 number = 0; number < list->nr_infos; number++) {
-		u64 i = info_hash(&infos[number]);
-
-		while (slots[i & (nr_slots - 1)])
-			i++;
-		slots[i & (nr_slots - 1)] = number + 1;
-	}
-	free(list->info_slots);
-	list->info_slots = slots;
-	list->nr_info_slots = nr_slots;
-	list->infos_room = room;
-	return true;
-}
-
 u32 record_list_info(struct record_list *list, const struct record_info *info)
 {
-	u32 number;
+	u32 hash = hash_bytes(info, sizeof(*info), HASH_SEED);
 
-	if (list->nr_infos == list->infos_room && !grow_infos(list))
-		return UINT32_MAX;
-	for (u64 i = info_hash(info);; i++) {
-		u32 *slot = &list->info_slots[i & (list->nr_info_slots - 1)];
-
-		number = *slot;
-		if (number && !memcmp(&list->infos[number - 1], info, sizeof(*info)))
-			return number - 1;
-		if (number)
-			continue;
-		list->infos[list->nr_infos++] = *info;
-		*slot = list->nr_infos;
-		return list->nr_infos - 1;
-	}
+	hash_for_each_possible (&list->info_numbers, number, hash)
+		if (!memcmp(&list->infos[number], info, sizeof(*info)))
+			return number;
+	if (!hash_table_reserve(&list->info_numbers) ||
+	    !vector_reserve(list->infos, list->nr_infos, &list->infos_room))
+		return NO_NUMBER;
+	list->infos[list->nr_infos] = *info;
+	hash_table_insert(&list->info_numbers, hash, list->nr_infos);
+	return list->nr_infos++;
 }
 
 bool record_list_add(struct record_list *list, const struct page_owner *owner, u64 pfn, u32 info,
@@ -166,20 +139,15 @@ bool record_list_add(struct record_list *list, const struct page_owner *owner, u
 	return true;
 }
 
-bool record_list_keep_text(struct record_list *list, const char *text, size_t size)
+bool record_list_add_text(struct record_list *list, const struct page_owner *owner, u64 pfn,
+			  u32 info, const char *text, size_t size)
 {
-	struct verbatim *verbatim = malloc(sizeof(*verbatim) + size);
+	struct verbatim *verbatim;
 
-	if (verbatim && list->nr_verbatims == list->verbatims_room) {
-		size_t room = list->verbatims_room ? 2 * list->verbatims_room : 64;
-		struct verbatim **more = realloc(list->verbatims, room * sizeof(struct verbatim *));
-
-		if (more) {
-			list->verbatims = more;
-			list->verbatims_room = room;
-		}
-	}
-	if (!verbatim || list->nr_verbatims == list->verbatims_room) {
+	if (!vector_reserve(list->verbatims, list->nr_verbatims, &list->verbatims_room))
+		return false;
+	verbatim = malloc(sizeof(*verbatim) + size);
+	if (!verbatim || !record_list_add(list, owner, pfn, info, NULL)) {
 		free(verbatim);
 		return false;
 	}
@@ -187,16 +155,17 @@ bool record_list_keep_text(struct record_list *list, const char *text, size_t si
 	verbatim->size = size;
 	memcpy(verbatim->text, text, size);
 	list->verbatims[list->nr_verbatims++] = verbatim;
+	list->verbatim_bytes += sizeof(*verbatim) + size;
 	list->records[list->nr - 1].state |= PAGE_EXT_OWNER_VERBATIM;
 	return true;
 }
 
 const struct verbatim *record_list_text(const struct record_list *list, u64 at)
 {
-	size_t low = 0, high = list->nr_verbatims;
+	u32 low = 0, high = list->nr_verbatims;
 
 	while (low < high) {
-		size_t middle = (low + high) / 2;
+		u32 middle = (low + high) / 2;
 
 		if (list->verbatims[middle]->at < at)
 			low = middle + 1;

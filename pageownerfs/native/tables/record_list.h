@@ -12,10 +12,17 @@
 #include <stddef.h>
 
 #include "base/page_owner.h"
+#include "base/string_table.h"
 
-/* What many records have in common. */
+/*
+ * What many records have in common. Of flags that were printed, "0x40(head|node=0|lastcpupid=7)",
+ * the names and the fields are kept as texts of their own: a kernel has few of the first, and may
+ * have tens of thousands of the others.
+ */
 struct record_info {
 	u64 flags, memcg; /* as struct page_info */
+	/* numbers of flag_texts; NO_STRING: the flags were not printed */
+	u32 flag_names, flag_fields;
 	u16 nid;
 	u8 zone;
 	u8 page_mt; /* migratetype of the mask; its bits differ in old kernels */
@@ -41,10 +48,12 @@ struct record_list {
 	struct last_free *last_frees; /* of each record; NULL: of none */
 	u64 nr, room;
 	struct record_info *infos;
-	u32 *info_slots; /* number + 1, 0 = empty */
-	u32 nr_infos, infos_room, nr_info_slots;
+	struct hash_table info_numbers;
+	u32 nr_infos, infos_room;
+	struct strings flag_texts;
 	struct verbatim **verbatims; /* ascending */
-	size_t nr_verbatims, verbatims_room;
+	u32 nr_verbatims, verbatims_room;
+	u64 verbatim_bytes;
 	u64 end_pfn;	/* behind the last page */
 	bool ascending; /* by PFN */
 };
@@ -56,20 +65,20 @@ static inline u64 record_pfn(const struct page_owner *owner)
 
 void record_list_init(struct record_list *list);
 void record_list_free(struct record_list *list);
+/* Memory of the records, without that of texts which they share. */
+u64 record_list_bytes(const struct record_list *list);
 /* Give back what is not used. */
 void record_list_trim(struct record_list *list);
-/* Number of an info, added if need be; UINT32_MAX: no memory. */
+/* Number of an info, added if need be; NO_NUMBER: no memory. */
 u32 record_list_info(struct record_list *list, const struct record_info *info);
 /* Add a record; last_free: NULL if not known. False: no memory. */
 bool record_list_add(struct record_list *list, const struct page_owner *owner, u64 pfn, u32 info,
 		     const struct last_free *last_free);
-/* Keep the text of the record that was added last. False: no memory. */
-bool record_list_keep_text(struct record_list *list, const char *text, size_t size);
+/* Add one whose text is kept. False: no memory. */
+bool record_list_add_text(struct record_list *list, const struct page_owner *owner, u64 pfn,
+			  u32 info, const char *text, size_t size);
 const struct verbatim *record_list_text(const struct record_list *list, u64 at);
-/*
- * The first record at or after a PFN; nr: none. Without order among them PFNs are numbers of
- * records.
- */
+/* The first record at or after a PFN; nr: none. Without order among them, that number. */
 u64 record_list_at(const struct record_list *list, u64 pfn);
 /* The record of the block that a page is in; nr: none. */
 u64 record_list_find(const struct record_list *list, u64 pfn);

@@ -2,7 +2,8 @@
 #ifndef PAGEOWNERFS_SNAPSHOT_H
 #define PAGEOWNERFS_SNAPSHOT_H
 
-#include "text/render.h"
+#include "tables/record_list.h"
+#include "tables/table.h"
 
 enum snapshot_result { SNAPSHOT_DONE, SNAPSHOT_NOMEM, SNAPSHOT_TOO_BIG };
 
@@ -10,8 +11,7 @@ enum snapshot_result { SNAPSHOT_DONE, SNAPSHOT_NOMEM, SNAPSHOT_TOO_BIG };
  * Copy the records of all allocated blocks; max_bytes: of memory for them. The list is empty if it
  * fails.
  */
-enum snapshot_result snapshot_table(const struct po_table *table, struct record_list *list,
+enum snapshot_result snapshot_table(const struct table *table, struct record_list *list,
 				    u64 max_bytes);
-u64 record_list_bytes(const struct record_list *list);
 
 #endif

@@ -5,20 +5,24 @@
 #ifndef PAGEOWNERFS_STACK_COUNTS_H
 #define PAGEOWNERFS_STACK_COUNTS_H
 
-#include "text/render.h"
+#include "base/hash_table.h"
+#include "tables/table.h"
 
 struct stack_count {
-	u32 handle; /* 0: an empty slot */
+	u32 handle;
 	u64 nr_base_pages;
 	u64 first_ts_nsec; /* the oldest of its pages */
 };
 
+/* Begins as zeroes. */
 struct stack_counts {
-	struct stack_count *slots;
-	u32 nr, nr_slots;
+	struct stack_count *stacks; /* in the order in which they were met */
+	struct hash_table numbers;
+	u32 nr, room;
 };
 
-/* One pass over the table; early: early pages, too. False: no memory. Free the slots. */
-bool count_stacks(const struct po_table *table, bool early, struct stack_counts *counts);
+/* One pass over the table; early: early pages, too. False: no memory. */
+bool count_stacks(const struct table *table, bool early, struct stack_counts *counts);
+void stack_counts_free(struct stack_counts *counts);
 
 #endif

@@ -5,8 +5,8 @@
 
 #include <stdlib.h>
 
-#include "text/page_owner_text.h"
 #include "base/string_table.h"
+#include "text/page_owner_text.h"
 
 /* Is this the stack that stands at text, with an empty line behind? */
 static inline bool stack_is(const struct strings *stacks, u32 number, const char *text,
@@ -34,9 +34,7 @@ static inline u32 find_known_stack(const struct strings *stacks, const char *tex
 		if (!p || p[-1] == '\r')
 			return NO_STRING;
 	}
-	return p == end ? NO_STRING
-			: strings_find(stacks, text, (size_t)(p - text),
-				       hash_string(stacks, text, (size_t)(p - text)));
+	return p == end ? NO_STRING : strings_find(stacks, text, (size_t)(p - text));
 }
 
 /*

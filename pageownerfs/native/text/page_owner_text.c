@@ -1,49 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_owner_text.c - parser of page_owner's text.
+ * page_owner_text.c - parser of a record's first two lines; and what to do about damage.
  */
 #define _GNU_SOURCE
 #include <string.h>
 
-#include "text/page_owner_text.h"
+#include "text/text_steps.h"
 
 #define PFN_LINE_MAX 4096	    /* no kernel prints one half as long */
 #define HEAD_MAX (2 * PFN_LINE_MAX) /* header and PFN line, with some room */
 /* comm and the times behind it: what a header's end is found by */
 #define COMM_AHEAD 96
-#define ORDER_MAX 51		  /* 2^51 pages are all that 64 bits can address */
-#define LINE_MAX_BYTES (4u << 20) /* without a newline for so long, it is no text */
+#define ORDER_MAX 51 /* 2^51 pages are all that 64 bits can address */
 #define COMM_MAX (TASK_COMM_LEN - 1)
-
-/* Step over a text that must stand at p; NULL if it does not, or if p is NULL. */
-#define SKIP(p, end, text) skip(p, end, text, sizeof(text) - 1)
-
-static inline const char *skip(const char *p, const char *end, const char *text, size_t size)
-{
-	return p && (size_t)(end - p) >= size && !memcmp(p, text, size) ? p + size : NULL;
-}
-
-/* A number as printf() writes it, without leading zeros, up to max; NULL if there is none. */
-static inline const char *parse_number(const char *p, const char *end, u64 max, u64 *value)
-{
-	const char *start = p;
-	u64 number = 0;
-	unsigned int digit;
-
-	*value = 0;
-	if (!p)
-		return NULL;
-	for (; p < end && (digit = (unsigned char)*p - '0') < 10; p++)
-		if (p - start < 19) /* fits */
-			number = 10 * number + digit;
-		else if (__builtin_mul_overflow(number, 10, &number) ||
-			 __builtin_add_overflow(number, digit, &number))
-			return NULL;
-	if (p == start || number > max || (*start == '0' && p - start > 1))
-		return NULL;
-	*value = number;
-	return p;
-}
 
 static inline const char *parse_pid(const char *p, const char *end, s32 *pid)
 {
@@ -53,20 +22,6 @@ static inline const char *parse_pid(const char *p, const char *end, s32 *pid)
 	p = parse_number(p ? p + negative : p, end, INT32_MAX, &number);
 	*pid = negative ? -(s32)number : (s32)number;
 	return negative && !number ? NULL : p;
-}
-
-static inline bool is_hex(char c)
-{
-	return (unsigned char)(c - '0') < 10 || (unsigned char)(c - 'a') < 6;
-}
-
-static inline const char *skip_hex(const char *p, const char *end)
-{
-	const char *start = p;
-
-	while (p && p < end && is_hex(*p))
-		p++;
-	return p == start ? NULL : p;
 }
 
 static inline bool is_name(char c)
@@ -83,14 +38,6 @@ static inline const char *skip_name(const char *p, const char *end)
 	return p == start ? NULL : p;
 }
 
-/* The newline, with a carriage return or without. */
-static inline const char *skip_newline(const char *p, const char *end)
-{
-	if (p && p < end && *p == '\r')
-		p++;
-	return p && p < end && *p == '\n' ? p + 1 : NULL;
-}
-
 /* Does the last record's text stand here, whole? */
 static inline bool is_hinted(const char *p, const char *end, const char *text, size_t size,
 			     char behind)
@@ -102,12 +49,15 @@ static inline bool is_hinted(const char *p, const char *end, const char *text, s
 static const char *parse_mask(const char *p, const char *end, struct text_hint *hint,
 			      struct text_record *record)
 {
+	u64 mask;
+
 	record->mask = p;
 	if (p && is_hinted(p, end, hint->mask, hint->mask_size, ',')) {
 		record->mask_size = hint->mask_size;
+		record->gfp_mask = hint->gfp_mask;
 		return p + hint->mask_size;
 	}
-	p = skip_hex(SKIP(p, end, "0x"), end);
+	p = parse_hex(SKIP(p, end, "0x"), end, &mask);
 	if (p && p < end && *p == '(') {
 		for (p++; p < end && (is_name(*p) || *p == '|'); p++)
 			;
@@ -116,6 +66,7 @@ static const char *parse_mask(const char *p, const char *end, struct text_hint *
 	if (!p || p - record->mask > TEXT_MASK_MAX)
 		return NULL;
 	record->mask_size = (u32)(p - record->mask);
+	record->gfp_mask = hint->gfp_mask = (u32)mask;
 	hint->mask_size = record->mask_size <= sizeof(hint->mask) ? record->mask_size : 0;
 	memcpy(hint->mask, record->mask, hint->mask_size);
 	return p;
@@ -187,37 +138,42 @@ static const char *parse_header(const char *p, const char *end, struct text_hint
 	return p ? parse_comm(p, end, record) : NULL;
 }
 
-static bool contains(const char *p, size_t size, const char *text, size_t text_size)
+/*
+ * In the kernels up to 4.5: " Block 8 type 1 Fallback Flags     l   ", and no more than that there
+ * are a block and flags is sure.
+ */
+static bool parse_old_types(const char *p, const char *end, struct text_record *record)
 {
-	for (; size >= text_size; p++, size--)
-		if (*p == *text && !memcmp(p, text, text_size))
-			return true;
-	return false;
-}
+	struct text_types *parsed = &record->parsed;
+	const char *type;
+	u64 number = 0;
 
-#define CONTAINS(p, size, text) contains(p, size, text, sizeof(text) - 1)
-
-static bool has_control(const char *p, size_t size)
-{
-	for (; size; p++, size--)
-		if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f)
-			return true;
-	return false;
-}
-
-/* In the kernels up to 4.5: " Block 8 type 1 Flags     l   ", and no more than that is sure. */
-static bool parse_old_types(const char *p, const char *end)
-{
 	p = SKIP(p, end, " Block ");
-	return p && memmem(p, (size_t)(end - p), " Flags ", 7) &&
-	       !has_control(p, (size_t)(end - p));
+	if (!p || !memmem(p, (size_t)(end - p), " Flags ", 7) || has_control(p, (size_t)(end - p)))
+		return false;
+	parse_number(p, end, UINT64_MAX, &record->block);
+	type = memmem(p, (size_t)(end - p), " type ", 6);
+	if (type)
+		parse_number(type + 6, end, UINT8_MAX, &number);
+	parsed->old_block_mt = (u8)number;
+	parsed->old_page_mt = CONTAINS(p, (size_t)(end - p), "Fallback") ? number ^ 1 : number;
+	return true;
 }
 
 /* "T Flags 0xF(names)", to end */
-static bool parse_types(const char *p, const char *end)
+static bool parse_types(const char *start, const char *end, struct text_types *parsed)
 {
-	p = SKIP(skip_hex(SKIP(skip_name(p, end), end, " Flags 0x"), end), end, "(");
-	return p && end[-1] == ')' && !has_control(p, (size_t)(end - p));
+	const char *block_mt_end = skip_name(start, end),
+		   *flags = SKIP(block_mt_end, end, " Flags ");
+	const char *p = SKIP(parse_hex(SKIP(flags, end, "0x"), end, &parsed->flags), end, "(");
+
+	if (!p || end[-1] != ')' || has_control(p, (size_t)(end - p)))
+		return false;
+	parsed->size = (u32)(end - start);
+	parsed->block_mt_size = (u32)(block_mt_end - start);
+	parsed->flags_at = (u32)(flags - start);
+	parsed->names_at = (u32)(p - start);
+	return true;
 }
 
 static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *fields)
@@ -227,11 +183,40 @@ static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *field
 	if (!digits)
 		return parse_number(p, end, UINT64_MAX, pfn);
 	*fields |= TEXT_PFN_HEX;
-	p = skip_hex(digits, end);
-	if (!p || p - digits > 16)
-		return NULL;
-	for (*pfn = 0; digits < p; digits++)
-		*pfn = *pfn << 4 | (u64)(*digits <= '9' ? *digits - '0' : *digits - 'a' + 10);
+	p = parse_hex(digits, end, pfn);
+	return p && p - digits <= 16 ? p : NULL;
+}
+
+/* What stands behind the PFN, to the end of the line, if that is not what the last record had. */
+static bool parse_line_end(const char *p, const char *end, struct text_hint *hint,
+			   struct text_record *record)
+{
+	const char *start = record->types ? record->types : p;
+	const size_t size = (size_t)(end - start);
+	struct text_types *parsed = &record->parsed;
+
+	*parsed = (struct text_types){.number = hint->parsed.number + 1};
+	if (record->types ? !parse_types(start, end, parsed) : !parse_old_types(p, end, record))
+		return false;
+	parsed->allocator = (CONTAINS(start, size, "CMA") ? ALLOCATOR_CMA : 0) |
+			    (CONTAINS(start, size, "slab") ? ALLOCATOR_SLAB : 0);
+	hint->parsed = *parsed;
+	hint->types_size = record->types && size <= sizeof(hint->types) ? (u32)size : 0;
+	memcpy(hint->types, start, hint->types_size);
+	return true;
+}
+
+/* " type T Block N type ": what follows it; NULL: something else stands there. */
+static const char *parse_block(const char *p, const char *end, struct text_record *record)
+{
+	const char *page_mt = SKIP(p, end, " type "), *page_mt_end = skip_name(page_mt, end);
+
+	p = SKIP(parse_number(SKIP(page_mt_end, end, " Block "), end, UINT64_MAX, &record->block),
+		 end, " type ");
+	if (p) {
+		record->page_mt = page_mt;
+		record->page_mt_size = (u32)(page_mt_end - page_mt);
+	}
 	return p;
 }
 
@@ -242,20 +227,16 @@ static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *field
 static const char *parse_pfn_line(const char *p, const char *end, bool more, struct text_hint *hint,
 				  struct text_record *record)
 {
-	const char *types,
-		*next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn, &record->fields), *eol;
-	size_t size;
-	u64 block;
+	const char *next = parse_pfn(SKIP(p, end, "PFN "), end, &record->pfn, &record->fields),
+		   *eol;
 
 	record->pfn_line = p;
 	record->fields |= TEXT_HAS_PFN;
-	types = SKIP(parse_number(SKIP(skip_name(SKIP(next, end, " type "), end), end, " Block "),
-				  end, UINT64_MAX, &block),
-		     end, " type ");
-	if (types && is_hinted(types, end, hint->types, hint->types_size, '\n')) {
-		record->allocator |= hint->allocator;
-		record->pfn_line_size = (u32)(types + hint->types_size - p);
-		return types + hint->types_size + 1;
+	record->types = parse_block(next, end, record);
+	if (record->types && is_hinted(record->types, end, hint->types, hint->types_size, '\n')) {
+		record->parsed = hint->parsed;
+		record->pfn_line_size = (u32)(record->types + hint->types_size - p);
+		return record->types + hint->types_size + 1;
 	}
 	eol = memchr(p, '\n', (size_t)(end - p));
 	if (!next || (!eol && more))
@@ -265,23 +246,9 @@ static const char *parse_pfn_line(const char *p, const char *end, bool more, str
 	if (eol - p > PFN_LINE_MAX || memmem(p, (size_t)(eol - p), RECORD_START, RECORD_START_SIZE))
 		return NULL;
 	record->pfn_line_size = (u32)(eol - p - (eol[-1] == '\r'));
-	if (types ? !parse_types(types, p + record->pfn_line_size)
-		  : !parse_old_types(next, p + record->pfn_line_size))
+	if (!parse_line_end(next, p + record->pfn_line_size, hint, record))
 		return NULL;
-	next = types ? types : next;
-	size = (size_t)(p + record->pfn_line_size - next);
-	record->allocator |= (CONTAINS(next, size, "CMA") ? ALLOCATOR_CMA : 0) |
-			     (CONTAINS(next, size, "slab") ? ALLOCATOR_SLAB : 0);
-	hint->allocator = record->allocator;
-	hint->types_size = types && size <= sizeof(hint->types) ? (u32)size : 0;
-	memcpy(hint->types, next, hint->types_size);
 	return eol < end ? eol + 1 : end;
-}
-
-static enum text_status damaged(struct text_record *record, const char *damage)
-{
-	record->damage = damage;
-	return TEXT_DAMAGED;
 }
 
 static const char *skip_empty_lines(const char *p, const char *end)
@@ -301,7 +268,7 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	/* Whatever is wrong may be so because the text ends here. */
 	const bool more = !final && size < HEAD_MAX;
 
-	*record = (struct text_record){.start = p, .comm = "", .pfn_line = ""};
+	*record = (struct text_record){.start = p, .comm = "", .pfn_line = "", .page_mt = ""};
 	if (p == end)
 		return TEXT_MORE;
 	if (memcmp(p, RECORD_START, size < RECORD_START_SIZE ? size : RECORD_START_SIZE))
@@ -321,132 +288,6 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 	}
 	record->stack = p;
 	return TEXT_RECORD;
-}
-
-static bool is_utf8(const char *p, size_t size)
-{
-	while (size) {
-		unsigned char c = (unsigned char)*p;
-		size_t length = c < 0x80 ? 1 : c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 ? 3 : 2;
-
-		if (length > size || (c >= 0x80 && c < 0xc2) || c >= 0xf5)
-			return false;
-		for (size_t i = 1; i < length; i++)
-			if ((p[i] & 0xc0) != 0x80)
-				return false;
-		p += length;
-		size -= length;
-	}
-	return true;
-}
-
-/* Nothing, or " [module]", to the end. */
-static bool is_module_end(const char *p, const char *end)
-{
-	return p == end || (end - p > 3 && SKIP(p, end, " [") && end[-1] == ']');
-}
-
-/* " name+0xOFFSET/0xSIZE [module]" */
-static bool is_symbol(const char *p, const char *end)
-{
-	while ((p = memmem(p, (size_t)(end - p), "+0x", 3))) {
-		const char *next = skip_hex(SKIP(skip_hex(p + 3, end), end, "/0x"), end);
-
-		if (next && is_module_end(next, end))
-			return true;
-		p += 3;
-	}
-	return false;
-}
-
-/* " 0xADDRESS", what has no symbol; in the first kernels " [<ADDRESS>] 0xADDRESS" */
-static bool is_address(const char *p, const char *end)
-{
-	const char *old = SKIP(skip_hex(SKIP(p, end, " [<"), end), end, ">]");
-
-	p = skip_hex(SKIP(old ? old : p, end, " 0x"), end);
-	return p && is_module_end(p, end);
-}
-
-/* A line of another kind that is there to its last word. */
-static bool is_whole_line(const char *p, const char *end)
-{
-	static const char migrated[] = "Page has been migrated, last migrate reason: ";
-	const size_t size = (size_t)(end - p);
-	u64 handle;
-
-	return (size > sizeof(migrated) && SKIP(p, end, migrated)) ||
-	       (size == 15 && SKIP(p, end, "Slab cache page")) ||
-	       parse_number(SKIP(p, end, "handle: "), end, UINT32_MAX, &handle) == end ||
-	       (SKIP(p, end, "Charged ") && CONTAINS(p, size - 1, "memcg ") && end[-1] != ' ');
-}
-
-/* What stands in the lines of one stack. */
-struct lines {
-	bool symbols; /* with offset and size */
-	bool others;  /* that begin with a blank, too, but are neither symbol nor address */
-};
-
-/* Why a line behind the PFN line can't be one; NULL: it can. whole: it ends by a newline. */
-static const char *check_line(const char *p, size_t size, bool whole, struct lines *lines)
-{
-	const char *end = p + size;
-
-	/* The name of a cgroup may have any byte but NUL and newline. */
-	if (SKIP(p, end, "Charged ") ? memchr(p, 0, size) != NULL : has_control(p, size))
-		return "there is binary data in the lines of the stack";
-	if (SKIP(p, end, "PFN"))
-		return "there is a second PFN line";
-	if (memmem(p, size, RECORD_START, RECORD_START_SIZE))
-		return "another record begins inside of it";
-	if (*p != ' ')
-		return whole || is_whole_line(p, end) ? NULL : "it is cut off";
-	if (!is_utf8(p, size))
-		return "there is binary data in the lines of the stack";
-	if (is_symbol(p, end))
-		lines->symbols = true;
-	else if (!whole && !is_address(p, end))
-		return "it is cut off";
-	else if (!is_address(p, end))
-		lines->others = true;
-	return lines->symbols && lines->others ? "a line of the stack is cut" : NULL;
-}
-
-enum text_status text_parse_stack(const char *end, bool final, struct text_record *record)
-{
-	const char *p = record->stack, *eol, *damage;
-	struct lines lines = {0};
-
-	for (;; p = eol + 1) {
-		size_t size;
-
-		eol = memchr(p, '\n', (size_t)(end - p));
-		if (!eol && !final)
-			return end - p <= LINE_MAX_BYTES ? TEXT_MORE
-							 : damaged(record, "a line does not end");
-		if (!eol && p == end && p == record->stack && !(record->fields & TEXT_HAS_PFN))
-			return damaged(record, "it is cut off");
-		size = (size_t)((eol ? eol : end) - p);
-		if (size && p[size - 1] == '\r') {
-			record->ragged = true;
-			size--;
-		}
-		if (size) {
-			damage = check_line(p, size, eol, &lines);
-			if (damage)
-				return damaged(record, damage);
-		} else {
-			record->stack_size = (size_t)(p - record->stack);
-		}
-		if (!eol && size) {
-			record->ragged = true;
-			record->stack_size = (size_t)(end - record->stack);
-		}
-		if (!eol || !size) {
-			record->end = eol ? eol + 1 : end;
-			return TEXT_RECORD;
-		}
-	}
 }
 
 /* Behind the first empty line whose line before ends in [p, stop); NULL: there is none. */
@@ -486,66 +327,4 @@ const char *text_skip_damage(const char *p, const char *end, bool final, bool *e
 	if (final)
 		return end;
 	return end - start < (ptrdiff_t)RECORD_START_SIZE ? start : end - RECORD_START_SIZE + 1;
-}
-
-size_t text_copy_stack(const struct text_record *record, char *out)
-{
-	const char *end = record->stack + record->stack_size;
-	char *start = out;
-
-	for (const char *p = record->stack; p < end; p++)
-		if (*p != '\r' || (p + 1 < end && p[1] != '\n'))
-			*out++ = *p;
-	if (out > start && out[-1] != '\n')
-		*out++ = '\n';
-	return (size_t)(out - start);
-}
-
-/*
- * As get_allocator() in tools/mm/page_owner_sort.c: the caller of the first __vmalloc_node_range is
- * looked at.
- */
-u8 text_stack_allocator(const char *stack, size_t size)
-{
-	const char *vmalloc = size ? memmem(stack, size, "__vmalloc_node_range", 20) : NULL,
-		   *line = vmalloc;
-
-	if (!vmalloc)
-		return 0;
-	for (int lines = 0; line > stack; line--)
-		if (line[-1] == '\n' && ++lines == 2)
-			break;
-	return CONTAINS(line, (size_t)(vmalloc - line), "alloc_pages") ? ALLOCATOR_VMALLOC : 0;
-}
-
-/* The name in the first brackets of a line, "[ext4]"; its size, 0: none. */
-static size_t line_module(const char *p, const char *eol, const char **module)
-{
-	while ((p = memchr(p, '[', (size_t)(eol - p)))) {
-		const char *close = ++p;
-
-		/* The first kernels printed addresses in brackets, too: [<ffffffff8115f4c1>] */
-		while (close < eol && *close > ' ' && *close != '<' && *close != '[' &&
-		       *close != ']')
-			close++;
-		if (close < eol && *close == ']' && close > p) {
-			*module = p;
-			return (size_t)(close - p);
-		}
-	}
-	return 0;
-}
-
-size_t text_stack_module(const char *stack, size_t size, const char **module)
-{
-	const char *end = stack + size, *eol;
-
-	/* The frames; in the lines behind a cgroup's name may have brackets, too. */
-	for (const char *line = stack; line < end && *line == ' '; line = eol + 1) {
-		eol = memchr(line, '\n', (size_t)(end - line));
-		size = line_module(line, eol, module);
-		if (size)
-			return size;
-	}
-	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Parser of page_owner's text, of every kernel that has printed one: the only one there is.
+ * Parser of page_owner's text, of every kernel that has printed one: the only one there is. A
+ * record is parsed once, and all that it says is in struct text_record.
  *
  * A record is a header line, a PFN line, and lines of the stack and of what else is known, up to an
  * empty line. All that is variable is held against what a kernel can print, so that a record which
@@ -29,6 +30,7 @@ enum text_status {
 	TEXT_RECORD,
 	TEXT_MORE, /* the text ends inside of the record, and may go on */
 	TEXT_DAMAGED,
+	TEXT_NOMEM, /* of text_walk() */
 };
 
 /* text_record.fields: what a kernel of some age does not print */
@@ -40,28 +42,45 @@ enum text_status {
 #define TEXT_PFN_HEX 32	   /* since 6.7; decimal before */
 #define TEXT_FIELDS_6_12 (TEXT_HAS_PID | TEXT_HAS_TGID | TEXT_HAS_TS | TEXT_HAS_PFN | TEXT_PFN_HEX)
 
-/* text_record.allocator, as the bits of ALLOCATOR_* in tools/mm/page_owner_sort.c are ordered */
+/* Allocators, as the bits of ALLOCATOR_* in tools/mm/page_owner_sort.c are ordered */
 #define ALLOCATOR_CMA 1
 #define ALLOCATOR_SLAB 2
 #define ALLOCATOR_VMALLOC 4
 #define ALLOCATOR_OTHERS 8
+
+/*
+ * The end of a PFN line, "Movable Flags 0x40(head|zone=1)", which many records have in common.
+ * Positions are from its beginning. Kernels up to 4.5 print a number and no names.
+ */
+struct text_types {
+	u64 flags;
+	u32 number; /* another one than that of the record before: the text is, too */
+	u32 size;   /* of all of it; 0: it is an old one, and the next three say nothing */
+	u32 block_mt_size;
+	u32 flags_at, names_at; /* "0x40(..." and "head|zone=1)" */
+	u8 old_block_mt;	/* as numbers */
+	u8 old_page_mt;		/* "Fallback" tells no more than that it is another one */
+	u8 allocator;		/* ALLOCATOR_CMA, ALLOCATOR_SLAB: what the names tell */
+};
 
 struct text_record {
 	const char *start;    /* of the header line */
 	const char *mask;     /* as printed: 0xcc0(GFP_KERNEL) */
 	const char *comm;     /* empty if not there, and so is pfn_line */
 	const char *pfn_line; /* without its newline */
+	const char *page_mt;  /* the mask's type in it */
+	const char *types;    /* its end; see text_types */
 	/* the lines behind it, innermost frame first; those of other kinds too */
 	const char *stack;
 	const char *end;    /* behind the empty line */
 	const char *damage; /* TEXT_DAMAGED: what is wrong */
 	size_t stack_size;
-	u64 ts_nsec, free_ts_nsec, pfn;
+	u64 ts_nsec, free_ts_nsec, pfn, block;
 	s32 pid, tgid;
-	u32 mask_size, pfn_line_size;
+	u32 gfp_mask, mask_size, pfn_line_size, page_mt_size;
 	u8 comm_size, order, fields;
-	u8 allocator; /* ALLOCATOR_CMA, ALLOCATOR_SLAB: what the PFN line tells */
-	bool ragged;  /* stack has CR LF, or no newline at its end: see text_copy_stack() */
+	bool ragged; /* stack has CR LF, or no newline at its end: see text_copy_stack() */
+	struct text_types parsed; /* types */
 };
 
 static inline bool text_is_start(const char *p, const char *end)
@@ -75,10 +94,10 @@ static inline bool text_is_start(const char *p, const char *end)
  * zeros.
  */
 struct text_hint {
-	u32 mask_size, types_size;
-	u8 allocator;
-	char mask[128];	 /* 0xcc0(GFP_KERNEL) */
-	char types[256]; /* "T Flags 0xF(names)": what follows the second "type " of a PFN line */
+	u32 mask_size, types_size; /* 0: it was too long to be kept */
+	u32 gfp_mask;
+	struct text_types parsed; /* types */
+	char mask[128], types[256];
 };
 
 /*

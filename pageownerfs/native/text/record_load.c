@@ -10,26 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/vector.h"
 #include "text/known_stacks.h"
+#include "tables/find.h"
 #include "text/record_load.h"
 #include "text/record_text.h"
 
+#define MADE_MAX 4000 /* bytes of a header and a PFN line that fields are compared with */
 #define EARLY_STACK "register_early_stack"
 /* does not know the masks of early pages */
 #define OUR_KERNEL_SOURCE " [pageownerfs.sources.kernel."
 
 bool record_load_init(struct record_load *load, struct record_list *list,
-		      const char *const *migratetypes, const char *const *migrate_reasons)
+		      const struct load_words *words)
 {
 	*load = (struct record_load){
-		.list = list, .pageblock_order = 9, .last_info_number = UINT32_MAX};
-	load->migrate_reasons = migrate_reasons;
-	load->names = text_cache_new();
-	for (; *migratetypes; migratetypes++)
-		if (strings_add(&load->migratetypes, *migratetypes, strlen(*migratetypes)) ==
-		    NO_STRING)
-			return false;
-	return load->names;
+		.list = list, .words = *words, .pageblock_order = 9, .last_info_number = NO_NUMBER};
+	load->masks = text_cache_new();
+	return load->masks;
 }
 
 void record_load_free(struct record_load *load)
@@ -37,8 +35,9 @@ void record_load_free(struct record_load *load)
 	strings_free(&load->stacks);
 	strings_free(&load->notes);
 	strings_free(&load->tails);
-	strings_free(&load->migratetypes);
-	text_cache_put(load->names);
+	strings_free(&load->words.migratetypes);
+	strings_free(&load->words.migrate_reasons);
+	text_cache_put(load->masks);
 	free(load->tail_infos);
 }
 
@@ -75,51 +74,45 @@ static const char *stack_end(const char *p, const char *end)
 static s8 parse_reason(const struct record_load *load, const char **p, const char *end)
 {
 	const char *name = *p + sizeof(migrated_line) - 1, *eol;
+	u32 number;
 
 	if ((size_t)(end - *p) < sizeof(migrated_line) ||
 	    memcmp(*p, migrated_line, sizeof(migrated_line) - 1))
 		return -1;
 	eol = memchr(name, '\n', (size_t)(end - name));
-	for (s8 reason = 0; eol && load->migrate_reasons[reason]; reason++) {
-		const char *known = load->migrate_reasons[reason];
-
-		if (strlen(known) == (size_t)(eol - name) && !memcmp(known, name, strlen(known))) {
-			*p = eol + 1;
-			return reason;
-		}
-	}
-	return -1;
+	number = eol ? strings_find(&load->words.migrate_reasons, name, (size_t)(eol - name))
+		     : NO_STRING;
+	if (number > INT8_MAX)
+		return -1;
+	*p = eol + 1;
+	return (s8)number;
 }
 
 static u32 add_tail(void *self, const char *text, size_t size)
 {
 	struct record_load *load = self;
 	const char *end = text + size, *notes = stack_end(text, end);
-	struct load_tail *tail;
-	u32 nr = load->tails.nr, number = strings_add(&load->tails, text, size);
+	const size_t stack_size = (size_t)(notes - text);
+	struct load_tail tail = {.next = load->tails.nr};
+	u32 number;
 
-	if (number < nr || number == NO_STRING)
-		return number;
-	if (number >= load->tail_infos_room) {
-		u32 room = number ? 2 * number : 64;
-
-		tail = realloc(load->tail_infos, room * sizeof(*tail));
-		if (!tail)
-			return NO_STRING;
-		load->tail_infos = tail;
-		load->tail_infos_room = room;
-	}
-	tail = &load->tail_infos[number];
-	*tail = (struct load_tail){.next = number};
-	tail->handle = record_load_stack(load, text, (size_t)(notes - text));
-	tail->early = memmem(text, (size_t)(notes - text), EARLY_STACK, sizeof(EARLY_STACK) - 1);
-	if (tail->early &&
-	    memmem(text, (size_t)(notes - text), OUR_KERNEL_SOURCE, sizeof(OUR_KERNEL_SOURCE) - 1))
+	/* All that it says first: no tail is ever found of which that is not known. */
+	if (!vector_reserve(load->tail_infos, load->tails.nr, &load->tail_infos_room))
+		return NO_STRING;
+	tail.handle = record_load_stack(load, text, stack_size);
+	tail.early = memmem(text, stack_size, EARLY_STACK, sizeof(EARLY_STACK) - 1);
+	if (tail.early &&
+	    memmem(text, stack_size, OUR_KERNEL_SOURCE, sizeof(OUR_KERNEL_SOURCE) - 1))
 		load->early_unknown = true;
-	tail->migrate_reason = parse_reason(load, &notes, end);
+	tail.migrate_reason = parse_reason(load, &notes, end);
 	if (notes < end)
-		tail->note = record_load_note(load, notes, (size_t)(end - notes));
-	return tail->handle && (notes == end || tail->note) ? number : NO_STRING;
+		tail.note = record_load_note(load, notes, (size_t)(end - notes));
+	if (!tail.handle || (notes < end && !tail.note))
+		return NO_STRING;
+	number = strings_add(&load->tails, text, size);
+	if (number == tail.next)
+		load->tail_infos[number] = tail;
+	return number;
 }
 
 static enum text_status find_tail(void *self, const char *end, bool final,
@@ -139,149 +132,104 @@ static enum text_status find_tail(void *self, const char *end, bool final,
 
 /* ---- the PFN line ---- */
 
-static u64 parse_hex(const char *p, const char *end)
+/* The number in "node=3", between bars; 0: there is none. */
+static u16 field_value(const struct string *fields, const char *name)
 {
+	const size_t size = strlen(name);
+	const char *p = fields->text, *end = p + fields->size;
 	u64 value = 0;
 
-	for (; p < end; p++) {
-		unsigned char digit = (unsigned char)*p,
-			      value_of = digit <= '9' ? digit - '0' : digit - 'a' + 10;
-
-		if (value_of > 15)
-			break;
-		value = value << 4 | value_of;
+	while (p && (size_t)(end - p) > size && (memcmp(p, name, size) || p[size] != '=')) {
+		p = memchr(p, '|', (size_t)(end - p));
+		p = p ? p + 1 : NULL;
 	}
-	return value;
-}
-
-static u64 parse_dec(const char *p, const char *end)
-{
-	u64 value = 0;
-
-	for (; p < end && (unsigned char)(*p - '0') < 10; p++)
-		value = 10 * value + (u64)(*p - '0');
-	return value;
-}
-
-/* The number behind a name in the flags' parentheses, "node=3"; 0: there is none. */
-static u16 parse_field(const char *p, const char *end, const char *name)
-{
-	const char *found = memmem(p, (size_t)(end - p), name, strlen(name));
-	u64 value = found ? parse_dec(found + strlen(name), end) : 0;
-
+	if (!p || (size_t)(end - p) <= size)
+		return 0;
+	for (p += size + 1; p < end && (unsigned char)(*p - '0') < 10; p++)
+		value = value < FILTER_NODES ? 10 * value + (u64)(*p - '0') : value;
 	return value < FILTER_NODES ? (u16)value : FILTER_NODES - 1;
 }
 
-static bool has_flag(const char *p, const char *end, const char *name)
+static bool has_name(const struct string *names, const char *name)
 {
 	const size_t size = strlen(name);
+	const char *p = names->text, *end = p + names->size;
 
-	for (; (p = memmem(p, (size_t)(end - p), name, size)); p++)
-		if ((p[-1] == '(' || p[-1] == '|') && (p[size] == '|' || p[size] == ')'))
+	while (p && (size_t)(end - p) >= size) {
+		if (!memcmp(p, name, size) && (p + size == end || p[size] == '|'))
 			return true;
+		p = memchr(p, '|', (size_t)(end - p));
+		p = p ? p + 1 : NULL;
+	}
 	return false;
+}
+
+/* "head|lru|node=0|zone=1": names end where the first field begins. */
+static void split_flags(const char *text, size_t size, struct string *names, struct string *fields)
+{
+	const char *end = text + size, *p = memchr(text, '=', size);
+
+	if (!p)
+		p = end;
+	else
+		while (p > text && p[-1] != '|')
+			p--;
+	*fields = (struct string){p, (size_t)(end - p)};
+	*names = (struct string){text, (size_t)(p - text - (p > text && p < end))};
 }
 
 /* Number of a migratetype by its name; no more than so many names are kept apart. */
 static u8 migratetype_of(struct record_load *load, const char *name, size_t size)
 {
-	u32 number = strings_find(&load->migratetypes, name, size,
-				  hash_string(&load->migratetypes, name, size));
+	struct strings *known = &load->words.migratetypes;
+	u32 number = strings_find(known, name, size);
 
-	if (number == NO_STRING && load->migratetypes.nr < LOAD_MIGRATETYPES)
-		number = strings_add(&load->migratetypes, name, size);
+	if (number == NO_STRING && known->nr < LOAD_MIGRATETYPES)
+		number = strings_add(known, name, size);
 	return number < LOAD_MIGRATETYPES ? (u8)number : LOAD_MIGRATETYPES;
 }
 
-/*
- * The text of a number, which is added if need be; NULL: it has another one, or there is no room.
- */
-static const struct text *name_text(struct record_load *load, enum text_kind kind, u64 value,
-				    const char *name, size_t size)
+/* What the end of the line says, and the mask's type, which stands before the block. */
+static void understand_types(struct record_load *load, const struct text_record *text)
 {
-	const struct text *text = text_find(load->names, kind, value);
-
-	if (!text) {
-		if (text_cache_full(load->names) ||
-		    !text_cache_add(load->names, kind, value, name, size))
-			return NULL;
-		return text_find(load->names, kind, value);
-	}
-	return text->size == size && !memcmp(text->data, name, size) ? text : NULL;
-}
-
-/* "Movable Flags 0x...(...)", to end, behind the mask's type. */
-static void parse_types(struct record_load *load, const char *page_mt, size_t page_mt_size,
-			const char *p, const char *end)
-{
+	const struct text_types *parsed = &text->parsed;
 	struct load_types *types = &load->types;
-	const char *name_end = memchr(p, ' ', (size_t)(end - p)),
-		   *flags = memmem(p, (size_t)(end - p), " Flags ", 7);
+	struct string names, fields;
 
-	*types = (struct load_types){0};
-	if (!name_end || !flags)
+	*types = (struct load_types){.number = parsed->number,
+				     .page_mt = parsed->old_page_mt,
+				     .block_mt = parsed->old_block_mt,
+				     .flag_names = NO_STRING,
+				     .flag_fields = NO_STRING,
+				     .verbatim = true};
+	if (!parsed->size)
 		return;
-	flags += 7;
-	types->page_mt = migratetype_of(load, page_mt, page_mt_size);
-	types->block_mt = migratetype_of(load, p, (size_t)(name_end - p));
-	types->flags = parse_hex(flags + 2, end);
-	types->nid = parse_field(flags, end, "node=");
-	types->zone = (u8)parse_field(flags, end, "zone=");
-	types->reserved = has_flag(flags, end, "reserved");
-	types->verbatim = !name_text(load, TEXT_FLAGS, types->flags, flags, (size_t)(end - flags));
-	if (page_mt_size <= sizeof(types->page_mt_text) &&
-	    (size_t)(end - p) <= sizeof(types->text)) {
-		types->page_mt_size = page_mt_size;
-		memcpy(types->page_mt_text, page_mt, page_mt_size);
-		types->text_size = (size_t)(end - p);
-		memcpy(types->text, p, types->text_size);
+	types->page_mt = migratetype_of(load, text->page_mt, text->page_mt_size);
+	types->block_mt = migratetype_of(load, text->types, parsed->block_mt_size);
+	if (text->page_mt_size <= sizeof(types->page_mt_text)) {
+		types->page_mt_size = text->page_mt_size;
+		memcpy(types->page_mt_text, text->page_mt, text->page_mt_size);
 	}
+	split_flags(text->types + parsed->names_at, parsed->size - parsed->names_at - 1, &names,
+		    &fields);
+	types->nid = field_value(&fields, load->words.node);
+	types->zone = (u8)field_value(&fields, load->words.zone);
+	types->reserved = has_name(&names, load->words.reserved);
+	types->flag_names = strings_add(&load->list->flag_texts, names.text, names.size);
+	types->flag_fields = strings_add(&load->list->flag_texts, fields.text, fields.size);
+	types->verbatim = types->flag_names == NO_STRING || types->flag_fields == NO_STRING;
+	if (types->verbatim)
+		types->flag_names = types->flag_fields = NO_STRING;
 }
 
-/*
- * "PFN 4096 Block 8 type 1 Fallback Flags ...", up to 4.5: the mask's type is told only as being
- * another one.
- */
-static void parse_old_types(struct load_types *types, const char *p, const char *end)
+static const struct load_types *types_of(struct record_load *load, const struct text_record *text)
 {
-	const char *type = memmem(p, (size_t)(end - p), " type ", 6);
+	const struct load_types *types = &load->types;
 
-	*types = (struct load_types){.verbatim = true};
-	types->block_mt = type ? (u8)parse_dec(type + 6, end) : 0;
-	types->page_mt =
-		memmem(p, (size_t)(end - p), "Fallback", 8) ? types->block_mt ^ 1 : types->block_mt;
-}
-
-/* What stands in the line into types; number of the block. */
-static u64 parse_pfn_line(struct record_load *load, const struct text_record *record)
-{
-	const char *end = record->pfn_line + record->pfn_line_size;
-	const char *p = memchr(record->pfn_line + 4, ' ', record->pfn_line_size - 4), *block,
-		   *page_mt, *types;
-	struct load_types *known = &load->types;
-	size_t size;
-
-	if (!p || end - p < 6 || memcmp(p, " type ", 6)) {
-		parse_old_types(known, record->pfn_line, end);
-		block = memmem(record->pfn_line, record->pfn_line_size, " Block ", 7);
-		return block ? parse_dec(block + 7, end) : 0;
-	}
-	page_mt = p + 6;
-	p = memchr(page_mt, ' ', (size_t)(end - page_mt));
-	if (!p)
-		return 0;
-	size = (size_t)(p - page_mt);
-	block = p + sizeof(" Block ") - 1;
-	p = memchr(block, ' ', (size_t)(end - block));
-	if (!p)
-		return 0;
-	types = p + sizeof(" type ") - 1;
-	if (!known->text_size || known->page_mt_size != size ||
-	    memcmp(known->page_mt_text, page_mt, size) ||
-	    known->text_size != (size_t)(end - types) ||
-	    memcmp(known->text, types, known->text_size))
-		parse_types(load, page_mt, size, types, end);
-	return parse_dec(block, end);
+	if (types->number != text->parsed.number || types->page_mt_size != text->page_mt_size ||
+	    memcmp(types->page_mt_text, text->page_mt, text->page_mt_size))
+		understand_types(load, text);
+	return types;
 }
 
 /* Which order pageblocks have: what PFN and block say, from the first record on that can tell. */
@@ -306,84 +254,106 @@ static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 
 /* ---- records ---- */
 
+/* Will this text of a mask be found by its number? It won't if that has had another one. */
+static bool keep_mask(struct record_load *load, const struct text_record *text)
+{
+	const struct text *known = text_find(load->masks, TEXT_GFP, text->gfp_mask);
+
+	if (!known)
+		return !text_cache_full(load->masks) &&
+		       text_cache_add(load->masks, TEXT_GFP, text->gfp_mask, text->mask,
+				      text->mask_size);
+	return known->size == text->mask_size && !memcmp(known->data, text->mask, known->size);
+}
+
 /* Does its text come back from the record? */
 static bool is_canonical(struct record_load *load, const struct text_record *text,
-			 struct record *record, const char *mask, size_t mask_size)
+			 const struct record_info *info)
 {
-	const size_t size = (size_t)(text->stack - text->start);
 	const struct load_types *types = &load->types;
-	char made[2048 + 2 * TEXT_MASK_MAX], *p;
-	char page_mt[sizeof(struct text) + 32], block_mt[sizeof(struct text) + 32];
+	const size_t size = (size_t)(text->stack - text->start);
+	const struct string *flag_texts = load->list->flag_texts.items;
+	const struct header header = {.mask = text->mask,
+				      .comm = text->comm,
+				      .mask_size = text->mask_size,
+				      .comm_size = text->comm_size,
+				      .pid = text->pid,
+				      .tgid = text->tgid,
+				      .order = text->order,
+				      .fields = text->fields};
+	struct flags_text flags;
+	struct pfn_line line = {.pfn = text->pfn,
+				.block = text->pfn >> load->pageblock_order,
+				.page_mt = text->page_mt,
+				.block_mt = text->types,
+				.page_mt_size = text->page_mt_size,
+				.block_mt_size = text->parsed.block_mt_size,
+				.flags = &flags,
+				.hex = text->fields & TEXT_PFN_HEX};
+	char made[MADE_MAX], *p;
 
 	if (types->verbatim || text->ragged || text->end != text->stack + text->stack_size + 1 ||
-	    size > 4000 || types->page_mt >= load->migratetypes.nr ||
-	    types->block_mt >= load->migratetypes.nr)
+	    size > MADE_MAX || types->page_mt >= LOAD_MIGRATETYPES ||
+	    types->block_mt >= LOAD_MIGRATETYPES || !keep_mask(load, text))
 		return false;
-	record->gfp = name_text(load, TEXT_GFP, record->owner.gfp_mask, mask, mask_size);
-	record->flags = text_find(load->names, TEXT_FLAGS, types->flags);
-	if (!record->gfp || !record->flags)
+	flags = (struct flags_text){.word = info->flags,
+				    .names = flag_texts[info->flag_names].text,
+				    .fields = flag_texts[info->flag_fields].text,
+				    .names_size = flag_texts[info->flag_names].size,
+				    .fields_size = flag_texts[info->flag_fields].size};
+	if (header_size(&header, text->ts_nsec, text->free_ts_nsec) + pfn_line_size(&line) != size)
 		return false;
-	for (int i = 0; i < 2; i++) {
-		const struct string *name =
-			&load->migratetypes.items[i ? types->block_mt : types->page_mt];
-		struct text *out = (struct text *)(i ? block_mt : page_mt);
-
-		if (name->size > 32)
-			return false;
-		out->size = (u32)name->size;
-		memcpy(out->data, name->text, name->size);
-	}
-	record->page_mt = (struct text *)page_mt;
-	record->block_mt = (struct text *)block_mt;
-	if (header_size(record) + pfn_line_size(record) != size)
-		return false;
-	p = put_types(put_numbers(put_head(made, record), record), record);
+	p = put_times(put_header(made, &header), text->fields, &text->ts_nsec, text->free_ts_nsec);
+	p = put_types(put_pfn(p, line.pfn, line.hex), &line);
 	return (size_t)(p - made) == size && !memcmp(made, text->start, size);
+}
+
+static struct page_owner owner_of(const struct text_record *text, const struct load_tail *tail,
+				  u8 block_mt)
+{
+	struct page_owner owner = {.ts_nsec = text->ts_nsec,
+				   .free_ts_nsec = text->free_ts_nsec,
+				   .gfp_mask = text->gfp_mask,
+				   .pid = text->pid,
+				   .tgid = text->fields & TEXT_HAS_TGID ? text->tgid : text->pid,
+				   .handle = tail->handle,
+				   .order = text->order,
+				   .last_migrate_reason = tail->migrate_reason,
+				   .state = PAGE_EXT_OWNER_ALLOCATED |
+					    (tail->early ? PAGE_EXT_OWNER_EARLY : 0),
+				   .pageblock_migratetype = block_mt};
+
+	memcpy(owner.comm, text->comm, text->comm_size);
+	return owner;
 }
 
 static bool add_record(void *self, const struct text_record *text, u32 number)
 {
 	struct record_load *load = self;
 	const struct load_tail *tail = &load->tail_infos[number];
-	const char *mask_end = memchr(text->mask, '(', text->mask_size);
-	u64 mask = parse_hex(text->mask + 2, mask_end ? mask_end : text->mask + text->mask_size);
-	u64 block = parse_pfn_line(load, text);
-	const struct load_types *types = &load->types;
-	struct record record = {
-		.pfn = text->pfn, .fields = text->fields, .comm_size = text->comm_size};
-	const struct record_info info = {.flags = types->flags,
+	const struct load_types *types = types_of(load, text);
+	const struct page_owner owner = owner_of(text, tail, types->block_mt);
+	const struct record_info info = {.flags = text->parsed.flags,
 					 .memcg = tail->note,
-					 .page_mt = types->page_mt,
-					 .fields = text->fields,
+					 .flag_names = types->flag_names,
+					 .flag_fields = types->flag_fields,
 					 .nid = types->nid,
 					 .zone = types->zone,
+					 .page_mt = types->page_mt,
+					 .fields = text->fields,
 					 .reserved = types->reserved};
-	struct page_owner *owner = &record.owner;
-	bool canonical;
 
-	learn_pageblock_order(load, text->pfn, block);
-	record.block = text->pfn >> load->pageblock_order;
-	*owner = (struct page_owner){.ts_nsec = text->ts_nsec,
-				     .free_ts_nsec = text->free_ts_nsec,
-				     .gfp_mask = (u32)mask,
-				     .pid = text->pid,
-				     .tgid = text->fields & TEXT_HAS_TGID ? text->tgid : text->pid,
-				     .handle = tail->handle,
-				     .order = text->order,
-				     .last_migrate_reason = tail->migrate_reason,
-				     .state = PAGE_EXT_OWNER_ALLOCATED |
-					      (tail->early ? PAGE_EXT_OWNER_EARLY : 0),
-				     .pageblock_migratetype = types->block_mt};
-	memcpy(owner->comm, text->comm, text->comm_size);
-	if (load->last_info_number == UINT32_MAX || memcmp(&info, &load->last_info, sizeof(info))) {
+	learn_pageblock_order(load, text->pfn, text->block);
+	if (load->last_info_number == NO_NUMBER || memcmp(&info, &load->last_info, sizeof(info))) {
 		load->last_info_number = record_list_info(load->list, &info);
 		load->last_info = info;
 	}
-	canonical = is_canonical(load, text, &record, text->mask, text->mask_size);
-	return load->last_info_number != UINT32_MAX &&
-	       record_list_add(load->list, owner, text->pfn, load->last_info_number, NULL) &&
-	       (canonical ||
-		record_list_keep_text(load->list, text->start, (size_t)(text->end - text->start)));
+	if (load->last_info_number == NO_NUMBER)
+		return false;
+	if (is_canonical(load, text, &info))
+		return record_list_add(load->list, &owner, text->pfn, load->last_info_number, NULL);
+	return record_list_add_text(load->list, &owner, text->pfn, load->last_info_number,
+				    text->start, (size_t)(text->end - text->start));
 }
 
 static const char *check_record(const struct text_record *record)
@@ -396,4 +366,58 @@ ptrdiff_t record_load_feed(struct record_load *load, const char *text, size_t si
 	static const struct text_walker walker = {find_tail, check_record, add_record};
 
 	return text_walk(&load->walk, &walker, load, text, size, final);
+}
+
+/* ---- names ---- */
+
+static bool string_at(const struct strings *strings, u64 number, struct string *text)
+{
+	if (number >= strings->nr)
+		return false;
+	*text = strings->items[number];
+	return true;
+}
+
+bool record_load_text(const struct record_load *load, enum text_kind kind, u64 value,
+		      struct string *text)
+{
+	const struct text *mask;
+
+	switch (kind) {
+	case TEXT_STACK:
+		return string_at(&load->stacks, value - 1, text);
+	case TEXT_MEMCG:
+		return string_at(&load->notes, value - 1, text);
+	case TEXT_MIGRATETYPE:
+		return string_at(&load->words.migratetypes, value, text);
+	case TEXT_MIGRATE_REASON:
+		return string_at(&load->words.migrate_reasons, value, text);
+	case TEXT_GFP:
+		mask = text_find(load->masks, kind, value);
+		if (mask)
+			*text = (struct string){.text = mask->data, .size = mask->size};
+		return mask;
+	default:
+		return false;
+	}
+}
+
+bool record_load_flags(const struct record_load *load, u64 word, struct flags_text *flags)
+{
+	const struct record_list *list = load->list;
+	const struct string *texts = list->flag_texts.items;
+
+	for (u32 i = 0; i < list->nr_infos; i++) {
+		const struct record_info *info = &list->infos[i];
+
+		if (info->flags != word || info->flag_names == NO_STRING)
+			continue;
+		*flags = (struct flags_text){.word = word,
+					     .names = texts[info->flag_names].text,
+					     .fields = texts[info->flag_fields].text,
+					     .names_size = texts[info->flag_names].size,
+					     .fields_size = texts[info->flag_fields].size};
+		return true;
+	}
+	return false;
 }

@@ -4,18 +4,21 @@
 #define PAGEOWNERFS_RECORD_LOAD_H
 
 #include "tables/record_list.h"
-#include "text/render.h"
+#include "text/flags_text.h"
+#include "text/text_cache.h"
 #include "text/text_walk.h"
 
 #define LOAD_MIGRATETYPES 64 /* names that a dump may have */
-/* What follows "Block N " in a PFN line, and what it says. */
+
+/* What the end of a PFN line says: the parser's text_types, understood. */
 struct load_types {
-	u64 flags;
+	u32 number; /* text_types.number */
+	u32 flag_names, flag_fields;
 	u16 nid;
 	u8 page_mt, block_mt, zone;
 	bool reserved, verbatim;
-	size_t page_mt_size, text_size;
-	char page_mt_text[32], text[256];
+	u32 page_mt_size;
+	char page_mt_text[32];
 };
 
 /* What the lines behind a PFN line say: a stack, and other lines. */
@@ -25,18 +28,24 @@ struct load_tail {
 	bool early;
 };
 
+/* The words that a record is understood by; NUL-terminated ones stay the caller's. */
+struct load_words {
+	struct strings migratetypes, migrate_reasons; /* by number; the dump adds migratetypes */
+	const char *reserved;			      /* a flag */
+	const char *node, *zone;		      /* fields of the flags, "node=" */
+};
+
 struct record_load {
 	struct record_list *list;
+	struct load_words words;
 	struct strings stacks, notes; /* handle - 1, memcg - 1 are numbers of these */
 	struct strings tails;	      /* both, as they were read; by number: */
 	struct load_tail *tail_infos;
 	u32 tail_infos_room, last_tail;
-	const char *const *migrate_reasons; /* names by number, up to NULL */
-	struct strings migratetypes;
-	struct text_cache *names; /* TEXT_GFP, TEXT_FLAGS */
+	struct text_cache *masks; /* TEXT_GFP */
 	unsigned int pageblock_order;
 	bool pageblock_order_known;
-	bool early_unknown;	 /* see po_table */
+	bool early_unknown;	 /* see struct table */
 	u64 last_pfn_of_block_0; /* the highest */
 	struct text_walk walk;
 	struct load_types types;
@@ -44,17 +53,22 @@ struct record_load {
 	u32 last_info_number;
 };
 
-/* migratetypes, migrate_reasons: names by number, up to NULL. */
+/* Takes the words over. False: no memory. */
 bool record_load_init(struct record_load *load, struct record_list *list,
-		      const char *const *migratetypes, const char *const *migrate_reasons);
+		      const struct load_words *words);
 void record_load_free(struct record_load *load);
 /*
- * Take the records of a text; bytes used, -1: no memory. What is left must come again, unless
- * final.
+ * Take the records of a text; bytes used, -1: no memory, and what was used before is in
+ * walk.nr_bytes. What is left must come again, unless final.
  */
 ptrdiff_t record_load_feed(struct record_load *load, const char *text, size_t size, bool final);
 /* Handle of a stack, number of a note (lines behind a stack): added if need be; 0: no memory. */
 u32 record_load_stack(struct record_load *load, const char *text, size_t size);
 u32 record_load_note(struct record_load *load, const char *text, size_t size);
+/* What was printed for a value; but for TEXT_FLAGS. False: nothing. */
+bool record_load_text(const struct record_load *load, enum text_kind kind, u64 value,
+		      struct string *text);
+/* The same for a flags word; looks through all of them. */
+bool record_load_flags(const struct record_load *load, u64 word, struct flags_text *flags);
 
 #endif

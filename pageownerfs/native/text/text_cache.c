@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * text_cache.c - texts by value: what a gfp mask, page flags, a stack look like in print.
- *
- * Added to under the GIL, looked up without any lock: a slot is empty, or has its text for good.
+ * text_cache.c - texts by value.
  */
 #include <stdlib.h>
 #include <string.h>

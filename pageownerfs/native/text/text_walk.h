@@ -5,8 +5,8 @@
 #ifndef PAGEOWNERFS_TEXT_WALK_H
 #define PAGEOWNERFS_TEXT_WALK_H
 
-#include "text/page_owner_text.h"
 #include "base/string_table.h"
+#include "text/page_owner_text.h"
 
 struct text_damage {
 	u64 offset, record;
@@ -44,8 +44,8 @@ static inline void text_walk_damage(struct text_walk *walk, u64 offset, const ch
 }
 
 /*
- * One record, or one stretch of damage, at *p, which is moved on; NULL: no memory. TEXT_MORE:
- * neither is there in whole.
+ * One record, or one stretch of damage, at *p, which is moved on. TEXT_MORE: neither is there in
+ * whole.
  */
 static inline enum text_status text_walk_one(struct text_walk *walk,
 					     const struct text_walker *walker, void *self,
@@ -72,8 +72,8 @@ static inline enum text_status text_walk_one(struct text_walk *walk,
 		status = walker->find_stack(self, end, final, &record, &number);
 	if (status == TEXT_MORE)
 		return status;
-	walk->nr_seen++;
 	if (status == TEXT_DAMAGED) {
+		walk->nr_seen++;
 		text_walk_damage(walk, *offset, record.damage);
 		walk->in_damage = true;
 		++*p;
@@ -81,30 +81,31 @@ static inline enum text_status text_walk_one(struct text_walk *walk,
 		return status;
 	}
 	wrong = walker->check ? walker->check(&record) : NULL;
+	if (!wrong && (number == NO_STRING || !walker->add(self, &record, number)))
+		return TEXT_NOMEM;
+	walk->nr_seen++;
 	if (wrong)
 		text_walk_damage(walk, *offset, wrong);
 	*offset += (u64)(record.end - *p);
-	*p = wrong || (number != NO_STRING && walker->add(self, &record, number)) ? record.end
-										  : NULL;
+	*p = record.end;
 	return status;
 }
 
 /*
- * All that is there whole; bytes used, -1: no memory. What is left must come again, unless final.
+ * All that is there whole; bytes used, -1: no memory, and what was used before is in nr_bytes. What
+ * is left must come again, unless final.
  */
 static inline ptrdiff_t text_walk(struct text_walk *walk, const struct text_walker *walker,
 				  void *self, const char *text, size_t size, bool final)
 {
+	enum text_status status = TEXT_RECORD;
 	const char *p = text, *end = text + size;
 	u64 offset = walk->nr_bytes;
 
-	while (p && p < end &&
-	       text_walk_one(walk, walker, self, &p, end, final, &offset) != TEXT_MORE)
-		;
-	if (!p)
-		return -1;
+	while (p < end && status != TEXT_MORE && status != TEXT_NOMEM)
+		status = text_walk_one(walk, walker, self, &p, end, final, &offset);
 	walk->nr_bytes += (u64)(p - text);
-	return p - text;
+	return status == TEXT_NOMEM ? -1 : p - text;
 }
 
 #endif

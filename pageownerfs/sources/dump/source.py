@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pageownerfs import _native
 from pageownerfs.errors import MountError, PageOwnerError
+from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.sources.recorded import RecordedSource
 from pageownerfs.text.input import Window, open_input
 from pageownerfs.text.progress import no_progress
 from pageownerfs.text.record import Damage
 
 if TYPE_CHECKING:
+    from pageownerfs import _native
     from pageownerfs.text.progress import Progress
 
     from .options import DumpOptions
@@ -32,7 +33,7 @@ def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.Reco
     :return: the table; whether packed data ended too early or was damaged, and the rest is lost
     :raises PageOwnerError: it can't be read, or has no record
     """
-    table = _native.RecordTable()
+    table = new_record_table()
     with open_input(path) as source:
         source.place = lambda: f"after record {table.nr_records}: "
         window = Window()

@@ -179,6 +179,8 @@ class KernelSource:
                 kernel.migratetype_names,
                 kernel.migrate_reason_name,
                 kernel.gfp_names,
+                kernel.page_flag_names,
+                kernel.page_flags_fields,
             )
             self._special = {
                 maps.HANDLE_EARLY: register_early_stack(),

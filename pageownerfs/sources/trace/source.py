@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageownerfs import _native
 from pageownerfs.mm.gfp import GFP_NAMES_6_12
 from pageownerfs.mm.migratetype import MR_NEVER
 from pageownerfs.mm.page_ext import (
@@ -12,6 +11,7 @@ from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_FREED,
     PageOwner,
 )
+from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.sources.recorded import RecordedSource
 from pageownerfs.text.progress import Progress, no_progress
 
@@ -20,12 +20,14 @@ from .replay import TracedPage, replay
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pageownerfs import _native
+
     from .options import TraceOptions
 
 
 def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:
     """Make a table of the pages that a replay has left, freed ones too."""
-    table = _native.RecordTable()
+    table = new_record_table()
     for page in pages:
         record = PageOwner(
             ts_nsec=page.ts_nsec,

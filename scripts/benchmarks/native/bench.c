@@ -32,6 +32,7 @@
 #if CONFIG_PAGE_OWNER
 #include "pool/stack_depot.h"
 #include "pool/tracking.h"
+#include "tables/pool_table.h"
 #include "text/render.h"
 #endif
 
@@ -238,8 +239,12 @@ static void bench_parallel(const char *tracking, const char *path, double second
 
 /* A record of the text that all rendered ones are made after. */
 struct shape {
-	u32 gfp_mask, flags_number, handle;
+	u32 gfp_mask, handle;
+	u64 flags;
 };
+
+/* Flags as the text has them: all that stands in their brackets counts as names. */
+static const struct flags_layout layout = {.names_mask = ~0ULL};
 
 static struct shape shapes[MAX_SHAPES];
 static unsigned int nr_shapes;
@@ -269,26 +274,23 @@ static char *find_after(char *text, const char *what)
 	return found + strlen(what);
 }
 
-/* The number of a text of this kind: the same for the same text. */
-static u32 number_of(struct text_cache *cache, enum text_kind kind, const char *text, size_t size)
+/* The handle of a stack: the same for the same text. */
+static u32 handle_of(struct text_cache *cache, const char *text, size_t size)
 {
 	static struct {
 		const char *text;
 		size_t size;
-		enum text_kind kind;
-	} known[2 * MAX_SHAPES];
+	} known[MAX_SHAPES];
 	static u32 nr;
 	u32 i;
 
 	for (i = 0; i < nr; i++)
-		if (known[i].kind == kind && known[i].size == size &&
-		    memcmp(known[i].text, text, size) == 0)
+		if (known[i].size == size && memcmp(known[i].text, text, size) == 0)
 			return i + 1;
-	if (nr == 2 * MAX_SHAPES || !text_cache_add(cache, kind, i + 1, text, size))
-		errx(1, "too many texts");
+	if (nr == MAX_SHAPES || !text_cache_add(cache, TEXT_STACK, i + 1, text, size))
+		errx(1, "too many stacks");
 	known[nr].text = text;
-	known[nr].size = size;
-	known[nr++].kind = kind;
+	known[nr++].size = size;
 	return i + 1;
 }
 
@@ -296,7 +298,7 @@ static u32 number_of(struct text_cache *cache, enum text_kind kind, const char *
 static void add_shape(struct text_cache *cache, char *record)
 {
 	char *mask = find_after(record, ", mask "), *flags = find_after(record, " Flags "), *stack,
-	     *end;
+	     *end, *names;
 	struct shape *shape = &shapes[nr_shapes++];
 
 	if (nr_shapes == MAX_SHAPES)
@@ -304,11 +306,13 @@ static void add_shape(struct text_cache *cache, char *record)
 	shape->gfp_mask = (u32)strtoul(mask, NULL, 16);
 	text_cache_add(cache, TEXT_GFP, shape->gfp_mask, mask,
 		       (size_t)(strstr(mask, ", pid ") - mask));
+	shape->flags = strtoull(flags, &names, 16);
 	stack = find_after(flags, "\n");
-	shape->flags_number = number_of(cache, TEXT_FLAGS, flags, (size_t)(stack - 1 - flags));
+	names++; /* behind the bracket */
+	text_cache_add(cache, TEXT_FLAGS, shape->flags, names, (size_t)(stack - 2 - names));
 	for (end = stack; *end == ' '; end = find_after(end, "\n"))
 		;
-	shape->handle = number_of(cache, TEXT_STACK, stack, (size_t)(end - stack));
+	shape->handle = handle_of(cache, stack, (size_t)(end - stack));
 }
 
 static struct text_cache *load_shapes(const char *path)
@@ -350,9 +354,10 @@ static void *map_shared(size_t bytes)
 }
 
 /* nr records as a busy pool has them. */
-static void fill_table(struct po_table *table, u64 nr)
+static void fill_table(struct pool_table *table, u64 nr)
 {
-	static const _Atomic u32 gate = 1;
+	static struct pool_header header = {.gate = GATE_PAGE_OWNER};
+	static struct pool pool;
 	struct page_owner *page_ext = map_shared(nr * sizeof(*page_ext));
 	struct page *mem_map = map_shared(nr * sizeof(*mem_map));
 	u8 *pageblock_flags = map_shared(nr / PAGEBLOCK_NR_PAGES + 1);
@@ -370,28 +375,26 @@ static void fill_table(struct po_table *table, u64 nr)
 						    .last_migrate_reason = -1,
 						    .state = PAGE_EXT_OWNER_ALLOCATED,
 						    .comm = "kworker/u4:2"};
-		mem_map[pfn].flags = shape->flags_number;
+		mem_map[pfn].flags = shape->flags;
 		pageblock_flags[pfn / PAGEBLOCK_NR_PAGES] = (u8)(shape->gfp_mask >> 3 & 3) % 3;
 	}
-	*table = (struct po_table){.page_ext = page_ext,
-				   .flags = (const char *)&mem_map->flags,
-				   .flags_stride = sizeof(*mem_map),
-				   .pageblock_flags = pageblock_flags,
-				   .pageblock_order = PAGEBLOCK_ORDER,
-				   .end_pfn = nr,
-				   .gate = &gate,
-				   .gate_bit = 1};
+	pool = (struct pool){.header = &header,
+			     .mem_map = mem_map,
+			     .pageblock_flags = pageblock_flags,
+			     .page_ext = page_ext,
+			     .nr_pages = (u32)nr};
+	pool_table_init(table, &pool);
 }
 
 /* One pass over the table; into a buffer of READ_BYTES, or, to keep it, of the whole text. */
-static u64 render_all(const struct po_table *table, const struct text_cache *cache, char *out,
+static u64 render_all(const struct pool_table *table, const struct text_cache *cache, char *out,
 		      bool keep)
 {
-	struct po_reader reader;
+	struct reader reader;
 	u64 offset = 0;
 	long size;
 
-	reader_init(&reader, table);
+	reader_init(&reader, &table->table, &layout);
 	while ((size = reader_read(&reader, cache, out + (keep ? offset : 0), READ_BYTES, offset,
 				   false)) > 0)
 		offset += (u64)size;
@@ -426,7 +429,7 @@ static void bench_render(const char *path, u64 nr_records, int rounds)
 	struct text_cache *cache = load_shapes(path);
 	char *out = aligned_alloc(PAGE_SIZE, READ_BYTES), *source;
 	u64 bytes, source_bytes, t0, t1, t2, t3;
-	struct po_table table;
+	struct pool_table table;
 
 	fill_table(&table, nr_records);
 	bytes = render_all(&table, cache, out, false);
