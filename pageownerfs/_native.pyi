@@ -226,7 +226,7 @@ class Renderer:
         /,
         *,
         fields: int = 0,  # HAS_* and PFN_HEX, what to print; 0: as it was printed, or as 6.12 does
-        flags_mask: int = 2**64 - 1,  # the bits of page->flags that are flags
+        flags_mask: int = ...,  # the bits of page->flags that are flags
         flags_fields: Iterable[tuple[str, int, int, int]] = (),  # name, shift, width, base: others
     ) -> None:
         """What was printed in a dump is not asked for; gfp masks are, where fields is not 0."""

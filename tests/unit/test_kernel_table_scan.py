@@ -8,6 +8,7 @@ import errno
 import mmap
 import os
 import random
+import re
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from kernel_tables import (
     SCAN_BYTES,
     STATE,
     Info,
+    kernel_table,
     mapping,
     one_by_one,
     random_records,
@@ -35,9 +37,16 @@ from kernel_tables import (
 )
 
 from pageownerfs import _native
+from pageownerfs.mm.flags import FlagName
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_FREED,
+)
+from pageownerfs.mm.page_flags import (
+    PageFlagsField,
+    decode_page_flags,
+    format_page_flags,
+    page_flags_mask,
 )
 
 if TYPE_CHECKING:
@@ -171,6 +180,49 @@ def test_asking(program: Program, size: int) -> None:
     memory[:] = data
     renderer = _native.Renderer(asking_table(memory, program), text)
     assert read_all(renderer, size) == whole_text(data, 40000, fake_info)
+
+
+def test_flags_from_parts(program: Program) -> None:
+    """Of flags with a field that has any value only the names are asked for, once each."""
+    memory = mapping((PLAIN, 60_000))
+    fields = (
+        PageFlagsField("node", 20, 2, 10),
+        PageFlagsField("zone", 16, 3, 10),
+        PageFlagsField("lastcpupid", 8, 12, 16),
+    )
+    names = (FlagName(1 << 6, "head"), FlagName(1 << 4, "dirty"))
+    asked: list[int] = []
+
+    def name(kind: int, value: int) -> bytes:
+        if kind != _native.TEXT_FLAGS:
+            return text(kind, value)
+        asked.append(value)
+        return decode_page_flags(value, names).encode()
+
+    renderer = _native.Renderer(
+        asking_table(memory, program),
+        name,
+        flags_mask=page_flags_mask(names),
+        flags_fields=fields,
+    )
+    shown = re.findall(rb" Flags (.*)\n", read_all(renderer))
+    flags = [fake_info(pfn).flags for pfn in range(60_000)]
+    assert shown == [format_page_flags(word, fields, names).encode() for word in flags]
+    assert renderer.size() == len(read_all(renderer))
+    assert sorted(asked) == [0, 1 << 4, 1 << 5, 3 << 4, 1 << 6, 5 << 4, 6 << 4, 7 << 4]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [("x", 60, 5, 10), ("x", -1, 2, 10), ("x", 0, 0, 10), ("x", 0, 1, 8), ("x" * 32, 0, 1, 10)],
+)
+def test_bad_field(field: tuple[str, int, int, int]) -> None:
+    """A field that no flags word has is an error; so are too many."""
+    table = kernel_table(mapping((PLAIN, 1)))
+    with pytest.raises(ValueError, match="no field of 64 bits"):
+        _native.Renderer(table, text, flags_fields=[field])
+    with pytest.raises(ValueError, match="no more than 8 fields"):
+        _native.Renderer(table, text, flags_fields=[("x", 0, 1, 10)] * 9)
 
 
 def test_asking_for_size_and_records(program: Program) -> None:

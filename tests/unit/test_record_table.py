@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import lzma
 import random
 import subprocess
@@ -210,7 +211,7 @@ def test_crlf_and_no_end(era: Era) -> None:
 
 
 def test_names_that_differ() -> None:
-    """A mask with the number of another name, and what is no number of ours, are kept as printed."""
+    """What its number would not give back is kept as it was printed."""
     data = b"".join(
         (
             made(1),
@@ -695,6 +696,58 @@ def test_heads() -> None:
     page = PageExt.of(table, 16)
     assert page is not None
     assert page.owner.is_early
+
+
+def test_as_many_flags_as_records() -> None:
+    """A kernel with lastcpupid has another flags word for each page: nothing is asked for each."""
+    names = (b"", b"head", b"uptodate|lru", b"locked|reserved|private")
+    fields = b"node=%d|zone=%d|lastcpupid=%#x"
+    data = b"".join(
+        made(
+            pfn,
+            flags=b"%#x(%b)"
+            % (
+                pfn << 30 | pfn % 4,
+                b"|".join(filter(None, (names[pfn % 4], fields % (pfn % 3, pfn % 2, pfn)))),
+            ),
+        )
+        for pfn in range(60_000)
+    )
+    table = table_of(data)
+    asked: list[tuple[int, int]] = []
+
+    def name(kind: int, value: int) -> bytes:
+        asked.append((kind, value))
+        return b"?"
+
+    renderer = _native.Renderer(table, name)
+    assert read_all(renderer) == data
+    assert renderer.size() == len(data)
+    assert asked == []
+    assert table.nr_verbatim == 0
+    assert {(nid, zone) for _, nid, zone, _ in table.infos()} == set(
+        itertools.product(range(3), range(2))
+    )
+    last = (60_000 - 1) << 30 | 3
+    printed = b"%#x(locked|reserved|private|node=2|zone=1|lastcpupid=%#x)" % (last, 59_999)
+    assert table.text(_native.TEXT_FLAGS, last) == printed
+    # Each word costs no more than what is known of it, and its number in print.
+    assert table.nr_bytes < 60_000 * (64 + 64)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(b"0x0()", b"0x1(locked)", b"0x0(node=0)", b"0x1(locked|node=0)", b"0x1(node=0|locked)"),
+        *(b"0x1(=)", b"0x1(a|=|b)", b"0x1(||a=1||)", b"0x1(|)", b"0x1(a|)", b"0x1(|node=7)"),
+        *(b"0x01(a)", b"0x1ffffffffffffffff(a)", b"0x1((a))", b"0x1(a b=c)", b"0x1(node=)"),
+    ],
+)
+def test_strange_flags(flags: bytes) -> None:
+    """Wherever names and fields end, the text comes back, alone and behind a neighbour."""
+    for other in (b"0x1(locked|node=1)", flags):
+        data = made(1, flags=other) + made(2, flags=flags) + made(3, flags=other)
+        assert text_of(table_of(data)) == data
 
 
 def test_empty() -> None:

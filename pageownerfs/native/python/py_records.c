@@ -161,7 +161,7 @@ static PyObject *record_table_feed(PyObject *op, PyObject *args, PyObject *kwarg
 static PyObject *record_table_add(PyObject *op, PyObject *args)
 {
 	RecordTableObject *self = (RecordTableObject *)op;
-	struct record_info info = {.flag_names = NO_STRING, .flag_fields = NO_STRING};
+	struct record_info info = {0};
 	Py_buffer record, stack, free_stack;
 	struct last_free last_free = {0};
 	struct page_owner owner;

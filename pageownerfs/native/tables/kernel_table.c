@@ -115,7 +115,7 @@ static bool kernel_info(const struct table *table, struct record *record, struct
 	record->page_mt = (u8)gfp_migratetype(record->owner.gfp_mask);
 	record->block_mt = info.pageblock_migratetype;
 	record->fields = 0;
-	record->flag_names = record->flag_fields = NULL;
+	record->printed = NULL;
 	record->verbatim = NULL;
 	return true;
 }

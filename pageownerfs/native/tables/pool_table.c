@@ -38,7 +38,7 @@ static bool pool_info(const struct table *table, struct record *record, struct l
 	record->page_mt = (u8)gfp_migratetype(record->owner.gfp_mask);
 	record->block_mt = pool->pageblock_flags[record->pfn >> PAGEBLOCK_ORDER];
 	record->fields = 0;
-	record->flag_names = record->flag_fields = NULL;
+	record->printed = NULL;
 	record->verbatim = NULL;
 	return true;
 }

@@ -20,15 +20,15 @@
  * have tens of thousands of the others.
  */
 struct record_info {
-	u64 flags, memcg; /* as struct page_info */
-	/* numbers of flag_texts; NO_STRING: the flags were not printed */
-	u32 flag_names, flag_fields;
+	u64 flags, memcg;		      /* as struct page_info */
+	const char *flag_names, *flag_fields; /* of flag_texts; NULL: they were not printed */
+	u16 flag_names_size, flag_fields_size;
 	u16 nid;
 	u8 zone;
 	u8 page_mt; /* migratetype of the mask; its bits differ in old kernels */
 	u8 fields;  /* TEXT_*: what the text has; 0: what the reader wants */
 	bool reserved;
-	u8 padding[2];
+	u8 padding[6];
 };
 
 struct last_free {

@@ -5,6 +5,8 @@
 #include "tables/mixed_blocks.h"
 #include "tables/record_table.h"
 
+#define PREFETCH_RECORDS 6
+
 static inline const struct record_list *list_of(const struct table *table)
 {
 	return &((const struct record_table *)table)->list;
@@ -34,9 +36,23 @@ static bool copy(const struct table *table, u64 at, struct record *record)
 	return kept->state & PAGE_EXT_OWNER_ALLOCATED;
 }
 
-static const struct string *flag_text(const struct record_list *list, u32 number)
+/*
+ * The infos of records that come soon, and the texts in them: where each record has another one
+ * they would be waited for.
+ */
+static inline void prefetch(const struct record_list *list, u64 at)
 {
-	return number == NO_STRING ? NULL : &list->flag_texts.items[number];
+	const struct page_owner *kept = &list->records[at];
+	const struct record_info *info;
+
+	if (unlikely(list->nr - at <= 2 * PREFETCH_RECORDS))
+		return;
+	info = &list->infos[kept[2 * PREFETCH_RECORDS].info];
+	__builtin_prefetch(info);
+	__builtin_prefetch(info + 1);
+	info = &list->infos[kept[PREFETCH_RECORDS].info];
+	__builtin_prefetch(info->flag_fields);
+	__builtin_prefetch(info->flag_fields + info->flag_fields_size);
 }
 
 static bool info(const struct table *table, struct record *record, struct lookahead **ahead, u32 nr)
@@ -47,14 +63,14 @@ static bool info(const struct table *table, struct record *record, struct lookah
 
 	(void)ahead;
 	(void)nr;
+	prefetch(list, record->at);
 	record->flags = info->flags;
 	record->memcg = info->memcg;
 	record->nid = info->nid;
 	record->page_mt = info->page_mt;
 	record->block_mt = kept->pageblock_migratetype;
 	record->fields = info->fields;
-	record->flag_names = flag_text(list, info->flag_names);
-	record->flag_fields = flag_text(list, info->flag_fields);
+	record->printed = info->flag_names ? info : NULL;
 	record->verbatim = unlikely(kept->state & PAGE_EXT_OWNER_VERBATIM)
 				   ? record_list_text(list, record->at)
 				   : NULL;

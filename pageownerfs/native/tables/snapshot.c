@@ -16,8 +16,6 @@ static bool add(struct record_list *list, const struct record *record, u32 *numb
 	const struct page_owner *owner = &record->owner;
 	const struct record_info info = {.flags = record->flags,
 					 .memcg = record->memcg,
-					 .flag_names = NO_STRING,
-					 .flag_fields = NO_STRING,
 					 .nid = record->nid,
 					 .page_mt = record->page_mt};
 	const struct last_free freed = {owner->free_handle, owner->free_pid, owner->free_tgid};

@@ -24,9 +24,9 @@ struct record {
 	u16 nid;
 	u8 page_mt, block_mt; /* migratetypes of the mask and of the pageblock */
 	u8 fields;	      /* TEXT_*: what was printed of it; 0: it never was */
-	/* as they were printed: see record_list.h; NULL: they were not */
-	const struct string *flag_names, *flag_fields;
-	const struct verbatim *verbatim; /* all of its text; NULL: the fields make it */
+	/* of what was printed, see record_list.h: NULL if nothing was; */
+	const struct record_info *printed;
+	const struct verbatim *verbatim; /* NULL if the fields make it */
 };
 
 /* What a reader knows already of pages that it will come to. */

@@ -189,6 +189,21 @@ static u8 migratetype_of(struct record_load *load, const char *name, size_t size
 	return number < LOAD_MIGRATETYPES ? (u8)number : LOAD_MIGRATETYPES;
 }
 
+/* Both into the types, as strings of the list; false: no memory. */
+static bool keep_flags(struct record_load *load, const struct string *names,
+		       const struct string *fields)
+{
+	struct strings *texts = &load->list->flag_texts;
+	const u32 first = strings_add(texts, names->text, names->size);
+	const u32 second = strings_add(texts, fields->text, fields->size);
+
+	if (first == NO_STRING || second == NO_STRING)
+		return false;
+	load->types.flag_names = texts->items[first];
+	load->types.flag_fields = texts->items[second];
+	return true;
+}
+
 /* What the end of the line says, and the mask's type, which stands before the block. */
 static void understand_types(struct record_load *load, const struct text_record *text)
 {
@@ -199,8 +214,6 @@ static void understand_types(struct record_load *load, const struct text_record 
 	*types = (struct load_types){.number = parsed->number,
 				     .page_mt = parsed->old_page_mt,
 				     .block_mt = parsed->old_block_mt,
-				     .flag_names = NO_STRING,
-				     .flag_fields = NO_STRING,
 				     .verbatim = true};
 	if (!parsed->size)
 		return;
@@ -215,11 +228,7 @@ static void understand_types(struct record_load *load, const struct text_record 
 	types->nid = field_value(&fields, load->words.node);
 	types->zone = (u8)field_value(&fields, load->words.zone);
 	types->reserved = has_name(&names, load->words.reserved);
-	types->flag_names = strings_add(&load->list->flag_texts, names.text, names.size);
-	types->flag_fields = strings_add(&load->list->flag_texts, fields.text, fields.size);
-	types->verbatim = types->flag_names == NO_STRING || types->flag_fields == NO_STRING;
-	if (types->verbatim)
-		types->flag_names = types->flag_fields = NO_STRING;
+	types->verbatim = !keep_flags(load, &names, &fields);
 }
 
 static const struct load_types *types_of(struct record_load *load, const struct text_record *text)
@@ -272,7 +281,6 @@ static bool is_canonical(struct record_load *load, const struct text_record *tex
 {
 	const struct load_types *types = &load->types;
 	const size_t size = (size_t)(text->stack - text->start);
-	const struct string *flag_texts = load->list->flag_texts.items;
 	const struct header header = {.mask = text->mask,
 				      .comm = text->comm,
 				      .mask_size = text->mask_size,
@@ -281,26 +289,21 @@ static bool is_canonical(struct record_load *load, const struct text_record *tex
 				      .tgid = text->tgid,
 				      .order = text->order,
 				      .fields = text->fields};
-	struct flags_text flags;
-	struct pfn_line line = {.pfn = text->pfn,
-				.block = text->pfn >> load->pageblock_order,
-				.page_mt = text->page_mt,
-				.block_mt = text->types,
-				.page_mt_size = text->page_mt_size,
-				.block_mt_size = text->parsed.block_mt_size,
-				.flags = &flags,
-				.hex = text->fields & TEXT_PFN_HEX};
+	const struct flags_text flags = printed_flags(info);
+	const struct pfn_line line = {.pfn = text->pfn,
+				      .block = text->pfn >> load->pageblock_order,
+				      .page_mt = text->page_mt,
+				      .block_mt = text->types,
+				      .page_mt_size = text->page_mt_size,
+				      .block_mt_size = text->parsed.block_mt_size,
+				      .flags = &flags,
+				      .hex = text->fields & TEXT_PFN_HEX};
 	char made[MADE_MAX], *p;
 
 	if (types->verbatim || text->ragged || text->end != text->stack + text->stack_size + 1 ||
 	    size > MADE_MAX || types->page_mt >= LOAD_MIGRATETYPES ||
 	    types->block_mt >= LOAD_MIGRATETYPES || !keep_mask(load, text))
 		return false;
-	flags = (struct flags_text){.word = info->flags,
-				    .names = flag_texts[info->flag_names].text,
-				    .fields = flag_texts[info->flag_fields].text,
-				    .names_size = flag_texts[info->flag_names].size,
-				    .fields_size = flag_texts[info->flag_fields].size};
 	if (header_size(&header, text->ts_nsec, text->free_ts_nsec) + pfn_line_size(&line) != size)
 		return false;
 	p = put_times(put_header(made, &header), text->fields, &text->ts_nsec, text->free_ts_nsec);
@@ -335,8 +338,10 @@ static bool add_record(void *self, const struct text_record *text, u32 number)
 	const struct page_owner owner = owner_of(text, tail, types->block_mt);
 	const struct record_info info = {.flags = text->parsed.flags,
 					 .memcg = tail->note,
-					 .flag_names = types->flag_names,
-					 .flag_fields = types->flag_fields,
+					 .flag_names = types->flag_names.text,
+					 .flag_fields = types->flag_fields.text,
+					 .flag_names_size = (u16)types->flag_names.size,
+					 .flag_fields_size = (u16)types->flag_fields.size,
 					 .nid = types->nid,
 					 .zone = types->zone,
 					 .page_mt = types->page_mt,
@@ -405,19 +410,12 @@ bool record_load_text(const struct record_load *load, enum text_kind kind, u64 v
 bool record_load_flags(const struct record_load *load, u64 word, struct flags_text *flags)
 {
 	const struct record_list *list = load->list;
-	const struct string *texts = list->flag_texts.items;
 
 	for (u32 i = 0; i < list->nr_infos; i++) {
-		const struct record_info *info = &list->infos[i];
-
-		if (info->flags != word || info->flag_names == NO_STRING)
-			continue;
-		*flags = (struct flags_text){.word = word,
-					     .names = texts[info->flag_names].text,
-					     .fields = texts[info->flag_fields].text,
-					     .names_size = texts[info->flag_names].size,
-					     .fields_size = texts[info->flag_fields].size};
-		return true;
+		if (list->infos[i].flags == word && list->infos[i].flag_names) {
+			*flags = printed_flags(&list->infos[i]);
+			return true;
+		}
 	}
 	return false;
 }

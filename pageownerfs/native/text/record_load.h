@@ -12,8 +12,8 @@
 
 /* What the end of a PFN line says: the parser's text_types, understood. */
 struct load_types {
-	u32 number; /* text_types.number */
-	u32 flag_names, flag_fields;
+	u32 number;			       /* text_types.number */
+	struct string flag_names, flag_fields; /* of record_list.flag_texts; NULL: none */
 	u16 nid;
 	u8 page_mt, block_mt, zone;
 	bool reserved, verbatim;

@@ -32,6 +32,15 @@ struct previous {
 static const char handle_line[] = "handle: ";
 static const char migrated_line[] = "Page has been migrated, last migrate reason: ";
 
+static inline struct flags_text printed_flags(const struct record_info *info)
+{
+	return (struct flags_text){.word = info->flags,
+				   .names = info->flag_names,
+				   .fields = info->flag_fields,
+				   .names_size = info->flag_names_size,
+				   .fields_size = info->flag_fields_size};
+}
+
 static inline struct header header_of(const struct record_text *text)
 {
 	const struct page_owner *owner = &text->record.owner;

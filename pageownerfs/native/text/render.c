@@ -51,12 +51,8 @@ static inline bool want_flags(struct reader *reader, const struct text_cache *ca
 	const struct record *record = &text->record;
 	struct flags_text *flags = &text->flags;
 
-	if (record->flag_names) {
-		*flags = (struct flags_text){.word = record->flags,
-					     .names = record->flag_names->text,
-					     .fields = record->flag_fields->text,
-					     .names_size = record->flag_names->size,
-					     .fields_size = record->flag_fields->size};
+	if (record->printed) {
+		*flags = printed_flags(record->printed);
 		text->flag_names = NULL;
 		return true;
 	}
