@@ -212,7 +212,7 @@ def test_pagetypeinfo(pool_path: Path) -> None:
 def test_pagetypeinfo_layout(pool_path: Path) -> None:
     """Its lines are as wide as a kernel's, by the same patterns."""
     here = (pool_path / "pagetypeinfo").read_text()
-    there = (Path(__file__).parent.parent / "data/fragmentation/pagetypeinfo.txt").read_text()
+    there = kernel_file("pagetypeinfo.txt").decode()
     assert Info(there).mixed
     for start in ("Page", "Pages", "Free", "Number", "Node    0", "Node 0,"):
         widths = [
