@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from data import KERNEL, PAGE_OWNER, SAMPLE
+from data import KERNEL, PAGE_OWNER, SAMPLE, kernel_file
 from mounts import mounted
 from views import Shown, client, parse_shown, read_shown, said
 
