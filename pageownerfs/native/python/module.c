@@ -97,6 +97,10 @@ static PyMethodDef module_methods[] = {
 	{NULL, NULL, 0, NULL},
 };
 
+/*
+ * Py_MOD_GIL_USED, as every module that does not say otherwise: a free-threaded Python turns the
+ * GIL on when it imports this one, whose objects rely on it.
+ */
 static struct PyModuleDef module_def = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "pageownerfs._native",

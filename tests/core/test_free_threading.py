@@ -1,0 +1,24 @@
+"""A free-threaded Python: importing the core turns the GIL on, which its callers hold."""
+
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="This Python is not free-threaded."
+)
+
+
+def test_import_turns_the_gil_on() -> None:
+    """Python itself does so, and says it once: the module does not claim to run without."""
+    code = (
+        "import sys; print(sys._is_gil_enabled()); "
+        "import pageownerfs._native; print(sys._is_gil_enabled())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\nTrue\n"
+    assert done.stderr.count("(GIL) has been enabled to load module 'pageownerfs._native'") == 1
