@@ -4,12 +4,9 @@
  */
 #include <stdlib.h>
 
-#include "base/hash.h"
 #include "base/hash_table.h"
 
 #define FIRST_SLOTS 64
-
-const char hash_seed[1];
 
 static void put(struct hash_table *table, struct hash_slot slot)
 {

@@ -3,6 +3,7 @@
  * py_parse.c - parse_page_owner(): one record of a text, and what is wrong with others.
  */
 #include "python/py.h"
+#include "text/stack_text.h"
 
 PyObject *damage_list(const struct text_walk *walk)
 {

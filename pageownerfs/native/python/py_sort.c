@@ -6,7 +6,7 @@
  * busy tells.
  */
 #include "python/py.h"
-#include "sort/page_owner_sort.h"
+#include "sort/page_owner_sort_order.h"
 
 typedef struct {
 	PyObject_HEAD struct sorter sorter;

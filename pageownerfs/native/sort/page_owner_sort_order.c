@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 
-#include "sort/page_owner_sort.h"
+#include "sort/page_owner_sort_order.h"
 #include "text/record_put.h"
 
 /* ---- text ---- */

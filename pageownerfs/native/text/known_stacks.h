@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/string_table.h"
-#include "text/page_owner_text.h"
+#include "text/stack_text.h"
 
 /* Is this the stack that stands at text, with an empty line behind? */
 static inline bool stack_is(const struct strings *stacks, u32 number, const char *text,

@@ -107,18 +107,10 @@ struct text_hint {
  */
 enum text_status text_parse_head(const char **p, const char *end, bool final,
 				 struct text_hint *hint, struct text_record *record);
-/* The lines behind, once the head is parsed. */
-enum text_status text_parse_stack(const char *end, bool final, struct text_record *record);
 /*
  * Where to go on in damage: at the next record from p on, or behind the next empty line if that
  * comes first. *ended: there is one; otherwise all of it is damage but for what may begin a record.
  */
 const char *text_skip_damage(const char *p, const char *end, bool final, bool *ended);
-/* The stack, if ragged with plain newlines, into out of stack_size + 1 bytes; its size. */
-size_t text_copy_stack(const struct text_record *record, char *out);
-/* ALLOCATOR_VMALLOC if it is a stack of vmalloc(), or 0. */
-u8 text_stack_allocator(const char *stack, size_t size);
-/* The name in the first brackets of a stack, the innermost module; its size, 0: none. */
-size_t text_stack_module(const char *stack, size_t size, const char **module);
 
 #endif

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <string.h>
 
+#include "text/stack_text.h"
 #include "text/text_steps.h"
 
 #define LINE_MAX_BYTES (4u << 20) /* without a newline for so long, it is no text */
