@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pageownerfs.client import Pool
 
-NATIVE = Path(_native.__file__).resolve().parent / "native"
+NATIVE = Path(__file__).resolve().parents[2] / "pageownerfs" / "native"
 DESIGN = {
     "ts_nsec": 0,
     "free_ts_nsec": 8,

@@ -203,6 +203,7 @@ def test_crlf(tmp_path: Path) -> None:
         assert read_stats(path)["damaged_records"] == 0
 
 
+@pytest.mark.slow
 def test_whole_oracle() -> None:
     """All of a running machine's records: 46 MB, packed, with nothing damaged."""
     text = kernel_file("page_owner.txt")

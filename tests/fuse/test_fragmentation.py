@@ -326,6 +326,7 @@ def test_mixed_of_dumps(tmp_path: Path, seed: int) -> None:
         assert (path / "page_owner").read_bytes() == text
 
 
+@pytest.mark.slow
 def test_mixed_of_the_oracle() -> None:
     """The section of a real kernel's dump is the one that the kernel printed."""
     there = Info((KERNEL / "pagetypeinfo.txt").read_text())

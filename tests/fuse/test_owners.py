@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = [pytest.mark.require("fuse", "shm")]
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 # The comm is all that may hold anything: what follows it is taken from the end of the line.
 RECORD = re.compile(

@@ -284,6 +284,7 @@ def test_listed(pages: Pages) -> None:
     assert (pages.path / "pages").stat().st_mode & 0o7777 == 0o500
 
 
+@pytest.mark.slow
 def test_listed_up_to_5000() -> None:
     """So it is up to 5000 blocks; of more, some are named, and any is found."""
     with mounted("pool", "size=64M", "page_owner=on") as path, Pool.attach(path) as pool:

@@ -28,6 +28,7 @@ def read_from(fd: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, 4096, 10_000, 131_072])
 def test_rewound(mount_pool: Callable[..., Mount], size: int) -> None:
     """Pages that are allocated below what was read first show when it is read again."""

@@ -153,6 +153,7 @@ def expect_errno(number: int, attempt: Callable[[], object]) -> None:
 # ---- what a copy is ----
 
 
+@pytest.mark.slow
 def test_all_files(path: Path, take: Callable[[str], Path]) -> None:
     """In a copy are the files of the mount, with what they said then, and diff."""
     live = tree_files(path)

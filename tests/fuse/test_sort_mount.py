@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
 COMM = Path(sys.executable).name[:15]  # of the processes that allocate

@@ -115,6 +115,7 @@ def test_as_the_kernels(dump: Path, page_owner_sort: Path, tmp_path: Path) -> No
         assert (here & there).total() > 20
 
 
+@pytest.mark.slow
 def test_oracle() -> None:
     """Of a whole machine's records by_memory has the groups that the kernel's tool printed."""
     there = groups(kernel_file("sorted/m.txt"))

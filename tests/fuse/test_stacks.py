@@ -125,6 +125,7 @@ def counts(mnt: Path) -> dict[bytes, int]:
 # ---- beside a real kernel ----
 
 
+@pytest.mark.slow
 def test_oracle() -> None:
     """
     The counts of a dump are those that the kernel printed for its stacks.
@@ -145,6 +146,7 @@ def test_oracle() -> None:
     assert difference < 0.002 * sum(there.values())
 
 
+@pytest.mark.slow
 def test_oracle_threshold() -> None:
     """With count_threshold 2000 the same few stacks are left as on the kernel."""
     text = kernel_file("show_stacks.2000.txt")
@@ -265,6 +267,7 @@ def test_early_pages_dont_count(pool_path: Path) -> None:
 # ---- reading ----
 
 
+@pytest.mark.slow
 def test_reads_of_any_size(pool_path: Path) -> None:
     """Small reads, and seeks, give the bytes of one large read: on 6.12 they broke the kernel."""
     for name in ("show_stacks", "show_handles", "show_stacks_handles"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pageownerfs.page_owner_sort import Record
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 COMM = b"kernel_process"
 NR_ANON = 100_003

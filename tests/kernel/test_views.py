@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kernel_mount import KernelMount
     from kernel_process import Process
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 NR_PAGES = 10_007
 MIB = 1 << 20

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-import pageownerfs
-
-NATIVE: Final = Path(pageownerfs.__file__).resolve().parent / "native"
+NATIVE: Final = Path(__file__).resolve().parents[2] / "pageownerfs" / "native"
 """Where ``#include "ROOM/FILE.h"`` starts from."""
 
 _OTHERS: Final = ("bpf", "python")

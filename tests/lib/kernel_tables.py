@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from page_owner_layout import PAGE_OWNER_LAYOUT
 
 from pageownerfs import _native
-from pageownerfs.mm import page_ext
 from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_EARLY,
@@ -21,7 +20,7 @@ from pageownerfs.mm.page_ext import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NATIVE: Final = Path(page_ext.__file__).resolve().parent.parent / "native"
+NATIVE: Final = Path(__file__).resolve().parents[2] / "pageownerfs" / "native"
 OWNER_BYTES: Final = 64
 BLOCK_ORDER: Final = 9
 BATCH: Final = 1024

@@ -302,6 +302,7 @@ def test_chunks_and_parts(part: int) -> None:
         assert read_in_parts(data, rules, rng) == expected, f"{part} {i}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era", [V6_12, V6_1], ids=lambda era: era.name)
 def test_every_split(era: Era) -> None:
     """Wherever the text happens to end for a moment, a command name is read to its end."""
@@ -413,6 +414,7 @@ FRAGMENTS = (
 FEW = settings(max_examples=400, derandomize=True, deadline=None, database=None)
 
 
+@pytest.mark.slow
 @FEW
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=30), st.randoms())
 def test_fragments(fragments: list[bytes], rng: random.Random) -> None:

@@ -88,6 +88,7 @@ def out(folder: Path) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.require("page_owner_sort")
 @pytest.mark.parametrize("run", recorded_runs(), ids=lambda run: run.name)
 def test_every_option(run: Recorded, page_owner_sort: Path, folder: Path, out: Path) -> None:
@@ -149,6 +150,7 @@ def packed(kind: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
 def test_packed(kind: str, folder: Path, out: Path) -> None:
     """What is packed is the same as what is not."""
@@ -166,6 +168,7 @@ def run_piped(source: IO[bytes], argv: list[str], out: Path) -> tuple[int, bytes
     return done.returncode, done.stdout, out.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["-t", "-m", "--cull=n,ator,mod"])
 def test_two_threads(option: str, folder: Path, out: Path) -> None:
     """A large file is read by two threads, a pipe by one: the same comes out, and out of FIFOs."""
@@ -182,6 +185,7 @@ def test_two_threads(option: str, folder: Path, out: Path) -> None:
         assert run_piped(file, [option], out) == by_two.compared
 
 
+@pytest.mark.slow
 def test_fifo(folder: Path, out: Path) -> None:
     """A FIFO has size 0, which the kernel's tool does not read; ours does."""
     fifo = folder / "fifo"

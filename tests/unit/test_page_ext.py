@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pageownerfs.mm import page_ext
 from pageownerfs.mm.page_ext import PageOwner
 
-NATIVE = Path(page_ext.__file__).resolve().parent.parent / "native"
+NATIVE = Path(__file__).resolve().parents[2] / "pageownerfs" / "native"
 
 RECORD = PageOwner(
     ts_nsec=0x0102030405060708,

@@ -157,6 +157,7 @@ def few_records(rng: random.Random) -> bytes:
             return dump.data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_damage(part: int) -> None:
     """Damaged anywhere: what is whole comes back, in one piece or in many."""
@@ -198,6 +199,7 @@ def test_record_without_pfn_line() -> None:
         ]
 
 
+@pytest.mark.slow
 def test_every_cut() -> None:
     """Cut off after any byte, or before any: the other records are there."""
     for seed in range(2):
@@ -207,6 +209,7 @@ def test_every_cut() -> None:
             check(data[size:], (seed, -size))
 
 
+@pytest.mark.slow
 def test_every_cut_goes_on() -> None:
     """Wherever the text happens to end for a moment, it is read as if it had not."""
     data = few_records(random.Random("goes on"))
@@ -234,6 +237,7 @@ def test_every_line(what: str) -> None:
         check(b"".join((*lines[:i], *other, *behind)), i)
 
 
+@pytest.mark.slow
 def test_every_byte() -> None:
     """Each byte of some records is another one."""
     rng = random.Random("bytes")

@@ -368,6 +368,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         assert str(error.value).startswith(f"{path}: ")
 
 
+@pytest.mark.slow
 def test_cut_anywhere(tmp_path: Path) -> None:
     """A real trace, cut: no other error, counters that only grow, no damage."""
     text = TRACE_SAMPLE.read_bytes()
