@@ -10,6 +10,7 @@
 #include "tables/find.h"
 
 #define LOOK_AHEAD_NSEC 100000000 /* that what was seen is used */
+#define NR_HEADS 128		  /* to look at in one go */
 #define HEADS_PLACES (1ULL << 16) /* to go over before the gate is looked at again */
 
 void cursor_init(struct cursor *cursor, const struct table *table)
@@ -49,7 +50,8 @@ int next_record(struct cursor *cursor, const struct record_filter *filter, struc
 {
 	const struct table *table = cursor->table;
 
-	for (; next_owner(table, &cursor->at, table->end, record);
+	for (;
+	     next_owner(table, table->ops->next, table->ops->copy, &cursor->at, table->end, record);
 	     cursor->at = next_place(table, record)) {
 		if (unlikely(filter->by_process && !wants_process(filter, &record->owner)))
 			continue;
@@ -62,22 +64,30 @@ int next_record(struct cursor *cursor, const struct record_filter *filter, struc
 	return 0;
 }
 
+/* Add PFNs, up to max in all; false: no memory. */
+static bool add_heads(struct heads *heads, const struct head *found, u32 nr, u64 max, bool early)
+{
+	for (u32 i = 0; i < nr && heads->nr < max; i++) {
+		if (!early && found[i].state & PAGE_EXT_OWNER_EARLY)
+			continue;
+		if (!vector_reserve(heads->pfns, heads->nr, &heads->room))
+			return false;
+		heads->pfns[heads->nr++] = found[i].pfn;
+	}
+	return true;
+}
+
 bool find_heads(const struct table *table, u64 pfn, u64 max, bool early, struct heads *heads)
 {
 	u64 at = table->ops->seek(table, pfn), mapped = at;
-	struct record record;
+	struct head found[NR_HEADS];
 
 	while (at < table->end && heads->nr < max && !table_is_empty(table)) {
 		u64 end = table->end - at < HEADS_PLACES ? table->end : at + HEADS_PLACES;
+		u32 nr = table->ops->heads(table, &at, end, found, NR_HEADS);
 
-		for (; heads->nr < max && next_owner(table, &at, end, &record);
-		     at = next_place(table, &record)) {
-			if (!early && record.owner.state & PAGE_EXT_OWNER_EARLY)
-				continue;
-			if (!vector_reserve(heads->pfns, heads->nr, &heads->room))
-				return false;
-			heads->pfns[heads->nr++] = record.pfn;
-		}
+		if (!add_heads(heads, found, nr, max, early))
+			return false;
 		unmap_behind(table, &mapped, at);
 	}
 	return true;

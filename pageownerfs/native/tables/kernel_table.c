@@ -39,18 +39,23 @@ static inline const struct kernel_table *kernel_of(const struct table *table)
 	return (const struct kernel_table *)table;
 }
 
-static u64 kernel_next(const struct table *table, u64 pfn, u64 end)
+static __always_inline u64 kernel_next(const struct table *table, u64 pfn, u64 end)
 {
 	const struct kernel_table *self = kernel_of(table);
 
 	return page_ext_next(table, self->page_ext, &self->early, pfn, end);
 }
 
-static bool kernel_copy(const struct table *table, u64 pfn, struct record *record)
+static __always_inline bool kernel_copy(const struct table *table, u64 pfn, struct record *record)
 {
 	const struct kernel_table *self = kernel_of(table);
 
 	return page_ext_copy(self->page_ext, &self->early, pfn, record);
+}
+
+static u32 kernel_heads(const struct table *table, u64 *at, u64 end, struct head *heads, u32 nr)
+{
+	return next_heads(table, kernel_next, kernel_copy, at, end, heads, nr);
 }
 
 /* Ask for a page and the heads behind it, up to nr; false: no memory. */
@@ -132,6 +137,7 @@ static const struct table_ops kernel_table_ops = {
 	.next = kernel_next,
 	.copy = kernel_copy,
 	.info = kernel_info,
+	.heads = kernel_heads,
 	.find = page_ext_find,
 	.seek = page_ext_seek,
 	.version = version,

@@ -99,6 +99,7 @@ static __always_inline bool page_ext_copy(const struct page_owner *page_ext,
 					  const struct page_owner *early, u64 pfn,
 					  struct record *record)
 {
+	__builtin_prefetch(&page_ext[pfn + PREFETCH_PFNS]);
 	record->at = record->pfn = pfn;
 	if (likely(copy_allocated(&page_ext[pfn], early, &record->owner)))
 		return true;

@@ -15,14 +15,19 @@ static inline const struct pool *pool_of(const struct table *table)
 	return ((const struct pool_table *)table)->pool;
 }
 
-static u64 pool_next(const struct table *table, u64 pfn, u64 end)
+static __always_inline u64 pool_next(const struct table *table, u64 pfn, u64 end)
 {
 	return page_ext_next(table, pool_of(table)->page_ext, NULL, pfn, end);
 }
 
-static bool pool_copy(const struct table *table, u64 pfn, struct record *record)
+static __always_inline bool pool_copy(const struct table *table, u64 pfn, struct record *record)
 {
 	return page_ext_copy(pool_of(table)->page_ext, NULL, pfn, record);
+}
+
+static u32 pool_heads(const struct table *table, u64 *at, u64 end, struct head *heads, u32 nr)
+{
+	return next_heads(table, pool_next, pool_copy, at, end, heads, nr);
 }
 
 static bool pool_info(const struct table *table, struct record *record, struct lookahead **ahead,
@@ -69,6 +74,7 @@ static const struct table_ops pool_table_ops = {
 	.next = pool_next,
 	.copy = pool_copy,
 	.info = pool_info,
+	.heads = pool_heads,
 	.find = page_ext_find,
 	.seek = page_ext_seek,
 	.version = version,

@@ -5,14 +5,15 @@
 #include "tables/mixed_blocks.h"
 #include "tables/record_table.h"
 
-#define PREFETCH_RECORDS 6
+#define PREFETCH_OWNERS 32
+#define PREFETCH_INFOS 6
 
 static inline const struct record_list *list_of(const struct table *table)
 {
 	return &((const struct record_table *)table)->list;
 }
 
-static u64 next(const struct table *table, u64 at, u64 end)
+static __always_inline u64 next(const struct table *table, u64 at, u64 end)
 {
 	const struct page_owner *records = list_of(table)->records;
 
@@ -21,12 +22,13 @@ static u64 next(const struct table *table, u64 at, u64 end)
 	return at;
 }
 
-static bool copy(const struct table *table, u64 at, struct record *record)
+static __always_inline bool copy(const struct table *table, u64 at, struct record *record)
 {
 	const struct record_list *list = list_of(table);
 	const struct page_owner *kept = &list->records[at];
 	const struct last_free none = {0}, *last = list->last_frees ? &list->last_frees[at] : &none;
 
+	__builtin_prefetch(&kept[PREFETCH_OWNERS]);
 	record->at = at;
 	record->pfn = record_pfn(kept);
 	record->owner = *kept;
@@ -34,6 +36,11 @@ static bool copy(const struct table *table, u64 at, struct record *record)
 	record->owner.free_pid = last->pid;
 	record->owner.free_tgid = last->tgid;
 	return kept->state & PAGE_EXT_OWNER_ALLOCATED;
+}
+
+static u32 heads(const struct table *table, u64 *at, u64 end, struct head *heads, u32 nr)
+{
+	return next_heads(table, next, copy, at, end, heads, nr);
 }
 
 /*
@@ -45,12 +52,12 @@ static inline void prefetch(const struct record_list *list, u64 at)
 	const struct page_owner *kept = &list->records[at];
 	const struct record_info *info;
 
-	if (unlikely(list->nr - at <= 2 * PREFETCH_RECORDS))
+	if (unlikely(list->nr - at <= 2 * PREFETCH_INFOS))
 		return;
-	info = &list->infos[kept[2 * PREFETCH_RECORDS].info];
+	info = &list->infos[kept[2 * PREFETCH_INFOS].info];
 	__builtin_prefetch(info);
 	__builtin_prefetch(info + 1);
-	info = &list->infos[kept[PREFETCH_RECORDS].info];
+	info = &list->infos[kept[PREFETCH_INFOS].info];
 	__builtin_prefetch(info->flag_fields);
 	__builtin_prefetch(info->flag_fields + info->flag_fields_size);
 }
@@ -97,6 +104,7 @@ static const struct table_ops record_table_ops = {
 	.next = next,
 	.copy = copy,
 	.info = info,
+	.heads = heads,
 	.find = find,
 	.seek = seek,
 	.version = version,

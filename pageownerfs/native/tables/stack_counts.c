@@ -11,6 +11,8 @@
 #include "base/vector.h"
 #include "tables/stack_counts.h"
 
+#define NR_HEADS 128 /* to look at in one go */
+
 /* The count of a stack, a new one if need be; NULL: no memory. */
 static struct stack_count *count_of(struct stack_counts *counts, u32 handle)
 {
@@ -32,24 +34,24 @@ bool count_stacks(const struct table *table, bool early, struct stack_counts *co
 {
 	u64 mapped = table->start, at = table->start;
 	struct stack_count *count = NULL;
-	struct record record;
+	struct head heads[NR_HEADS];
+	u32 nr;
 
-	for (; next_owner(table, &at, table->end, &record); at = next_place(table, &record)) {
-		const struct page_owner *owner = &record.owner;
-
-		unmap_behind(table, &mapped, at);
-		if (!early && owner->state & PAGE_EXT_OWNER_EARLY)
-			continue;
-		if (!count || count->handle != owner->handle) {
-			count = count_of(counts, owner->handle);
-			if (!count)
-				return false;
+	while ((nr = table->ops->heads(table, &at, table->end, heads, NR_HEADS))) {
+		for (const struct head *head = heads; head < heads + nr; head++) {
+			if (!early && head->state & PAGE_EXT_OWNER_EARLY)
+				continue;
+			if (!count || count->handle != head->handle) {
+				count = count_of(counts, head->handle);
+				if (!count)
+					return false;
+			}
+			count->nr_base_pages += 1ULL << (head->order & 63);
+			if (head->ts_nsec < count->first_ts_nsec)
+				count->first_ts_nsec = head->ts_nsec;
 		}
-		count->nr_base_pages += 1ULL << (owner->order & 63);
-		if (owner->ts_nsec < count->first_ts_nsec)
-			count->first_ts_nsec = owner->ts_nsec;
+		unmap_behind(table, &mapped, at);
 	}
-	unmap_behind(table, &mapped, table->end);
 	return true;
 }
 

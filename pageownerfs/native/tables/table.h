@@ -29,6 +29,13 @@ struct record {
 	const struct verbatim *verbatim; /* NULL if the fields make it */
 };
 
+/* As much of a record as a pass over all of them takes. */
+struct head {
+	u64 pfn, ts_nsec;
+	u32 handle;
+	u8 order, state;
+};
+
 /* What a reader knows already of pages that it will come to. */
 struct lookahead {
 	u64 asked_nsec;
@@ -57,6 +64,11 @@ struct table_ops {
 	 */
 	bool (*info)(const struct table *table, struct record *record, struct lookahead **ahead,
 		     u32 nr);
+	/*
+	 * The next records to show from *at on, below end, up to nr: how many there are, 0 at the
+	 * end. *at moves behind them.
+	 */
+	u32 (*heads)(const struct table *table, u64 *at, u64 end, struct head *heads, u32 nr);
 	/* The place of a page's record; table->end: it has none. */
 	u64 (*find)(const struct table *table, u64 pfn);
 	/* The first place with a page from this PFN on; without order among them, that number. */
@@ -102,24 +114,46 @@ static inline u64 next_place(const struct table *table, const struct record *rec
 	return place_after(table, record->at, record->owner.order);
 }
 
+typedef u64 next_fn(const struct table *table, u64 at, u64 end);
+typedef bool copy_fn(const struct table *table, u64 at, struct record *record);
+
 /*
  * The next record to show, from *at on, without its info; *at moves to it, or to the end. What the
  * kernel's read_page_owner() skips is skipped: free pages, tail pages, pages without a stack.
  */
-static inline bool next_owner(const struct table *table, u64 *at, u64 end, struct record *record)
+static __always_inline bool next_owner(const struct table *table, next_fn *next, copy_fn *copy,
+				       u64 *at, u64 end, struct record *record)
 {
-	const struct table_ops *ops = table->ops;
-
 	/* Most often it is the very one that is asked for. */
-	for (u64 place = *at; place < end; place = ops->next(table, place + 1, end)) {
-		if (ops->copy(table, place, record) &&
-		    !is_tail(table, place, record->owner.order) && record->owner.handle) {
+	for (u64 place = *at; place < end; place = next(table, place + 1, end)) {
+		if (copy(table, place, record) && !is_tail(table, place, record->owner.order) &&
+		    record->owner.handle) {
 			*at = place;
 			return true;
 		}
 	}
 	*at = end;
 	return false;
+}
+
+/* table_ops.heads, from the others: to be compiled for each table, since passes are long. */
+static __always_inline u32 next_heads(const struct table *table, next_fn *next, copy_fn *copy,
+				      u64 *at, u64 end, struct head *heads, u32 nr)
+{
+	struct record record;
+	u32 found = 0;
+
+	while (found < nr && next_owner(table, next, copy, at, end, &record)) {
+		const struct page_owner *owner = &record.owner;
+
+		heads[found++] = (struct head){.pfn = record.pfn,
+					       .ts_nsec = owner->ts_nsec,
+					       .handle = owner->handle,
+					       .order = owner->order,
+					       .state = owner->state};
+		*at = next_place(table, &record);
+	}
+	return found;
 }
 
 #define UNMAP_PLACES (1UL << 16) /* 4 MiB of page_ext */
