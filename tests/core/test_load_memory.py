@@ -50,6 +50,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_each_allocation_fails(tmp_path: Path, dump: Path) -> None:
     """Whichever fails, no record is lost, none is there twice, and none has another's stack."""
     loading, grouping = run(compiled(tmp_path), dump)
@@ -57,6 +58,7 @@ def test_each_allocation_fails(tmp_path: Path, dump: Path) -> None:
     assert grouping > 20
 
 
+@pytest.mark.slow
 def test_alignment(tmp_path: Path, dump: Path) -> None:
     """Nothing is read where its type can't be."""
     run(compiled(tmp_path, *ALIGNMENT), dump)

@@ -36,6 +36,7 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.slow
 def test_all_operations_are_listed(step_kill: Path) -> None:
     """The table here names every operation that the program knows."""
     listed = subprocess.run([step_kill], check=True, capture_output=True, text=True).stdout.split()

@@ -319,6 +319,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_closed_under_threads(tracked: Pool) -> None:
     """Wherever threads are when the pool is closed: they get a result or ValueError."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

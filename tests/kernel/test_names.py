@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pageownerfs.page_owner_sort import Record
 
-pytestmark = pytest.mark.require("fuse", "root", "bpf")
+pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 NR_THREADS = 20
 NR_CHILDREN = 300

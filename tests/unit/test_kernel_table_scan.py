@@ -280,13 +280,14 @@ def test_how_much_is_asked(program: Program) -> None:
     started = time.monotonic()
     for _ in range(nr - 1):
         offset += len(reader.read(4096, offset))
-    if time.monotonic() - started < 0.09:
-        assert program.asked - before == 1
+    used = program.asked - before
     offset += len(reader.read(4096, offset))
-    assert program.asked - before == 2
+    if time.monotonic() - started < 0.09:  # not where the machine was busy with something else
+        assert (used, program.asked - before) == (1, 2)
+    asked = program.asked
     time.sleep(0.15)
     reader.read(4096, offset)
-    assert program.asked - before == 3
+    assert program.asked - asked == 1
 
     before = program.asked
     read_all(renderer, 1 << 20)
