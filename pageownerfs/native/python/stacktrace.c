@@ -11,7 +11,7 @@
 
 #include "python/stacktrace.h"
 
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x03100000 && !defined(Py_GIL_DISABLED) &&    \
+#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030f0000 && !defined(Py_GIL_DISABLED) &&    \
 	!defined(PAGEOWNERFS_PUBLIC_FRAMES)
 #define INTERPRETER_FRAMES 1
 #define Py_BUILD_CORE 1
