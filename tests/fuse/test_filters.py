@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 # Two threads with pages of several sizes.
 CLIENT = r"""

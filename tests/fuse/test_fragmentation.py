@@ -19,7 +19,7 @@ from pageownerfs import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, OutOfMemoryError, Pool
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "root", "shm")
+pytestmark = [pytest.mark.require("fuse", "root", "shm"), pytest.mark.slow]
 
 RECORDING = (KERNEL / "probe.txt").read_text()
 LINES = RECORDING.split("\n")[:-1]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "root", "shm")
+pytestmark = [pytest.mark.require("fuse", "root", "shm"), pytest.mark.slow]
 
 DEBUGFS = "/sys/kernel/debug"
 COPY = "/tmp/cp.txt"

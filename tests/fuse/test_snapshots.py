@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 CHANGED = re.compile(
     rb"(\d+) pages now, (\d+) pages then, delta ([+-]\d+):\n((?: [^\n]+\n)*)\n", re.MULTILINE

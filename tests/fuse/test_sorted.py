@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
 OPTIONS = {

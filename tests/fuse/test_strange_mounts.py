@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.require("fuse", "shm")
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 POOL = {"version": "9", "abi": 1, "source": "pool", "pid": 1}
 

@@ -19,7 +19,7 @@ from pageownerfs.page_owner_sort import read_records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.require("fuse")
+pytestmark = [pytest.mark.require("fuse"), pytest.mark.slow]
 
 ORACLE_LIVE = 540
 EVENT = re.compile(
