@@ -17,7 +17,7 @@ from pageownerfs import Pool, _native
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.require("fuse", "shm")]
+pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 HEADER = _native.LAYOUT["struct pool_header"]
 PAGE_SIZE = 4096
