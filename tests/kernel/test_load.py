@@ -72,7 +72,7 @@ def test_stale_records_go(tracked: KernelMount, start: Callable[[], Process]) ->
     )
     assert found["made"] > NR_FORGED // 10
     # Some may have been in use just then, and what else runs here makes some of its own.
-    assert found["forged"] <= found["made"] // 20
+    assert found["forged"] <= 10
     assert found["stale"] <= found["made"] // 20
     time.sleep(FRESH_SEC)
     assert tracked.stats()["stale_found"] - before >= found["made"] // 2

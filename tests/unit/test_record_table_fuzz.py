@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 from data import SAMPLE
 from dumps import V6_1, V6_12, make_dump
 from kernel_tables import one_by_one, read_all
+from record_tables import names_of
 
 from pageownerfs import _native
-from pageownerfs.mm.migratetype import MIGRATE_REASON_NAMES
 from pageownerfs.mm.page_ext import PageCounts, PageExt
 from pageownerfs.mm.record_table import new_record_table
 from pageownerfs.page_owner_sort import Record, parse_records
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 FIELDS_6_1: Final = (
     _native.HAS_PID | _native.HAS_TGID | _native.HAS_TS | _native.HAS_FREE_TS | _native.HAS_PFN
@@ -40,20 +37,6 @@ class Reading(NamedTuple):
     stacks: list[tuple[int, int, int]]
     infos: list[tuple[int, int, int, int]]
     heads: list[int]
-
-
-def names_of(table: _native.RecordTable) -> Callable[[int, int], bytes]:
-    """Give the names as they were printed; where the text had none, a number."""
-
-    def name(kind: int, value: int) -> bytes:
-        if kind == _native.TEXT_MIGRATE_REASON:
-            return MIGRATE_REASON_NAMES[value].encode()
-        if kind == _native.TEXT_FLAGS:
-            return b""
-        text = table.text(kind, value)
-        return text if text is not None else (b"%d" if kind == MIGRATETYPE else b"%#x()") % value
-
-    return name
 
 
 def reading(table: _native.RecordTable) -> Reading:
