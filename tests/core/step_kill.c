@@ -180,21 +180,23 @@ static const struct operation {
 	const char *name;
 	void (*prepare)(struct pool *pool);
 	void (*run)(struct pool *pool);
+	void (*other)(struct pool *pool); /* what another client, which lives, has done before */
 } operations[] = {
-	{"attach", nothing, attach},
-	{"alloc_0", alloc_0, alloc_0},
-	{"alloc_0_refill", nothing, alloc_0},
-	{"alloc_0_fallback", attach, alloc_movable},
-	{"alloc_4", attach, alloc_4},
-	{"free_4", have_block, free_block},
-	{"free_0", attach, free_0},
-	{"free_0_drain", have_full_list, free_0},
-	{"split_page", have_block, split_block},
-	{"free_9_report", have_large_blocks, free_9},
-	{"report_free_pages", have_free_blocks, report},
-	{"detach", have_full_list, detach},
-	{"drain_all_pages", have_full_list, drain_all},
-	{"depot_intern", attach, intern},
+	{"attach", nothing, attach, nothing},
+	{"alloc_0", alloc_0, alloc_0, nothing},
+	{"alloc_0_refill", nothing, alloc_0, nothing},
+	{"alloc_0_fallback", attach, alloc_movable, nothing},
+	{"alloc_4", attach, alloc_4, nothing},
+	{"free_4", have_block, free_block, nothing},
+	{"free_0", attach, free_0, nothing},
+	{"free_0_drain", have_full_list, free_0, nothing},
+	{"split_page", have_block, split_block, nothing},
+	{"free_9_report", have_large_blocks, free_9, nothing},
+	{"report_free_pages", have_free_blocks, report, nothing},
+	{"detach", have_full_list, detach, nothing},
+	{"drain_all_pages", have_full_list, drain_all, nothing},
+	{"drain_other", nothing, drain_all, have_full_list},
+	{"depot_intern", attach, intern, nothing},
 };
 
 static void make_pool(struct pool *pool)
@@ -285,6 +287,7 @@ static int check_pool(struct pool *pool, const char *name, long nr)
 	if (pool_recover_clients(pool, PATIENCE_NSEC) < 0)
 		die("pool_recover_clients", 0);
 	problems = pool_check(pool, check_fail, NULL);
+	drain_local_pages(pool);
 	if (missing_pages(pool)) {
 		fprintf(stderr, "%lld pages are missing\n", missing_pages(pool));
 		problems++;
@@ -307,12 +310,14 @@ static int sweep(const struct operation *operation, long points)
 	struct pool pool;
 
 	make_pool(&pool);
+	operation->other(&pool);
 	total = run_and_kill(operation, 1L << 40);
 	pool_unmap(&pool);
 	unlink(path);
 	step = total > points ? total / points : 1;
 	for (long nr = 0; nr < total && problems == 0; nr += step) {
 		make_pool(&pool);
+		operation->other(&pool);
 		run_and_kill(operation, nr);
 		nr_kills++;
 		problems += check_pool(&pool, operation->name, nr);

@@ -20,6 +20,7 @@ OPERATIONS = [
     "report_free_pages",
     "detach",
     "drain_all_pages",
+    "drain_other",
     "depot_intern",
 ]
 # Kills per operation, spread evenly; `step_kill OPERATION 100000` kills at each instruction.

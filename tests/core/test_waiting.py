@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Final
 import pytest
 from core_sources import NATIVE, core_sources
 
-from pageownerfs import Pool
+from pageownerfs import OutOfMemoryError, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,6 +236,31 @@ def test_other_threads_go_on(
     assert program.end().startswith(result)
     assert tracked.recover_clients() <= 2
     assert tracked.check() == []
+
+
+def test_who_knocks_stands_still(
+    pool: Pool, held: Callable[[Pool, str], contextlib.AbstractContextManager[None]]
+) -> None:
+    """A client that begins an operation while the pool is frozen keeps its lists in order."""
+    with held(pool, "gate"):
+        for _ in range(100):
+            assert pool.check() == []
+
+
+def test_who_knocks_gives_its_pages(
+    pool: Pool, held: Callable[[Pool, str], contextlib.AbstractContextManager[None]]
+) -> None:
+    """No allocation fails while a client has free pages on its lists, whatever it is about."""
+    for _ in range(20):
+        pages = []
+        with held(pool, "gate"):
+            with contextlib.suppress(OutOfMemoryError):
+                while True:
+                    pages.append(pool.alloc_pages())
+            assert sum(client.nr_pcp for client in pool.clients) == 0
+        pool.recover_clients()
+        for page in pages:
+            pool.free_pages(page)
 
 
 @pytest.mark.parametrize(

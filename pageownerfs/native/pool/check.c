@@ -80,7 +80,7 @@ static void check_client_lists(struct check *check)
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
 		struct pool_client *client = &pool->clients[slot];
 
-		if (!atomic_load(&client->active) || atomic_load(&client->in_op))
+		if (!atomic_load(&client->active) || !pool_lists_whole(pool, slot))
 			continue;
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
 			for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)

@@ -17,23 +17,6 @@
 #define FREEZE_POLL_NSEC 50000
 #define FREEZE_TIMEOUT_NSEC 5000000000ULL
 
-int lock_freeze(struct pool *pool, u64 nsec)
-{
-	int error = pool_mutex_lock(&pool->header->freeze_lock, nsec);
-
-	if (error < 0)
-		return error;
-	/* Who has frozen the pool has this lock. Still frozen: it is dead, let the others go on. */
-	if (atomic_load(&pool->header->gate) & GATE_FROZEN)
-		atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
-	return 0;
-}
-
-void unlock_freeze(struct pool *pool)
-{
-	pthread_mutex_unlock(&pool->header->freeze_lock);
-}
-
 static void sleep_nsec(long nsec)
 {
 	struct timespec ts = {.tv_nsec = nsec};
@@ -70,6 +53,64 @@ static int wait_quiescent(struct pool *pool, u64 nsec)
 		}
 	}
 	return 0;
+}
+
+bool pool_lists_whole(struct pool *pool, unsigned int slot)
+{
+	return !atomic_load(&pool->clients[slot].in_op) || pool_client_alive(pool, slot);
+}
+
+/* Keep what a client's list still has: the words tell. */
+static void mend_list(struct pool *pool, unsigned int slot, struct pcp *pcp)
+{
+	u32 nr = 0;
+
+	for (u32 i = 0; i < pcp->count && i < PCP_HIGH_MAX; i++) {
+		u32 pfn = pcp->pfn[i];
+
+		if (pfn < pool->nr_pages && page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0))
+			pcp->pfn[nr++] = pfn;
+	}
+	pcp->count = nr;
+}
+
+/*
+ * Who had the pool frozen has died, maybe while it emptied the lists of others: drain_all_pages().
+ * If they don't come to a stand now, it died before they had, and had not begun.
+ */
+static void mend_lists(struct pool *pool, u64 nsec)
+{
+	fence_all_clients(pool);
+	if (wait_quiescent(pool, nsec))
+		return;
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
+		struct pool_client *client = &pool->clients[slot];
+
+		if (!atomic_load(&client->active) || !pool_lists_whole(pool, slot))
+			continue;
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
+			for (unsigned int mt = 0; mt < MIGRATE_PCPTYPES; mt++)
+				mend_list(pool, slot, &client->pcp[zone][mt]);
+	}
+}
+
+int lock_freeze(struct pool *pool, u64 nsec)
+{
+	int error = pool_mutex_lock(&pool->header->freeze_lock, nsec);
+
+	if (error < 0)
+		return error;
+	/* Who has frozen the pool has this lock. Still frozen: it is dead, let the others go on. */
+	if (atomic_load(&pool->header->gate) & GATE_FROZEN) {
+		mend_lists(pool, nsec);
+		atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);
+	}
+	return 0;
+}
+
+void unlock_freeze(struct pool *pool)
+{
+	pthread_mutex_unlock(&pool->header->freeze_lock);
 }
 
 int pool_freeze(struct pool *pool, u64 nsec)

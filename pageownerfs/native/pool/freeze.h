@@ -10,6 +10,11 @@
  * an operation, or somebody else has frozen the pool for nsec.
  */
 int pool_freeze(struct pool *pool, u64 nsec);
+/*
+ * With the pool frozen: can the order-0 lists of a client be trusted? Not if it died inside of an
+ * operation. One that lives is in none, even where in_op is set: it knocks at the gate.
+ */
+bool pool_lists_whole(struct pool *pool, unsigned int slot);
 /* -EPERM: this thread has not frozen it; the gate is somebody else's, or open. */
 int pool_thaw(struct pool *pool);
 

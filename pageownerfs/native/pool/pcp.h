@@ -19,10 +19,7 @@ static inline u32 pcp_pop(struct pool *pool, struct pcp *pcp)
 	return pfn;
 }
 
-/*
- * Give the nr oldest pages of a client's list back. The list may name pages that it no longer has,
- * if another process died while it did this for us: the word tells.
- */
+/* Give the nr oldest pages of a client's list back: those that the words say it has. */
 int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, unsigned int zone,
 		       u32 nr);
 /* Give all lists of a client back; the client is we, or it stands still. -EBUSY: not all. */

@@ -90,14 +90,9 @@ int drain_all_pages(struct pool *pool, u64 nsec)
 	error = pool_freeze(pool, nsec);
 	if (error)
 		return error;
-	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++) {
-		struct pool_client *client = &pool->clients[slot];
-
-		/* One that is in an operation has died there just now: its lists can't be trusted.
-		 */
-		if (atomic_load(&client->active) && !atomic_load(&client->in_op))
+	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
+		if (atomic_load(&pool->clients[slot].active) && pool_lists_whole(pool, slot))
 			drain_pages(pool, slot);
-	}
 	pool_thaw(pool);
 	return 0;
 }

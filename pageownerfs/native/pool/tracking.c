@@ -101,7 +101,6 @@ int recount_stacks(struct pool *pool)
 
 	if (error)
 		return error;
-	atomic_store(&pool->header->stacks_suspect, 0);
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
 		depot_flush_pages(pool, slot);
 	for (u32 handle = 0; (handle = depot_next_stack(pool, handle, &stack));
@@ -110,6 +109,8 @@ int recount_stacks(struct pool *pool)
 	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
 		if (is_counted(&pool->page_ext[pfn]))
 			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);
+	/* Last: if we die before, the next one counts again. */
+	atomic_store(&pool->header->stacks_suspect, 0);
 	pool_thaw(pool);
 	return 0;
 }
