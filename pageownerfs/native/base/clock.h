@@ -6,7 +6,7 @@
 
 #include "base/types.h"
 
-/* Nanoseconds of CLOCK_MONOTONIC, as ktime_get_ns() of the kernel. */
+/* The current CLOCK_MONOTONIC time, as the kernel's ktime_get_ns() returns it. */
 static inline u64 ktime_get_ns(void)
 {
 	struct timespec ts;

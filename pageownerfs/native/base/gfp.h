@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bits of a gfp mask that the core acts on, and the migratetype that a mask asks for. Mirrors
+ * The gfp mask bits that the core acts on, and the migratetype that a mask asks for. Mirrors
  * include/linux/gfp.h and gfp_types.h (6.12); mm/gfp.py has the whole table.
  */
 #ifndef PAGEOWNERFS_GFP_H
@@ -23,7 +23,7 @@
 #define GFP_MOVABLE_MASK (__GFP_RECLAIMABLE | __GFP_MOVABLE)
 #define GFP_KERNEL 0xcc0u
 
-/* Of enum migratetype; a mask with both bits contradicts itself and gives MIGRATE_PCPTYPES. */
+/* An enum migratetype. A mask with both bits set is contradictory and yields MIGRATE_PCPTYPES. */
 static inline unsigned int gfp_migratetype(u32 gfp_mask)
 {
 	return (gfp_mask & GFP_MOVABLE_MASK) >> 3;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * hash.c - a place in the program.
+ * hash.c - the object whose address seeds the hash functions.
  */
 #include "base/hash.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Hash functions of numbers and of bytes. */
+/* Hash functions for integers and byte strings. */
 #ifndef PAGEOWNERFS_HASH_H
 #define PAGEOWNERFS_HASH_H
 
@@ -9,13 +9,13 @@
 #include "base/types.h"
 
 /*
- * For what a stranger may have written, such as the text of a dump: where the program lies is
- * different in each process, so nobody can prepare texts that collide.
+ * The seed for untrusted input, such as the text of a dump. Address space layout randomization
+ * makes it different in every process, so nobody can prepare input that collides.
  */
 extern const char hash_seed[];
 #define HASH_SEED ((u64)(uintptr_t)hash_seed)
 
-/* Both words in all bits of the result: the halves of their product, folded. */
+/* Mix both words into all bits of the result: fold their 128-bit product. */
 static inline u64 hash_mix(u64 a, u64 b)
 {
 	__uint128_t product = (__uint128_t)a * b;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * hash_table.c - numbers by hash.
+ * hash_table.c - a hash table of indexes.
  */
 #include <stdlib.h>
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Numbers by hash, for whoever has an array of items: what is equal is for him to tell.
+ * Maps hashes to indexes into an array that the caller owns. The caller compares the items.
  *
  *	hash_for_each_possible(&table, number, hash)
- *		if (items[number] is the one)
+ *		if (items[number] equals key)
  *			return number;
  *	if (!hash_table_reserve(&table))
- *		no memory
- *	items[nr] = the new one;
+ *		return -ENOMEM;
+ *	items[nr] = key;
  *	hash_table_insert(&table, hash, nr++);
  *
- * Begins as zeroes. Open addressing; nothing is ever taken out.
+ * A table starts zeroed. It uses open addressing; entries are never removed.
  */
 #ifndef PAGEOWNERFS_HASH_TABLE_H
 #define PAGEOWNERFS_HASH_TABLE_H
@@ -22,15 +22,15 @@
 #define NO_NUMBER UINT32_MAX
 
 struct hash_slot {
-	u32 hash, number; /* number + 1; 0: the slot is empty */
+	u32 hash, number; /* number + 1, or 0 if the slot is empty */
 };
 
 struct hash_table {
-	struct hash_slot *slots; /* nr_slots of them, a power of two */
+	struct hash_slot *slots; /* nr_slots entries, a power of two */
 	u32 nr, nr_slots;
 };
 
-/* The next number that was put in with this hash, from slot *at on; NO_NUMBER: no more. */
+/* The next number inserted with this hash, searching from slot *at on; NO_NUMBER at the end. */
 static inline u32 hash_table_next(const struct hash_table *table, u32 hash, u32 *at)
 {
 	const struct hash_slot *slot;
@@ -51,14 +51,14 @@ static inline u32 hash_table_next(const struct hash_table *table, u32 hash, u32 
 
 bool hash_table_grow(struct hash_table *table);
 
-/* Room for one more; false: no memory. */
+/* Make room for one more entry; false if out of memory. */
 static inline bool hash_table_reserve(struct hash_table *table)
 {
-	/* Three quarters full at most. */
+	/* Keep the table at most three quarters full. */
 	return table->nr < table->nr_slots / 4 * 3 || hash_table_grow(table);
 }
 
-/* There must be room. */
+/* The caller has reserved room. */
 void hash_table_insert(struct hash_table *table, u32 hash, u32 number);
 void hash_table_free(struct hash_table *table);
 

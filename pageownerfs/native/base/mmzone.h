@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Pages, orders and pageblocks of a pool; migratetypes. Mirrors include/linux/mmzone.h. */
+/* A pool's pages, orders and pageblocks, and the migratetypes. Mirrors include/linux/mmzone.h. */
 #ifndef PAGEOWNERFS_MMZONE_H
 #define PAGEOWNERFS_MMZONE_H
 

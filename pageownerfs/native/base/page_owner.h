@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * struct page_owner: the record of one page, 64 bytes, one cache line.
+ * struct page_owner: the record of one page. 64 bytes, one cache line.
  *
- * The only definition: the pool's shared memory, the renderer and (by its offsets) Python read it.
- * Mirrors struct page_owner of mm/page_owner.c and the page_ext flag bits in one place.
+ * This is the only definition. The pool's shared memory, the renderer, the BPF programs and (by
+ * offset) Python all use it. It combines struct page_owner of mm/page_owner.c with the page_ext
+ * flag bits.
  *
- * Writing: whoever owns the page clears PAGE_EXT_OWNER_ALLOCATED first, then stores ts_nsec, then
- * the rest, and state last. Reading: see page_owner_copy() in render.c. No reader sees a torn
- * record.
+ * Writers own the page: they clear PAGE_EXT_OWNER_ALLOCATED, then store ts_nsec, then the other
+ * fields, and state last. Readers use copy_allocated() in tables/page_ext_table.h, which never
+ * returns a torn record.
  */
 #ifndef PAGEOWNERFS_PAGE_OWNER_H
 #define PAGEOWNERFS_PAGE_OWNER_H
@@ -17,34 +18,34 @@
 #define TASK_COMM_LEN 16
 
 /* page_owner.state */
-#define PAGE_EXT_OWNER_ALLOCATED 1 /* allocated now, and this says by whom */
+#define PAGE_EXT_OWNER_ALLOCATED 1 /* allocated now; the record says by whom */
 #define PAGE_EXT_OWNER_FREED 2	   /* freed at least once since tracking began */
 #define PAGE_EXT_OWNER_EARLY 4	   /* found allocated when tracking was switched on */
 #define PAGE_EXT_OWNER_MIGRATED 8
-/* record and page don't fit: the record changes if they don't again */
+/* record and page disagreed at the last scan: corrected if they still do at the next */
 #define PAGE_EXT_OWNER_SUSPECT 16
-#define PAGE_EXT_OWNER_VERBATIM 32 /* in a record_list: its text is kept as it was read */
+#define PAGE_EXT_OWNER_VERBATIM 32 /* in a record_list: the original text is kept */
 
 struct page_owner {
 	u64 ts_nsec;	  /* CLOCK_MONOTONIC at allocation */
 	u64 free_ts_nsec; /* at the last free */
 	u32 gfp_mask;	  /* as given */
-	s32 pid;	  /* thread and process that allocated */
+	s32 pid;	  /* allocating thread and process */
 	s32 tgid;
-	u32 handle; /* into the stack depot, 0 = none */
+	u32 handle; /* in the stack depot, 0 = none */
 	union {
 		struct {
 			u32 free_handle;
 			s32 free_pid;
 			s32 free_tgid;
 		};
-		/* in a record_list, where the place does not tell the PFN: see record_list.h */
+		/* in a record_list, which is not indexed by PFN: see record_list.h */
 		struct {
 			u32 pfn_low, pfn_high;
 			u32 info;
 		};
 	};
-	u8 order;		/* of the allocation; every page of the block has its record */
+	u8 order;		/* of the allocation; every page of the block has a record */
 	s8 last_migrate_reason; /* -1 = never */
 	u8 state;
 	u8 pageblock_migratetype;

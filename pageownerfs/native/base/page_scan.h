@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is known of a page beside its record, asked for in batches: the program scan_pages of
- * page_owner.bpf.c fills info[0..nr) for pfn[0..nr). One of them at a time.
+ * What the daemon knows about a page besides its record. It asks in batches: the program scan_pages
+ * of page_owner.bpf.c fills info[0..nr) for pfn[0..nr). Only one request may be in flight.
  */
 #ifndef PAGEOWNERFS_PAGE_SCAN_H
 #define PAGEOWNERFS_PAGE_SCAN_H
@@ -11,8 +11,8 @@
 #define PAGE_SCAN_BATCH 1024
 
 /*
- * page_info.memcg: 0 = nothing to say, else these bits and the id of the cgroup's directory
- * (kernfs) above them
+ * page_info.memcg: 0 if unknown or not charged; otherwise these bits, with the kernfs id of the
+ * cgroup's directory above them
  */
 #define PAGE_MEMCG_SLAB 1
 #define PAGE_MEMCG_KMEM 2

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Numbers and texts into a buffer that is large enough: put_*() return where they end, *_size() how
- * long they are.
+ * Formatting into a buffer that the caller has made large enough: put_*() return the end of what
+ * they wrote, *_size() how many bytes they would write.
  */
 #ifndef PAGEOWNERFS_PUT_H
 #define PAGEOWNERFS_PUT_H
@@ -40,7 +40,7 @@ static inline char *put_dec(char *out, u64 value)
 	return end;
 }
 
-/* pids are signed in print, as in the kernel */
+/* The kernel prints pids as signed numbers, too. */
 static inline unsigned int int_size(s32 value)
 {
 	return value < 0 ? 1 + dec_size(-(u64)(long long)value) : dec_size((u64)value);

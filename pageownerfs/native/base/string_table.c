@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * string_table.c - byte strings kept once.
+ * string_table.c - a set of byte strings.
  */
 #include <stdlib.h>
 
@@ -9,7 +9,7 @@
 
 #define CHUNK_BYTES (64u << 10)
 
-/* Texts are never moved: pointers to them stay. */
+/* Texts never move, so pointers to them stay valid. */
 struct chunk {
 	struct chunk *next;
 	size_t used, size;

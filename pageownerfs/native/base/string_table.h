@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Byte strings kept once, numbered from 0 in the order in which they were first seen. */
+/* A set of byte strings, numbered from 0 in the order of their first insertion. */
 #ifndef PAGEOWNERFS_STRING_TABLE_H
 #define PAGEOWNERFS_STRING_TABLE_H
 
@@ -19,7 +19,7 @@ struct string {
 struct strings {
 	struct string *items;
 	struct hash_table numbers;
-	struct chunk *chunks; /* hold the texts */
+	struct chunk *chunks; /* storage of the texts */
 	u32 nr, room;
 };
 
@@ -28,7 +28,7 @@ static inline bool string_equals(const struct string *string, const char *text, 
 	return string->size == size && !memcmp(string->text, text, size);
 }
 
-/* Its number, or NO_STRING. */
+/* The number of a string; NO_STRING if it is not in the table. */
 static inline u32 strings_find(const struct strings *strings, const char *text, size_t size)
 {
 	u32 hash = hash_bytes(text, size, HASH_SEED);
@@ -39,11 +39,13 @@ static inline u32 strings_find(const struct strings *strings, const char *text, 
 	return NO_STRING;
 }
 
-/* Its number, that of a copy if it is new; NO_STRING: out of memory. */
+/*
+ * The number of a string, which is copied into the table if it is new; NO_STRING if out of memory.
+ */
 u32 strings_add(struct strings *strings, const char *text, size_t size);
 void strings_free(struct strings *strings);
 
-/* As strcmp(): bytes without a sign, a string before those that it begins. */
+/* Orders like strcmp(): by unsigned bytes, and a prefix before the strings it begins. */
 static inline int string_compare(const struct string *a, const struct string *b)
 {
 	int result = memcmp(a->text, b->text, a->size < b->size ? a->size : b->size);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Integer types, and what the compiler is told: as include/linux/{types,compiler}.h. */
+/* Integer types and compiler hints, as in include/linux/{types,compiler}.h. */
 #ifndef PAGEOWNERFS_TYPES_H
 #define PAGEOWNERFS_TYPES_H
 
@@ -21,9 +21,10 @@ typedef uint64_t u64;
 typedef int8_t s8;
 typedef int32_t s32;
 
-/* Records are read as bytes, by Python too, and addresses and offsets into files are one type. */
-_Static_assert(sizeof(void *) == 8 && sizeof(long) == 8, "a 64-bit machine");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a little-endian machine");
+/* Python reads records as raw bytes, and one type holds both addresses and file offsets. */
+_Static_assert(sizeof(void *) == 8 && sizeof(long) == 8, "pageownerfs needs a 64-bit machine");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "pageownerfs needs a little-endian machine");
 #endif
 
 #ifndef __always_inline

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Arrays that grow: items, the number of them, and the room there is. All begin as zeroes. */
+/*
+ * Growable arrays: a pointer to the items, their number, and the allocated room. All three start as
+ * zero.
+ */
 #ifndef PAGEOWNERFS_VECTOR_H
 #define PAGEOWNERFS_VECTOR_H
 
@@ -11,11 +14,11 @@
 
 #define VECTOR_FIRST_ROOM 64
 
-/* Room for item nr; false: no memory, and all is as it was. */
+/* Make room for item nr. False if out of memory; the array is then unchanged. */
 #define vector_reserve(items, nr, room)                                                            \
 	((nr) < *(room) || vector_grow(&(items), (room), sizeof(*(items))))
 
-/* items: address of the pointer to them, whatever they are. */
+/* items is the address of the pointer to the items, of whatever type. */
 static inline bool vector_grow(void *items, u32 *room, size_t item_size)
 {
 	u32 more_room = *room ? 2 * *room : VECTOR_FIRST_ROOM;
