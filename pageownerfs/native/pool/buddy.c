@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * buddy.c - blocks on and off the free lists of a zone. The zone's lock is held.
+ * buddy.c - the buddy allocator of a zone. The zone's lock is held.
  *
- * Mirrors __free_one_page() and __rmqueue() with their kin of mm/page_alloc.c.
+ * Mirrors __free_one_page(), __rmqueue() and their helpers in mm/page_alloc.c.
  */
 #include "pool/buddy.h"
 #include "pool/free_area.h"
@@ -58,14 +58,14 @@ void free_pcp_block(struct pool *pool, u32 pfn, unsigned int order)
 
 	if (order > MAX_PAGE_ORDER || pfn & ((1U << order) - 1) ||
 	    pfn + (1U << order) > pool->zone_span[zone].end_pfn)
-		order = 0; /* only corruption makes such a word */
+		order = 0; /* only corruption produces such a word */
 	clear_page_owner(pool, pfn, order);
 	pfn_to_page(pool, pfn)->flags &= ~(1ULL << PG_head);
 	clear_tails(pool, pfn, order);
 	free_one_page(pool, zone, pfn, order, BUDDY_POPULATED);
 }
 
-/* Memory for the part of a free block that is about to be used. */
+/* Commit memory for the part of a free block that is about to be used. */
 static int populate(struct pool *pool, u32 pfn, unsigned int order)
 {
 	if (order < PAGEBLOCK_ORDER)
@@ -85,8 +85,8 @@ static void expand(struct pool *pool, unsigned int zone, u32 pfn, unsigned int h
 }
 
 /*
- * __rmqueue_smallest(): the smallest free block of the type that is large enough, cut to order, and
- * now in our hands (PAGE_PCP). 0: none, or no memory for it (ac->error).
+ * __rmqueue_smallest(): take the smallest free block of the type that is large enough, and cut it
+ * to order. The client owns it now (PAGE_PCP). 0: there is none, or no memory for it (ac->error).
  */
 static u32 rmqueue_smallest(struct pool *pool, unsigned int zone, struct alloc_context *ac,
 			    unsigned int mt)
@@ -100,7 +100,7 @@ static u32 rmqueue_smallest(struct pool *pool, unsigned int zone, struct alloc_c
 		if (!pfn)
 			continue;
 		if (unlikely(pfn >= pool->nr_pages || !page_is_buddy(pool, zone, pfn, high))) {
-			rebuild_zone(pool, zone); /* somebody wrote over the lists */
+			rebuild_zone(pool, zone); /* the lists were overwritten */
 			return 0;
 		}
 		hole_bits = (u32)page_word(pool, pfn);
@@ -127,7 +127,7 @@ static u32 rmqueue_one(struct pool *pool, unsigned int zone, struct alloc_contex
 	struct zone *z = pool_zone(pool, zone);
 	u32 pfn = 0;
 
-	/* Movable pages use CMA blocks once more than half of what is free is there. */
+	/* Use CMA blocks for movable pages once they make up more than half of the free pages. */
 	if (ac->alloc_flags & ALLOC_CMA && z->nr_free_cma > z->nr_free / 2)
 		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_CMA);
 	if (!pfn)
@@ -136,7 +136,7 @@ static u32 rmqueue_one(struct pool *pool, unsigned int zone, struct alloc_contex
 		pfn = rmqueue_smallest(pool, zone, ac, MIGRATE_CMA);
 	if (!pfn && rmqueue_fallback(pool, zone, ac->order, MAX_PAGE_ORDER, ac->mt))
 		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);
-	/* No memory for large blocks: smaller ones have theirs. */
+	/* There is no memory for large blocks, but smaller ones already have theirs. */
 	if (!pfn && ac->error && ac->order < PAGEBLOCK_ORDER &&
 	    rmqueue_fallback(pool, zone, ac->order, PAGEBLOCK_ORDER - 1, ac->mt))
 		pfn = rmqueue_smallest(pool, zone, ac, ac->mt);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * check.c - does everything in a pool agree?
+ * check.c - consistency check of a whole pool.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -48,15 +48,15 @@ static void check_free_lists(struct check *check, unsigned int zone)
 			while (pfn && pfn < pool->nr_pages && nr <= pool->nr_pages) {
 				if (!page_is_buddy(pool, zone, pfn, order))
 					problem(check,
-						"PFN 0x%x: on the free list of order %u, word "
-						"0x%llx",
+						"PFN 0x%x: on the free list of order %u, "
+						"but its word is 0x%llx",
 						pfn, order,
 						(unsigned long long)page_word(pool, pfn));
 				if (pfn_to_page(pool, pfn)->prev != prev)
 					problem(check, "PFN 0x%x: prev is 0x%x, not 0x%x", pfn,
 						pfn_to_page(pool, pfn)->prev, prev);
 				if (check->on_list[pfn]++)
-					problem(check, "PFN 0x%x: twice on a free list", pfn);
+					problem(check, "PFN 0x%x: on a free list twice", pfn);
 				prev = pfn;
 				pfn = pfn_to_page(pool, pfn)->next;
 				nr++;
@@ -91,8 +91,8 @@ static void check_client_lists(struct check *check)
 					if (pfn >= pool->nr_pages ||
 					    page_word(pool, pfn) != PAGE_WORD(PAGE_PCP, 0, slot, 0))
 						problem(check,
-							"PFN 0x%x: on the list of client %u, word "
-							"0x%llx",
+							"PFN 0x%x: on the list of client %u, "
+							"but its word is 0x%llx",
 							pfn, slot,
 							pfn < pool->nr_pages
 								? (unsigned long long)page_word(
@@ -110,7 +110,7 @@ static void check_tails(struct check *check, u32 pfn, u32 nr, enum page_state ex
 {
 	for (u32 i = 1; i < nr; i++)
 		if (word_state(page_word(check->pool, pfn + i)) != expect)
-			problem(check, "PFN 0x%x: state %u inside of the block at 0x%x", pfn + i,
+			problem(check, "PFN 0x%x: state %u inside the block at 0x%x", pfn + i,
 				word_state(page_word(check->pool, pfn + i)), pfn);
 }
 
@@ -123,7 +123,7 @@ static void check_owner(struct check *check, u32 pfn, u32 nr, bool allocated)
 		const struct page_owner *owner = &check->pool->page_ext[pfn + i];
 
 		if (allocated != !!(owner->state & PAGE_EXT_OWNER_ALLOCATED))
-			problem(check, "PFN 0x%x: %s, its page_owner is %s", pfn + i,
+			problem(check, "PFN 0x%x: %s, but its page_owner is %s", pfn + i,
 				allocated ? "allocated" : "free",
 				allocated ? "not allocated" : "allocated");
 		else if (allocated && !(owner->state & PAGE_EXT_OWNER_EARLY) &&
@@ -156,8 +156,8 @@ static void check_pages(struct check *check, unsigned int zone)
 		case PAGE_BUDDY:
 			nr = covered(word, pfn, end);
 			if (check->on_list[pfn] != 1)
-				problem(check, "PFN 0x%x: free block of order %u on no list", pfn,
-					word_order(word));
+				problem(check, "PFN 0x%x: free block of order %u is on no list",
+					pfn, word_order(word));
 			check_tails(check, pfn, nr, PAGE_FREE);
 			break;
 		case PAGE_ALLOCATED:
@@ -169,10 +169,10 @@ static void check_pages(struct check *check, unsigned int zone)
 		case PAGE_PCP:
 			nr = covered(word, pfn, end);
 			if (client_is_dead(pool, word_slot(word)))
-				continue; /* put right when the client is recovered */
+				continue; /* fixed when the client is recovered */
 			if (check->on_list[pfn] != 2)
-				problem(check, "PFN 0x%x: in the hands of client %u, on no list",
-					pfn, word_slot(word));
+				problem(check, "PFN 0x%x: owned by client %u, but on no list", pfn,
+					word_slot(word));
 			break;
 		case PAGE_RESERVED:
 			break;
@@ -199,7 +199,7 @@ int pool_check(struct pool *pool, check_fn report, void *arg)
 		return -ENOMEM;
 	error = pool_freeze(pool, PATIENCE_NSEC);
 	if (!error) {
-		/* Through the locks, so that what a dead holder left is mended first. */
+		/* Taking the locks first repairs what a dead holder left. */
 		for (unsigned int zone = 0; zone < MAX_NR_ZONES && !error; zone++) {
 			error = zone_lock(pool, zone, PATIENCE_NSEC);
 			if (!error) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * client.c - the processes on a pool and their slots.
+ * client.c - a pool's clients and their slots.
  *
- * A client is alive as long as its OFD lock on byte POOL_CLIENT_BYTE + slot is held. The kernel
- * drops that lock when the process is gone, whatever it died of; pids and their reuse don't matter.
+ * A client is alive as long as the OFD lock on byte POOL_CLIENT_BYTE + slot is held. The kernel
+ * drops the lock when the process is gone, however it died, and reused pids cause no confusion.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -85,7 +85,7 @@ static int take_slot(struct pool *pool)
 	u32 slot, nr = pool_nr_clients(pool);
 
 	for (slot = 0; slot < nr; slot++)
-		/* A forked child that has not exited may hold the lock of a slot that is free. */
+		/* A forked child that has not exited may still hold the lock of a free slot. */
 		if (!atomic_load(&pool->clients[slot].active) && slot_trylock(pool, slot))
 			break;
 	if (slot == NR_CLIENTS)
@@ -106,7 +106,7 @@ static int take_slot(struct pool *pool)
 	return 0;
 }
 
-/* Become a client. */
+/* Register this process as a client. */
 static int pool_register(struct pool *pool)
 {
 	int error;

@@ -1,32 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The processes on a pool: their slots, and the operations that they are in. An operation is what
- * lies between begin_op() and end_op(); pool_freeze() stops the clients between two of them.
+ * A pool's clients: their slots, and the operations they are in. An operation is the code between
+ * begin_op() and end_op(); pool_freeze() stops clients only between operations.
  */
 #ifndef PAGEOWNERFS_CLIENT_H
 #define PAGEOWNERFS_CLIENT_H
 
 #include "pool/layout.h"
 
-/* Slots that have memory. */
+/* The number of slots backed by memory. */
 u32 pool_nr_clients(const struct pool *pool);
 bool pool_client_alive(struct pool *pool, unsigned int slot);
 /*
- * A number that is another one after anything that a reader of page_owner could see has changed:
- * the sum of counters that only grow, each counted after the change. A client that died before it
- * could count its last one is counted itself when it is recovered.
+ * A number that changes whenever anything changes that a reader of page_owner could see. It is a
+ * sum of counters that only grow, each incremented after the change. A client that died before it
+ * counted its last change is counted itself when it is recovered.
  */
 u64 pool_version(const struct pool *pool);
 /*
- * Give our slot back. empty: nothing is left in it. Otherwise, or where the lock can't be had, it
- * stays active, and without its own lock it is found dead and recovered.
+ * Return our slot. If it is empty and clients_lock can be taken, the slot becomes free. Otherwise
+ * it stays active without its OFD lock, so it is found dead and recovered.
  */
 void pool_release_slot(struct pool *pool, bool empty, u64 nsec);
 
 /*
- * Enter the allocator, as a new client if need be: returns the gate, or a negative error. -EBUSY:
- * the pool is frozen, or the lock of the slots is held; -EUSERS: all slots are taken; -ENOSPC,
- * -ENOMEM: no memory for a slot. The store and the load need no fence here: see freeze.c.
+ * Enter the allocator; the first call registers us as a client. Returns the gate, or a negative
+ * error. -EBUSY: the pool is frozen, or clients_lock is held; -EUSERS: all slots are taken;
+ * -ENOSPC, -ENOMEM: no memory for a slot. No fence is needed between the store and the load: see
+ * freeze.c.
  */
 int begin_op(struct pool *pool);
 
@@ -36,8 +37,9 @@ static inline void end_op(struct pool *pool)
 }
 
 /*
- * begin_op() where nothing is special: attached, not frozen, no tracking. If false, we are not in.
- * The one branch on the gate is all that tracking costs while it is off.
+ * begin_op() for the common case: registered, not frozen, no tracking. Returns false without having
+ * entered if any of these does not hold. This one branch on the gate is all that tracking costs
+ * while it is off.
  */
 static inline bool begin_op_fast(struct pool *pool)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * create.c - a new pool.
+ * create.c - creating a pool.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,14 +58,14 @@ int pool_create(struct pool *pool, const char *path, const struct pool_config *c
 	if (!error) {
 		pool_adopt(pool);
 		error = free_area_init(pool, config);
-		pool_adopt(pool); /* the sizes of the order-0 lists are known now */
+		pool_adopt(pool); /* again: the sizes of the order-0 lists are known only now */
 	}
 	if (error) {
 		unlink(path);
 		pool_unmap(pool);
 		return error;
 	}
-	/* Written last: whoever finds the magic finds a whole pool. */
+	/* Written last, so that a file with the magic is a complete pool. */
 	atomic_thread_fence(memory_order_release);
 	pool->header->magic = POOL_MAGIC;
 	return 0;

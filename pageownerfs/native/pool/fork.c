@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * fork.c - the pools of this process, for what fork() must change in the child.
+ * fork.c - what fork() must change in the child.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,8 +23,8 @@ static void fork_parent(void)
 }
 
 /*
- * The child is a client of its own: the slot and the lists are the parent's. It also needs an open
- * file of its own, because OFD locks belong to the open file, which fork() shares.
+ * The child becomes a client of its own, because the slot and its lists are the parent's. It also
+ * needs its own open file description: OFD locks belong to that, and fork() shares it.
  */
 static void fork_child(void)
 {
@@ -42,7 +42,7 @@ static void fork_child(void)
 		*end = 0;
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		close(pool->fd);
-		pool->fd = fd; /* -1: registering will fail, and say so */
+		pool->fd = fd; /* if this is -1, registering fails with an error */
 		pool->client = NULL;
 	}
 	pthread_mutex_unlock(&all_pools_lock);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The pools of this process, for what fork() must change in the child. */
+/* The list of the pools of this process, which the fork() handlers need. */
 #ifndef PAGEOWNERFS_FORK_H
 #define PAGEOWNERFS_FORK_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * free_area.c - many free pages onto the free lists at once.
+ * free_area.c - adding a whole range to the free lists.
  */
 #include "pool/free_area.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks on and off the free lists of a zone. Zone lock held. */
+/* Adding blocks to the free lists of a zone and removing them. Zone lock held. */
 #ifndef PAGEOWNERFS_FREE_AREA_H
 #define PAGEOWNERFS_FREE_AREA_H
 
@@ -15,7 +15,7 @@ static inline void account_free(struct zone *z, unsigned int order, unsigned int
 		z->nr_free_cma += nr;
 }
 
-/* nr_populated is what page_reporting() looks at first. It may be too high, never too low. */
+/* page_reporting() looks at nr_populated first. It may be too high, but never too low. */
 static inline void account_populated(struct zone *z, u32 hole_bits, int sign)
 {
 	if (unlikely(hole_bits & BUDDY_POPULATED))
@@ -23,7 +23,7 @@ static inline void account_populated(struct zone *z, u32 hole_bits, int sign)
 }
 
 /*
- * Put a block on a list, at its head. hole_bits: BUDDY_HOLE, BUDDY_POPULATED; 0 below pageblock
+ * Put a block at the head of its list. hole_bits: BUDDY_HOLE and BUDDY_POPULATED; 0 below pageblock
  * order.
  */
 static inline void add_to_free_list(struct pool *pool, unsigned int zone, u32 pfn,
@@ -64,7 +64,7 @@ static inline void del_from_free_list(struct pool *pool, unsigned int zone, u32 
 	account_populated(z, (u32)page_word(pool, pfn), -1);
 }
 
-/* A free block at pfn of this order on a list of this zone? */
+/* Is there a free block of this order at pfn, in this zone? */
 static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32 pfn,
 				 unsigned int order)
 {
@@ -78,8 +78,9 @@ static inline bool page_is_buddy(const struct pool *pool, unsigned int zone, u32
 }
 
 /*
- * Put [start_pfn, end_pfn) on the free lists, in the largest blocks. From the end, so that the
- * lowest addresses come first. hole_bits are for blocks of pageblock order and more.
+ * Put [start_pfn, end_pfn) on the free lists, in the largest blocks possible. Starts at the end, so
+ * that the lowest addresses are allocated first. hole_bits applies to blocks of at least pageblock
+ * order.
  */
 void add_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn,
 		    u32 hole_bits);

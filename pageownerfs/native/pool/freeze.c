@@ -25,9 +25,10 @@ static void sleep_nsec(long nsec)
 }
 
 /*
- * Clients store in_op and then load gate, without a fence. This is the fence, on their side, paid
- * by the rare caller: afterwards either we see their in_op, or they see our gate. Expedited takes
- * microseconds, but reaches only processes that have registered for it.
+ * Clients store in_op and then load the gate, without a fence. Membarrier puts the fence on their
+ * side, and only the rare caller pays for it: afterwards either we see their in_op, or they see our
+ * gate. The expedited kind takes microseconds, but reaches only processes that have registered for
+ * it.
  */
 static void fence_all_clients(const struct pool *pool)
 {
@@ -35,7 +36,7 @@ static void fence_all_clients(const struct pool *pool)
 	    syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0)
 		return;
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
-		sleep_nsec(20000000); /* not there at all: store buffers drain in far less */
+		sleep_nsec(20000000); /* no membarrier at all: store buffers drain in far less */
 }
 
 static int wait_quiescent(struct pool *pool, u64 nsec)
@@ -60,7 +61,7 @@ bool pool_lists_whole(struct pool *pool, unsigned int slot)
 	return !atomic_load(&pool->clients[slot].in_op) || pool_client_alive(pool, slot);
 }
 
-/* Keep what a client's list still has: the words tell. */
+/* Keep only the entries of a client's list that the page words confirm. */
 static void mend_list(struct pool *pool, unsigned int slot, struct pcp *pcp)
 {
 	u32 nr = 0;
@@ -75,8 +76,9 @@ static void mend_list(struct pool *pool, unsigned int slot, struct pcp *pcp)
 }
 
 /*
- * Who had the pool frozen has died, maybe while it emptied the lists of others: drain_all_pages().
- * If they don't come to a stand now, it died before they had, and had not begun.
+ * The process that had frozen the pool died, maybe while it emptied the lists of other clients in
+ * drain_all_pages(). If the clients do not stop now, it died before they had stopped, and so before
+ * it began.
  */
 static void mend_lists(struct pool *pool, u64 nsec)
 {
@@ -100,7 +102,10 @@ int lock_freeze(struct pool *pool, u64 nsec)
 
 	if (error < 0)
 		return error;
-	/* Who has frozen the pool has this lock. Still frozen: it is dead, let the others go on. */
+	/*
+	 * Whoever freezes the pool holds this lock. If the pool is still frozen, the freezer died:
+	 * let the others continue.
+	 */
 	if (atomic_load(&pool->header->gate) & GATE_FROZEN) {
 		mend_lists(pool, nsec);
 		atomic_fetch_and(&pool->header->gate, ~(u32)GATE_FROZEN);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * layout.c - where the regions of a pool's file are.
+ * layout.c - the regions of a pool's file.
  */
 #include <errno.h>
 
@@ -15,7 +15,7 @@ void pool_layout(struct pool_header *header, const struct pool_config *config)
 	u32 nr_ext = 0, low_end, movable_start, nr_pages;
 	u64 offset;
 
-	for (;;) { /* page_ext describes its own pages too */
+	for (;;) { /* page_ext describes its own pages, too */
 		low_end = 1 + low + nr_ext;
 		movable_start = movable ? ROUND_UP(low_end, MAX_ORDER_NR_PAGES) : low_end;
 		nr_pages = movable_start + movable;

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lies where in a pool: a page allocator in one shared-memory file that processes map and
- * work on themselves.
+ * The layout of a pool: a page allocator in one shared-memory file, which processes map and operate
+ * on directly.
  *
- * The file (struct pool_header has the offsets; every region is page-aligned):
+ * struct pool_header has the offsets of the regions. Every region is page-aligned:
  *
- *   PFN 0            struct pool_header with the zones; a reserved page
- *   PFN 1 ..         the page frames: PFN n is at byte n * PAGE_SIZE. page_ext is among them, at
- * the end of the last zone below Movable, as the kernel takes it from its own memory mem_map struct
- * page of every PFN pageblock_flags  one byte per pageblock: its migratetype clients NR_CLIENTS
- * struct pool_client depot            the stack depot: hash table, then objects
+ *   PFN 0             struct pool_header, with the zones; a reserved page
+ *   PFN 1 and up      the page frames; PFN n starts at byte n * PAGE_SIZE
+ *   mem_map           struct page of every PFN
+ *   pageblock_flags   the migratetype of each pageblock, one byte each
+ *   clients           struct pool_client, NR_CLIENTS of them
+ *   depot             the stack depot: its hash table, then the objects
  *
- * The file is sparse. Memory is fallocate()d before it is touched, so a full /dev/shm is an error
- * of the call that needed the memory and never a SIGBUS.
+ * page_ext lies among the page frames, at the end of the last zone below Movable: like the
+ * kernel's, it takes up some of the memory that it describes.
  *
- * Crash safety: page->word is the only truth about a page, and each change of hands is one store to
- * it. Free lists, counters and order-0 lists can be rebuilt from the words by whoever finds that
- * the holder of a lock, or a client, has died.
+ * The file is sparse. Memory is committed with fallocate() before it is first touched, so when
+ * /dev/shm is full, the call that needs memory fails and nobody gets a SIGBUS.
+ *
+ * Crash safety: page->word is the only truth about a page, and each change of ownership is one
+ * store to it. Free lists, counters and order-0 lists are derived from the words. Whoever finds
+ * that the holder of a lock or a client has died can rebuild them.
  */
 #ifndef PAGEOWNERFS_LAYOUT_H
 #define PAGEOWNERFS_LAYOUT_H
@@ -35,7 +39,7 @@
 #define POOL_MAGIC 0x52454e574f454750ULL /* "PGEOWNER" */
 #define POOL_ABI_VERSION 2
 
-#define MAX_NR_PAGES (1U << 30) /* 4 TiB: a PFN fits u32 with room */
+#define MAX_NR_PAGES (1U << 30) /* 4 TiB; PFNs fit into u32 with room to spare */
 #define NR_CLIENTS 1024
 #define PCP_HIGH_MAX 256
 #define MAX_STACK_DEPTH 64
@@ -49,19 +53,19 @@ enum zone_type { ZONE_DMA, ZONE_NORMAL, ZONE_MOVABLE, MAX_NR_ZONES };
 #define ZONES_PGSHIFT 62
 
 /*
- * page->word: refcount in bits 0-31, order 32-39, state 40-47, client slot 48-63.
- * For PAGE_BUDDY the low bits say what of the block's memory the system holds.
+ * page->word: refcount in bits 0-31, order 32-39, state 40-47, client slot 48-63. In a PAGE_BUDDY
+ * word the low bits are BUDDY_*: how much of the block is backed by memory.
  */
 enum page_state {
 	PAGE_FREE,	/* inside a free block */
 	PAGE_BUDDY,	/* head of a free block, on a free list */
-	PAGE_PCP,	/* in the hands of a client: on its order-0 list, or on the way in or out */
+	PAGE_PCP,	/* owned by a client: on its order-0 list, or on the way to or from it */
 	PAGE_ALLOCATED, /* head of an allocated block */
-	PAGE_TAIL,	/* of an allocated block */
+	PAGE_TAIL,	/* rest of an allocated block */
 	PAGE_RESERVED,
 };
-#define BUDDY_HOLE 1	  /* some of the block has no memory: fallocate before use */
-#define BUDDY_POPULATED 2 /* some of it may have: worth giving back */
+#define BUDDY_HOLE 1	  /* part of the block has no memory: fallocate() before use */
+#define BUDDY_POPULATED 2 /* part of it may have memory, which could be given back */
 
 #define PAGE_WORD(state, order, slot, low)                                                         \
 	((u64)(u32)(low) | (u64)(order) << 32 | (u64)(state) << 40 | (u64)(slot) << 48)
@@ -74,8 +78,8 @@ struct page {
 	u64 flags;
 	_Atomic u64 word;
 	u32 next, prev; /* free list links: PFNs, 0 = none */
-	u32 gfp_mask;	/* of the allocation: tells movable pages when a pageblock is stolen */
-	u32 list_migratetype; /* of the list that a free block is on */
+	u32 gfp_mask;	/* of the allocation: identifies movable pages when a pageblock is stolen */
+	u32 list_migratetype; /* which list a free block is on */
 };
 
 struct free_area {
@@ -98,38 +102,38 @@ struct zone {
 };
 enum { WMARK_MIN, WMARK_LOW, WMARK_HIGH };
 
-/* A client's order-0 list of one zone and migratetype: struct per_cpu_pages. */
+/* A client's order-0 list for one zone and migratetype, the kernel's struct per_cpu_pages. */
 struct pcp {
 	u32 count;
 	u32 pfn[PCP_HIGH_MAX];
 };
 
 /*
- * Stacks whose pages a client counts by itself, so that no two of them write to one place all the
- * time.
+ * Page counts of stacks that a client keeps for itself, so that clients don't all write to the
+ * shared counts in the depot.
  */
 #define STACK_PAGES_SLOTS 64
 #define stack_pages_slot(handle) ((u32)((handle) * 0x9e3779b1u) >> 26)
 _Static_assert(STACK_PAGES_SLOTS == 1 << (32 - 26), "as many slots as the hash has values");
 
-/* One attached process. Alive as long as somebody holds an OFD lock on its byte of the file. */
+/* One attached process. It is alive as long as the OFD lock on its byte of the file is held. */
 struct pool_client {
-	_Atomic u32 in_op;  /* 1 inside the allocator: see begin_op() */
+	_Atomic u32 in_op;  /* 1 while inside the allocator, see begin_op() */
 	_Atomic u32 active; /* 0 = the slot is free */
 	s32 pid, tgid;
 	u64 attached_nsec;
-	/* base pages that clients in this slot have allocated and freed, ever */
+	/* base pages ever allocated and freed by the clients of this slot */
 	u64 pgalloc, pgfree;
-	u64 pgsplit; /* base pages of blocks that they have split */
+	u64 pgsplit; /* base pages of the blocks they have split */
 	char comm[TASK_COMM_LEN];
-	/* handle << 32 | pages that the depot has not counted yet */
+	/* handle << 32 | pages not yet added to the count in the depot */
 	_Atomic u64 stack_pages[STACK_PAGES_SLOTS];
 	struct pcp pcp[MAX_NR_ZONES][MIGRATE_PCPTYPES];
 };
 
 /* pool_header.gate */
 #define GATE_PAGE_OWNER 1 /* tracking is on */
-#define GATE_FROZEN 2	  /* clients wait before their next operation */
+#define GATE_FROZEN 2	  /* clients must not start another operation */
 
 struct pool_stats {
 	_Atomic u64 oom, commit_failed;
@@ -143,24 +147,24 @@ struct pool_stats {
 struct pool_header {
 	u64 magic;
 	u32 abi_version;
-	u32 header_bytes; /* sizeof(struct pool_header), checked on attach with the next three */
+	u32 header_bytes; /* sizeof(struct pool_header); checked on attach, like the next three */
 	u32 page_bytes, client_bytes, page_owner_bytes;
 	u32 nr_pages;
-	u32 page_ext_pfn, nr_page_ext_pages; /* where page_ext lies */
+	u32 page_ext_pfn, nr_page_ext_pages; /* the location of page_ext */
 	u32 stack_depth;
 	u32 page_group_by_mobility_disabled;
 	u64 mem_map_offset, pageblock_offset, clients_offset, depot_offset;
 	u64 depot_bytes, file_bytes;
 	u64 created_nsec;
 	u32 early_handle, failure_handle;
-	_Atomic u32 nr_clients; /* slots that have memory: the others must not be touched */
+	_Atomic u32 nr_clients; /* slots backed by memory; the others must not be touched */
 	_Atomic u32 gate;
 	_Atomic u32 depot_ready;
 	_Atomic u32 nr_listed_stacks;
-	/* a client died where it may have changed a page, but not its stack's count */
+	/* a client died inside an operation: the stacks' page counts may be wrong */
 	_Atomic u32 stacks_suspect;
-	_Atomic u32 membarrier_slow;  /* a client could not register for the expedited kind */
-	pthread_mutex_t clients_lock; /* taking and giving back slots */
+	_Atomic u32 membarrier_slow;  /* a client could not register for expedited membarriers */
+	pthread_mutex_t clients_lock; /* protects taking and returning slots */
 	pthread_mutex_t freeze_lock;
 	pthread_mutex_t depot_lock;
 	_Atomic u64 depot_used, depot_committed;
@@ -170,7 +174,7 @@ struct pool_header {
 _Static_assert(sizeof(struct pool_header) <= PAGE_SIZE, "the header is PFN 0");
 _Static_assert(sizeof(struct page) == 32, "struct page");
 
-/* Bytes of the file, far beyond its end, that carry OFD locks: who holds one is alive. */
+/* Bytes far beyond the end of the file that carry OFD locks. Whoever holds one is alive. */
 #define POOL_DAEMON_BYTE (1LL << 62)
 #define POOL_CLIENT_BYTE (POOL_DAEMON_BYTE + 1)
 
@@ -178,8 +182,9 @@ _Static_assert(sizeof(struct page) == 32, "struct page");
 #define DEPOT_HASH_BYTES (sizeof(u32) << DEPOT_HASH_ORDER)
 
 /*
- * This process's view of a pool. Sizes and offsets are copies, checked when attached: whatever a
- * client scribbles over the header later, nobody else reads or writes outside of the mapping.
+ * This process's view of a pool. Sizes and offsets are copies that were checked on attach: a client
+ * that later overwrites the header cannot make other processes access memory outside of the
+ * mapping.
  */
 struct pool {
 	char *base;
@@ -189,7 +194,7 @@ struct pool {
 	struct pool_client *clients;
 	struct pool_client *client; /* ours; NULL until the first operation, and after fork() */
 	unsigned int slot;
-	_Atomic s32 frozen_by; /* thread of this process that has frozen the pool; 0: none */
+	_Atomic s32 frozen_by; /* thread of this process that has frozen the pool, 0 = none */
 	struct page_owner *page_ext;
 	u32 *depot_hash;
 	char *depot;
@@ -197,15 +202,15 @@ struct pool {
 	u32 page_ext_pfn, nr_page_ext_pages;
 	u32 stack_depth;
 	bool mobility_disabled;
-	u64 depot_bytes; /* of objects, without the hash table */
+	u64 depot_bytes; /* of the objects, without the hash table */
 	u64 file_bytes;
 	struct {
 		u32 start_pfn, end_pfn;
 	} zone_span[MAX_NR_ZONES];
 	u32 pcp_batch[MAX_NR_ZONES], pcp_high[MAX_NR_ZONES];
-	u8 first_zone[MAX_NR_ZONES]; /* the highest populated zone at or below */
+	u8 first_zone[MAX_NR_ZONES]; /* the highest populated zone at or below this one */
 	int fd;
-	struct pool *next; /* all pools of the process, for fork() */
+	struct pool *next; /* the list of this process's pools, for fork() */
 };
 
 static inline struct page *pfn_to_page(const struct pool *pool, u32 pfn)
@@ -250,20 +255,20 @@ static inline struct zone *pool_zone(const struct pool *pool, unsigned int zone)
 	return &pool->header->zones[zone];
 }
 
-/* Sizes of a new pool, in bytes; frames of each stack. */
+/* Sizes of a new pool in bytes, and the maximum number of frames per stack. */
 struct pool_config {
 	u64 size, movablecore, cma, stack_depot_bytes;
 	u32 stack_depth;
 };
 
-/* Lay a new pool's file out: fill in what its size decides. */
+/* Lay out the file of a new pool: fill in the header fields that follow from its size. */
 void pool_layout(struct pool_header *header, const struct pool_config *config);
 /*
- * Is this a pool, of this version, whose every region lies in the file? -EMEDIUMTYPE: no pool;
- * -EPROTO: a pool of another version; -EUCLEAN: the header contradicts itself.
+ * Check that this is a pool of our version whose regions all lie within the file. -EMEDIUMTYPE: not
+ * a pool; -EPROTO: a pool of another version; -EUCLEAN: an inconsistent header.
  */
 int pool_check_header(const struct pool_header *header, u64 file_bytes);
-/* Copy what the pool is out of its header, which has been checked. */
+/* Initialize the process's view from the header, which has been checked. */
 void pool_adopt(struct pool *pool);
 
 #endif

@@ -29,8 +29,8 @@ int pool_mutex_init(pthread_mutex_t *mutex)
 }
 
 /*
- * Does this look like one of our mutexes? Of one that somebody has written over, libc would believe
- * whatever it says and abort.
+ * Does this look like one of our mutexes? If a mutex has been overwritten, libc trusts its fields
+ * and aborts.
  */
 static bool mutex_ok(const pthread_mutex_t *mutex)
 {
@@ -51,8 +51,8 @@ static bool mutex_ok(const pthread_mutex_t *mutex)
 }
 
 /*
- * Never sleep for long at once: a wakeup is lost if who is woken gets killed before it has the
- * lock, while another takes it in passing.
+ * Sleep in short slices. A wakeup is lost if the woken thread is killed before it has the lock and
+ * another thread takes the lock in between.
  */
 static int lock_in_slices(pthread_mutex_t *mutex, u64 nsec)
 {

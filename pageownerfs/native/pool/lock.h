@@ -8,17 +8,17 @@
 #include "base/types.h"
 
 /*
- * How long to wait for a lock. An operation of the allocator waits briefly, because the other
- * threads of the process may have to stand still meanwhile: then it ends, and its caller calls
- * reclaim(), which waits for longer.
+ * How long to wait for a lock. An operation of the allocator waits briefly, because it may stall
+ * the other threads of the process. It then fails, and its caller calls reclaim(), which waits
+ * longer.
  */
 #define OPERATION_NSEC 5000000
 #define PATIENCE_NSEC 10000000000ULL
 
 int pool_mutex_init(pthread_mutex_t *mutex);
 /*
- * 0; EOWNERDEAD: locked, and the caller mends what the dead holder has left; -EBUSY: the holder is
- * alive, and has not gone on for so long; -ENOTRECOVERABLE: somebody has written over the lock.
+ * 0: locked. EOWNERDEAD: locked, and the caller must repair what the dead holder left. -EBUSY: a
+ * live holder has kept the lock for nsec. -ENOTRECOVERABLE: the lock has been overwritten.
  */
 int pool_mutex_lock(pthread_mutex_t *mutex, u64 nsec);
 

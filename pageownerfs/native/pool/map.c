@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * map.c - the shared-memory file: its mapping, and the memory behind it.
+ * map.c - the shared-memory file: its mapping, and the memory that backs it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -62,7 +62,7 @@ int pool_open(struct pool *pool, const char *path)
 		pool->file_bytes = header.file_bytes;
 		error = pool_map(pool);
 	}
-	/* Again, on what is mapped now: that is what gets copied. */
+	/* Check again what is mapped now, because that is what gets copied. */
 	error = error ? error : pool_check_header(pool->header, pool->file_bytes);
 	if (error) {
 		pool_unmap(pool);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * mm_init.c - a new pool: struct page, zones, watermarks, the first free lists.
+ * mm_init.c - the struct pages, zones, watermarks and first free lists of a new pool.
  *
- * Mirrors mm/mm_init.c, and of mm/page_alloc.c what sets watermarks and reserves.
+ * Mirrors mm/mm_init.c and the parts of mm/page_alloc.c that set watermarks and reserves.
  */
 #include <string.h>
 
@@ -10,7 +10,9 @@
 #include "pool/map.h"
 #include "pool/mm_init.h"
 
-/* sysctl_lowmem_reserve_ratio: what a zone keeps from allocations that could go higher. */
+/*
+ * sysctl_lowmem_reserve_ratio: how much a zone keeps from allocations that could use a higher one.
+ */
 static const u32 lowmem_reserve_ratio[MAX_NR_ZONES] = {[ZONE_DMA] = 256, [ZONE_NORMAL] = 32};
 
 static void reserve_range(struct pool *pool, u32 start_pfn, u32 end_pfn)
@@ -22,8 +24,8 @@ static void reserve_range(struct pool *pool, u32 start_pfn, u32 end_pfn)
 }
 
 /*
- * Free [start_pfn, end_pfn) of one zone. What is less than a pageblock gets its memory now, and
- * keeps it.
+ * Free [start_pfn, end_pfn) of one zone. Partial pageblocks are backed by memory now and stay
+ * backed.
  */
 static int init_free_range(struct pool *pool, unsigned int zone, u32 start_pfn, u32 end_pfn)
 {
@@ -94,7 +96,7 @@ static void init_watermarks(struct pool *pool)
 static void init_pageblocks(struct pool *pool, const struct pool_config *config)
 {
 	u32 nr_cma = (u32)(config->cma >> (PAGE_SHIFT + PAGEBLOCK_ORDER));
-	/* CMA: the last whole blocks below page_ext */
+	/* CMA gets the last whole pageblocks below page_ext. */
 	u32 block = pool->page_ext_pfn >> PAGEBLOCK_ORDER;
 
 	memset(pool->pageblock_flags, pool->mobility_disabled ? MIGRATE_UNMOVABLE : MIGRATE_MOVABLE,

@@ -3,9 +3,9 @@
  * page_alloc.c - allocating, freeing and splitting blocks of pages.
  *
  * Mirrors mm/page_alloc.c (6.12): zones, free lists per order and migratetype, fallback, order-0
- * lists per client, watermarks. What differs, differs because the clients are processes: locks are
- * robust, page->word is the truth (layout.h), free memory is given back to the system, and what has
- * to wait is for the caller to do (reclaim.h).
+ * lists per client, watermarks. The differences come from clients being processes: locks are
+ * robust, page->word is the truth (layout.h), free memory is given back to the system, and waiting
+ * is left to the caller (reclaim.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -83,10 +83,7 @@ static u32 get_page_from_freelist(struct pool *pool, struct alloc_context *ac)
 	return 0;
 }
 
-/*
- * gfp_zone(): the highest zone that the mask allows, or -EINVAL for masks that contradict
- * themselves.
- */
+/* gfp_zone(): the highest zone that the mask allows, or -EINVAL for a contradictory mask. */
 static int gfp_zone(u32 gfp_mask)
 {
 	switch (gfp_mask & (__GFP_DMA | __GFP_HIGHMEM | __GFP_DMA32 | __GFP_MOVABLE)) {
@@ -125,7 +122,7 @@ static unsigned int slowpath_flags(u32 gfp_mask, unsigned int order)
 	return flags;
 }
 
-/* Tracking is on, and the caller has not brought its stack. */
+/* Tracking is on, but the caller has not brought its stack. */
 static inline bool needs_handle(u32 gate, u32 handle)
 {
 	return CONFIG_PAGE_OWNER && gate & GATE_PAGE_OWNER && !handle;
@@ -144,7 +141,7 @@ static bool unreserve_highatomic(struct pool *pool, const struct alloc_context *
 	return progress;
 }
 
-/* drained: the caller has called reclaim(), so that only the HighAtomic reserve is left. */
+/* drained: the caller has called reclaim(), so only the HighAtomic reserve is left to try. */
 static u32 alloc_pages_slowpath(struct pool *pool, struct alloc_context *ac, bool drained)
 {
 	bool progress;
@@ -166,8 +163,8 @@ static u32 alloc_pages_slowpath(struct pool *pool, struct alloc_context *ac, boo
 }
 
 /*
- * prep_new_page(): a block in our hands becomes the caller's. The owner is written first and the
- * word last, so that no page is ever allocated without an owner.
+ * prep_new_page(): hand a block that we own (PAGE_PCP) to the caller. The record is written first
+ * and the word last, so no page is ever allocated without an owner.
  */
 static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned int order,
 					  u32 gfp_mask, u32 gate, u32 handle)
@@ -186,7 +183,7 @@ static __always_inline void prep_new_page(struct pool *pool, u32 pfn, unsigned i
 	pool->client->pgalloc += 1U << order;
 }
 
-/* Find the block, with all arguments checked. An error ends the operation. */
+/* Find a block; the arguments have been checked. An error ends the operation. */
 static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context *ac, int zone,
 					 bool drained, u32 *pfn)
 {
@@ -207,7 +204,7 @@ static __always_inline int __alloc_pages(struct pool *pool, struct alloc_context
 	return error;
 }
 
-/* alloc_pages() when something is special: see begin_op_fast(). */
+/* alloc_pages() for the uncommon cases: see begin_op_fast(). */
 static __attribute__((noinline)) int alloc_pages_gated(struct pool *pool, struct alloc_context ac,
 						       int zone, u32 handle, bool drained, u32 *pfn)
 {
@@ -293,7 +290,7 @@ static __always_inline int free_order_0(struct pool *pool, u32 pfn, u32 gate, u3
 	return 0;
 }
 
-/* free_pages() when something is special: see begin_op_fast(). */
+/* free_pages() for the uncommon cases: see begin_op_fast(). */
 static __attribute__((noinline)) int free_pages_gated(struct pool *pool, u32 pfn, int order,
 						      int real_order, u32 handle)
 {
@@ -343,7 +340,7 @@ static int check_split(const struct pool *pool, u32 pfn, int order)
 static void __split_page(struct pool *pool, u32 pfn, int order, unsigned int new_order, u32 gate)
 {
 	split_page_owner(pool, gate, pfn, (unsigned int)order, new_order);
-	/* The head last: until then its word covers the block. */
+	/* The head last: until then its word covers the whole block. */
 	for (u32 nr = (1U << order) - (1U << new_order); nr; nr -= 1U << new_order) {
 		pfn_to_page(pool, pfn + nr)->gfp_mask = pfn_to_page(pool, pfn)->gfp_mask;
 		set_page_word(pool, pfn + nr, PAGE_WORD(PAGE_ALLOCATED, new_order, 0, 1));

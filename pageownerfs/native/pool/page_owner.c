@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_owner.c - who allocated each page: the record of a page when it changes hands.
+ * page_owner.c - the record of a page when the page changes hands.
  *
  * Mirrors mm/page_owner.c (6.12).
  */
@@ -18,8 +18,8 @@
 #include "pool/stack_depot.h"
 
 /*
- * What the kernel has in current. comm can be changed by anybody at any time and costs a system
- * call: it is read again once the last reading is older than this.
+ * What the kernel finds in current. Anybody can change comm at any time and reading it costs a
+ * system call, so it is read again only when the last reading is older than this.
  */
 #define COMM_FRESH_NSEC 1000
 
@@ -53,7 +53,8 @@ static inline void set_state(struct page_owner *owner, u8 state)
 }
 
 /*
- * Fill the record of one page. It does not say ALLOCATED before, so that nobody reads it meanwhile.
+ * Fill the record of one page. Its state is not ALLOCATED until the end, so nobody reads it
+ * meanwhile.
  */
 static inline void write_owner(struct page_owner *owner, const struct page_owner *new, u8 flags)
 {
@@ -72,7 +73,7 @@ static inline void write_owner(struct page_owner *owner, const struct page_owner
 	set_state(owner, state | flags);
 }
 
-/* What an allocation by this thread writes. */
+/* The record for an allocation by this thread. */
 static inline struct page_owner new_owner(const struct pool *pool, u32 pfn, unsigned int order,
 					  u32 gfp_mask, u32 handle)
 {
@@ -99,7 +100,7 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 	depot_add_pages(pool, handle, 1 << order);
 }
 
-/* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
+/* __reset_page_owner(): the fields of the allocation stay, beside those of the free. */
 void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle)
 {
 	const struct page_owner *head = &pool->page_ext[pfn];
@@ -136,7 +137,7 @@ void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order)
 /* __split_page_owner() */
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order)
 {
-	/* From the end: a half-done split shows at the end, see undo_split(). */
+	/* From the end, where unsplit_page_owner() looks for a half-done split. */
 	for (u32 nr = 1U << old_order; nr--;)
 		atomic_store_explicit((_Atomic u8 *)&pool->page_ext[pfn + nr].order, (u8)new_order,
 				      memory_order_relaxed);
@@ -147,7 +148,10 @@ void unsplit_page_owner(struct pool *pool, u32 pfn, unsigned int order, bool spl
 	if (!(atomic_load(&pool->header->gate) & GATE_PAGE_OWNER) ||
 	    pool->page_ext[pfn].state & PAGE_EXT_OWNER_EARLY)
 		return;
-	/* The owners are split before the first word: an early block's were never of one order. */
+	/*
+	 * Records are split before any word. Early ones are left out above: their order is always
+	 * 0.
+	 */
 	if (split || pool->page_ext[pfn + (1U << order) - 1].order != order)
 		__split_page_owner(pool, pfn, order, order);
 }

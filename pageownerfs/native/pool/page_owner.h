@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who allocated each page: the record of a page when it changes hands. Mirrors
- * include/linux/page_owner.h. The block is in the caller's hands (PAGE_PCP) meanwhile.
+ * Updates of a page's record when the page changes hands. Mirrors include/linux/page_owner.h. The
+ * caller owns the block (PAGE_PCP) during the update.
  */
 #ifndef PAGEOWNERFS_POOL_PAGE_OWNER_H
 #define PAGEOWNERFS_POOL_PAGE_OWNER_H
 
 #include "pool/layout.h"
 
-/* Does the page count for its stack? Early ones never did. */
+/* Does the page count towards its stack? Early pages never did. */
 static inline bool is_counted(const struct page_owner *owner)
 {
 	return (owner->state & (PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)) ==
@@ -19,17 +19,23 @@ static inline bool is_counted(const struct page_owner *owner)
 void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_mask, u32 handle);
 void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle);
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order);
-/* Of a block that never reached its caller, or whose freer died: no longer allocated. */
+/*
+ * Mark a block as not allocated: it never reached its caller, or died with the client that was
+ * freeing it.
+ */
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
-/* A half-done split is undone; split: some of the block's words had changed. */
+/* Undo a half-done split. split: some of the block's words had already changed. */
 void unsplit_page_owner(struct pool *pool, u32 pfn, unsigned int order, bool split);
-/* The record of all pages that this thread finds allocated when tracking is switched on. */
+/*
+ * The record for all pages found allocated when tracking is switched on; this thread is the
+ * allocator.
+ */
 struct page_owner early_page_owner(const struct pool *pool);
 void set_early_page_owner(struct pool *pool, u32 pfn, const struct page_owner *early);
-/* In the child of fork(): the thread has another id. */
+/* The child of fork() calls this, because its thread has another id. */
 void page_owner_forked(void);
 
-/* gate: as begin_op() has returned it. */
+/* gate is what begin_op() returned. */
 static inline void set_page_owner(struct pool *pool, u32 gate, u32 pfn, unsigned int order,
 				  u32 gfp_mask, u32 handle)
 {

@@ -5,10 +5,12 @@
 
 #include "pool/layout.h"
 
-/* What is wrong with a PFN that was given; returned negated, beside -errno, which is above -4096.
+/*
+ * What is wrong with a PFN passed by a caller. Returned negated; the values lie beyond those of
+ * errno.
  */
 enum bad_page {
-	BAD_PFN = 5000, /* outside of the pool, or reserved */
+	BAD_PFN = 5000, /* outside the pool, or reserved */
 	BAD_FREE,	/* not allocated: a double free, or never allocated */
 	BAD_TAIL,	/* a tail page of an allocated block */
 	BAD_ORDER,	/* allocated with another order */
@@ -16,12 +18,12 @@ enum bad_page {
 	BAD_COUNT,	/* shared where it must not be, or too many references */
 };
 
-/* Order of an allocated head, or -BAD_*. */
+/* The order of an allocated block, given its head, or -BAD_*. */
 int allocated_order(struct pool *pool, u32 pfn);
-/* One more reference to an allocated block. 0 or -BAD_*. */
+/* Take another reference to an allocated block. 0 or -BAD_*. */
 int get_page(struct pool *pool, u32 pfn);
 
-/* What a word says about a PFN that should be an allocated head: 0 or -BAD_*. */
+/* Does this word belong to an allocated head? 0 or -BAD_*. */
 static inline int check_allocated(u64 word)
 {
 	switch (word_state(word)) {
@@ -37,8 +39,8 @@ static inline int check_allocated(u64 word)
 }
 
 /*
- * Drop a reference. 0: others remain; 1: the block is in our hands now (PAGE_PCP); negative:
- * refused.
+ * Drop a reference. 0: others remain; 1: it was the last, and we own the block now (PAGE_PCP);
+ * negative: refused.
  */
 static inline int put_page_testzero(struct pool *pool, u32 pfn, int order)
 {

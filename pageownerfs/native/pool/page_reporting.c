@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_reporting.c - free memory goes back to the system.
+ * page_reporting.c - returning free memory to the system.
  *
  * Mirrors mm/page_reporting.c.
  */
@@ -11,13 +11,13 @@
 #include "pool/zone.h"
 
 /*
- * Free blocks of a zone that may keep their memory until the daemon comes by, twice a second: who
- * allocates and frees the same block over and over shall not pay for it each time.
+ * How many free blocks of a zone may keep their memory until the daemon comes by, twice a second. A
+ * client that allocates and frees the same block repeatedly should not pay for it each time.
  */
 #define POPULATED_KEEP 2
 
 /*
- * Give one free block back to the system: the hole is noted first, so that dying between is
+ * Return the memory of one free block. The hole is recorded first, so that dying in between is
  * harmless.
  */
 static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int order)
@@ -27,7 +27,7 @@ static u64 report_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned 
 	return pool_decommit(pool, (u64)pfn << PAGE_SHIFT, PAGE_SIZE << order) ? 0 : 1ULL << order;
 }
 
-/* A free block that may have memory; 0: none. The newest are first on their lists. */
+/* A free block that may have memory; 0: none. The most recently freed come first on their lists. */
 static u32 find_populated(struct pool *pool, unsigned int zone, unsigned int *order)
 {
 	struct zone *z = pool_zone(pool, zone);
@@ -54,7 +54,7 @@ u64 page_reporting(struct pool *pool)
 	u64 nr_pages = 0;
 
 	for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++)
-		/* Each pass makes one block less; a pass too many does no harm. */
+		/* Each pass handles one block; extra passes are harmless. */
 		for (u32 pass = 0;
 		     pool_zone(pool, zone)->nr_populated && pass < pool->nr_pageblocks; pass++) {
 			unsigned int order;

@@ -2,13 +2,13 @@
 /*
  * pageblock.c - pageblocks and their migratetypes: fallback, stealing, the HighAtomic reserve.
  *
- * Mirrors __rmqueue_fallback() and its kin of mm/page_alloc.c (6.12).
+ * Mirrors __rmqueue_fallback() and its helpers in mm/page_alloc.c (6.12).
  */
 #include "base/gfp.h"
 #include "pool/free_area.h"
 #include "pool/pageblock.h"
 
-/* Where to look when the lists of a type are empty, best first. */
+/* Where to look when the lists of a type are empty, best choice first. */
 static const u8 fallbacks[MIGRATE_PCPTYPES][MIGRATE_PCPTYPES - 1] = {
 	[MIGRATE_UNMOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE},
 	[MIGRATE_MOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE},
@@ -26,7 +26,7 @@ struct block_count {
 	u32 nr_free, nr_movable;
 };
 
-/* The part of pfn's pageblock that is in the zone. */
+/* The part of pfn's pageblock that lies in the zone. */
 static u32 block_start(const struct pool *pool, unsigned int zone, u32 pfn)
 {
 	u32 start = pfn & ~(PAGEBLOCK_NR_PAGES - 1);
@@ -41,7 +41,7 @@ static u32 block_end(const struct pool *pool, unsigned int zone, u32 pfn)
 	return end < pool->zone_span[zone].end_pfn ? end : pool->zone_span[zone].end_pfn;
 }
 
-/* Steps over a page or block at pfn; at least 1. */
+/* How many pages to skip for the page or block with this word; at least 1. */
 static u32 block_pages(u64 word)
 {
 	switch (word_state(word)) {
@@ -82,7 +82,7 @@ static void move_to_list(struct pool *pool, unsigned int zone, u32 pfn, unsigned
 	add_to_free_list(pool, zone, pfn, order, mt, hole_bits);
 }
 
-/* move_freepages_block(): all free blocks of pfn's pageblock to the lists of mt. */
+/* move_freepages_block(): move all free blocks of pfn's pageblock to the lists of mt. */
 static void move_freepages_block(struct pool *pool, unsigned int zone, u32 pfn, unsigned int mt)
 {
 	u32 end = block_end(pool, zone, pfn);
@@ -98,7 +98,7 @@ static void move_freepages_block(struct pool *pool, unsigned int zone, u32 pfn, 
 	}
 }
 
-/* May all free pages of the block be taken, or only the one block found? */
+/* May all free pages of the pageblock be taken, or only the one block that was found? */
 static bool can_steal_fallback(const struct pool *pool, unsigned int order, unsigned int start_mt)
 {
 	return order >= PAGEBLOCK_ORDER / 2 || start_mt == MIGRATE_RECLAIMABLE ||
@@ -106,8 +106,8 @@ static bool can_steal_fallback(const struct pool *pool, unsigned int order, unsi
 }
 
 /*
- * steal_suitable_fallback(): make the free block at pfn one of start_mt, with as much around it as
- * is fair.
+ * steal_suitable_fallback(): move the free block at pfn to start_mt, and as much around it as is
+ * fair.
  */
 static void steal_suitable_fallback(struct pool *pool, unsigned int zone, u32 pfn,
 				    unsigned int order, unsigned int start_mt, bool whole_block)
@@ -130,7 +130,7 @@ static void steal_suitable_fallback(struct pool *pool, unsigned int zone, u32 pf
 	if (start_mt == MIGRATE_MOVABLE)
 		alike = count.nr_movable;
 	else if (old_mt == MIGRATE_MOVABLE)
-		/* what is neither free nor movable is as good as ours */
+		/* pages that are neither free nor movable are as good as ours */
 		alike = PAGEBLOCK_NR_PAGES - (count.nr_free + count.nr_movable);
 	move_freepages_block(pool, zone, pfn, start_mt);
 	if (count.nr_free + alike >= PAGEBLOCK_NR_PAGES / 2 || pool->mobility_disabled)

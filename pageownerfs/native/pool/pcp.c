@@ -19,7 +19,7 @@ int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, un
 	int error;
 
 	if (pcp->count > PCP_HIGH_MAX)
-		/* scribbled over: the pages are found again when the client is gone */
+		/* overwritten: the pages are found again when the client is gone */
 		pcp->count = 0;
 	if (nr > pcp->count)
 		nr = pcp->count;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The order-0 lists of clients: struct per_cpu_pages of the kernel. */
+/* The order-0 lists of clients, like the kernel's struct per_cpu_pages. */
 #ifndef PAGEOWNERFS_PCP_H
 #define PAGEOWNERFS_PCP_H
 
 #include "pool/layout.h"
 
-/* The newest page of an order-0 list. 0: empty, or scribbled over. */
+/* Take the newest page of an order-0 list. 0: the list is empty, or was overwritten. */
 static inline u32 pcp_pop(struct pool *pool, struct pcp *pcp)
 {
 	u32 pfn;
@@ -19,12 +19,15 @@ static inline u32 pcp_pop(struct pool *pool, struct pcp *pcp)
 	return pfn;
 }
 
-/* Give the nr oldest pages of a client's list back: those that the words say it has. */
+/*
+ * Free the nr oldest pages of a client's list, except those that it does not own according to their
+ * words.
+ */
 int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, unsigned int zone,
 		       u32 nr);
-/* Give all lists of a client back; the client is we, or it stands still. -EBUSY: not all. */
+/* Free all pages on the lists of a client, which is either us or stopped. -EBUSY: some are left. */
 int drain_pages(struct pool *pool, unsigned int slot);
-/* Give our own back. -EBUSY: not all, or the pool is frozen. */
+/* Free all pages on our own lists. -EBUSY: some are left, or the pool is frozen. */
 int drain_local_pages(struct pool *pool);
 
 #endif

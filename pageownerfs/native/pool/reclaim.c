@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * reclaim.c - taking back what the dead and the living hold, and waiting for others.
+ * reclaim.c - taking back pages that dead and living clients hold, and waiting for others.
  *
- * Mirrors drain_all_pages() of mm/page_alloc.c, and stands where direct reclaim is in the kernel.
+ * Mirrors drain_all_pages() of mm/page_alloc.c, and takes the place of the kernel's direct reclaim.
  */
 #include <errno.h>
 
@@ -17,7 +17,7 @@
 #include "pool/stack_depot.h"
 #include "pool/zone.h"
 
-/* Free what a dead client held: whatever its state says is in its hands. clients_lock held. */
+/* Free every page that a dead client owned, according to the page words. clients_lock held. */
 static int recover_slot(struct pool *pool, unsigned int slot, u64 nsec)
 {
 	struct pool_client *client = &pool->clients[slot];
@@ -97,7 +97,7 @@ int drain_all_pages(struct pool *pool, u64 nsec)
 	return 0;
 }
 
-/* Until nobody has the pool frozen, or holds a lock that an operation needs. */
+/* Wait until the pool is not frozen and the locks that an operation needs are free. */
 static int wait_for_locks(struct pool *pool, u64 nsec)
 {
 	int error = lock_freeze(pool, nsec);

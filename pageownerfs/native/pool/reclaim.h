@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking back what the dead and the living hold, and waiting for others. All of it outside of an
- * operation, and without a lock. Who shares the process may go on meanwhile: only the pool itself
- * must stay mapped. nsec: how long to wait, for each lock.
+ * Taking back pages that dead and living clients hold, and waiting for others. Call these outside
+ * an operation and without holding a lock. Other threads of the process may run meanwhile, but the
+ * pool must stay mapped. nsec: how long to wait for each lock.
  */
 #ifndef PAGEOWNERFS_RECLAIM_H
 #define PAGEOWNERFS_RECLAIM_H
@@ -10,23 +10,24 @@
 #include "pool/layout.h"
 
 /*
- * What the caller of page_alloc.h does with an error. 0: call again. -EBUSY: not within nsec; may
- * be called again. Others: the error that stays.
+ * Handle an error of a function in page_alloc.h. 0: call the function again. -EBUSY: nothing
+ * changed within nsec; reclaim() may be called again. Other errors are final.
  */
 int reclaim(struct pool *pool, int error, u64 nsec);
 /*
- * Return the order-0 lists of dead clients; their number, or a negative error. Not while the pool
- * is frozen: who has frozen it may rely on nothing changing hands.
+ * Free the pages that dead clients owned, and their slots. Returns the number of clients, or a
+ * negative error. Waits while the pool is frozen: whoever froze it may rely on no page changing
+ * hands.
  */
 int pool_recover_clients(struct pool *pool, u64 nsec);
 /*
- * Empty the order-0 lists of all clients, dead ones too: the last resort before an allocation
- * fails. The kernel asks the other CPUs to do it; we stop the other processes and do it for them.
+ * Empty the order-0 lists of all clients, dead ones included: the last resort before an allocation
+ * fails. The kernel asks the other CPUs to do this; we stop the other processes and do it for them.
  */
 int drain_all_pages(struct pool *pool, u64 nsec);
 /*
- * Give our order-0 lists and our slot back. Where a lock can't be had the slot stays active, and is
- * soon found dead and recovered.
+ * Free our order-0 lists and return our slot. If a lock cannot be taken, the slot stays active and
+ * is soon found dead and recovered.
  */
 void pool_unregister(struct pool *pool);
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * stack_depot.c - each call stack once, for all processes on a pool.
+ * stack_depot.c - each call stack is stored once, for all clients of a pool.
  *
  * Mirrors lib/stackdepot.c: identical traces get one handle, which stays valid for the life of the
- * pool. Strings and frames are interned the same way: a stack is the handles of its frames, a frame
- * those of its strings. Objects are never changed or moved once a bucket leads to them, so looking
- * up needs no lock, and a process that dies while adding one leaves at worst a gap.
+ * pool. Strings and frames are interned the same way: a stack consists of the handles of its
+ * frames, and a frame of the handles of its strings. Objects never change or move once a bucket
+ * leads to them. So lookups need no lock, and a process that dies while it adds one leaves a gap at
+ * worst.
  */
 #include "pool/layout.h"
 
@@ -24,16 +25,16 @@
 
 struct depot_object {
 	u32 hash;
-	u32 next;  /* handle of the next in the bucket */
+	u32 next;  /* handle of the next object in the bucket */
 	u32 bytes; /* of data */
 	u32 kind;
 	char data[];
 };
 
-/* Behind the data of a stack: struct stack_record.count of the kernel. */
+/* Follows the data of a stack, like struct stack_record.count in the kernel. */
 struct depot_count {
 	_Atomic long long nr_base_pages;
-	/* the how manieth that has allocated; 0: it never has, as free stacks */
+	/* 1-based rank by first allocation; 0 if it was only used as a free stack */
 	_Atomic u32 listed;
 	u32 padding;
 };
@@ -60,7 +61,7 @@ static u64 handle_offset(u32 handle)
 	return (u64)handle * DEPOT_ALIGN;
 }
 
-/* The object of a handle; NULL for what can't be one. */
+/* The object of a handle; NULL if the handle cannot be valid. */
 static struct depot_object *depot_object(const struct pool *pool, u32 handle)
 {
 	u64 used = atomic_load_explicit(&pool->header->depot_used, memory_order_acquire);
@@ -85,7 +86,7 @@ static u64 object_bytes(enum depot_kind kind, u32 bytes)
 	       DEPOT_ALIGN * DEPOT_ALIGN;
 }
 
-/* The count of a stack; NULL: the handle is none of a stack. */
+/* The count of a stack; NULL if the handle is not that of a stack. */
 static struct depot_count *depot_count(const struct pool *pool, u32 handle)
 {
 	struct depot_object *object = depot_object(pool, handle);
@@ -139,7 +140,7 @@ void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages)
 	word = atomic_load_explicit(slot, memory_order_relaxed);
 	if (unlikely(word >> 32 != handle)) {
 		add_to_depot(pool, (u32)(word >> 32), (int)(u32)word);
-		add_to_depot(pool, handle, 0); /* is listed from now on */
+		add_to_depot(pool, handle, 0); /* lists the stack from now on */
 		word = 0;
 	}
 	atomic_store_explicit(slot, (u64)handle << 32 | (u32)((int)(u32)word + nr_base_pages),
@@ -156,7 +157,7 @@ void depot_flush_pages(struct pool *pool, unsigned int slot)
 	}
 }
 
-/* Pages of a stack that clients have counted, and the depot has not. */
+/* Pages of a stack that clients have counted but not yet added to the depot. */
 static long long depot_unflushed_pages(const struct pool *pool, u32 handle)
 {
 	long long nr = 0;
@@ -220,7 +221,7 @@ static u32 depot_find(const struct pool *pool, u32 hash, enum depot_kind kind, c
 	return 0;
 }
 
-/* Room for bytes more, 0 if there is none. depot_lock held. */
+/* The offset of free room for this many bytes; 0 if there is none. depot_lock held. */
 static u64 depot_room(struct pool *pool, u64 bytes)
 {
 	struct pool_header *header = pool->header;
@@ -308,7 +309,7 @@ int depot_init(struct pool *pool)
 	if (error)
 		return error;
 	atomic_store(&pool->header->depot_committed, first);
-	atomic_store(&pool->header->depot_used, DEPOT_ALIGN); /* handle 0 is none */
+	atomic_store(&pool->header->depot_used, DEPOT_ALIGN); /* because handle 0 means none */
 	atomic_store(&pool->header->depot_ready, 1);
 	return 0;
 }

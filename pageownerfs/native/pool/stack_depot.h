@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Each call stack once, for all processes on a pool. Mirrors lib/stackdepot.c. */
+/*
+ * The stack depot: each call stack is stored once, for all clients of a pool. Mirrors
+ * lib/stackdepot.c.
+ */
 #ifndef PAGEOWNERFS_STACK_DEPOT_H
 #define PAGEOWNERFS_STACK_DEPOT_H
 
@@ -13,30 +16,30 @@ struct depot_frame {
 };
 
 struct stack_record {
-	u32 handle, listed; /* listed: ascending in the order in which stacks first allocated */
+	u32 handle, listed; /* listed: ascending in the order of the stacks' first allocations */
 	long long nr_base_pages;
 };
 
-/* Memory for the hash table and the first objects. */
+/* Commit memory for the hash table and the first objects. */
 int depot_init(struct pool *pool);
-/* Undo depot_init(): nobody has a handle yet. */
+/* Undo depot_init(), while nobody has a handle yet. */
 void depot_drop(struct pool *pool);
 /*
- * The handle of these bytes, added if need be. -EBUSY: the depot's lock has been held for nsec;
- * -ENOSPC: the depot is full, or out of order.
+ * The handle of these bytes, which are added if they are new. -EBUSY: the lock of the depot has
+ * been held for nsec; -ENOSPC: the depot is full or corrupt.
  */
 int depot_intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes, u64 nsec,
 		 u32 *handle);
-/* The bytes of a handle, NULL if it is none of this kind. They stay where they are. */
+/* The bytes of a handle; NULL if it is not one of this kind. They never move. */
 const void *depot_fetch(const struct pool *pool, u32 handle, enum depot_kind kind, u32 *bytes);
 
 /*
- * inc_stack_record_count(), dec_stack_record_count(). A client counts a few stacks by itself: the
- * depot gets the sum when another one needs the place.
+ * inc_stack_record_count() and dec_stack_record_count(). A client counts pages of a few stacks
+ * itself; their sums go to the depot when another stack needs the slot.
  */
 void depot_add_pages(struct pool *pool, u32 handle, int nr_base_pages);
 void depot_set_pages(const struct pool *pool, u32 handle, long long nr_base_pages);
-/* What a client has counted goes to the depot: it is gone, or stands still. */
+/* Move a client's own counts to the depot. The client is gone or stopped. */
 #if CONFIG_PAGE_OWNER
 void depot_flush_pages(struct pool *pool, unsigned int slot);
 #else
@@ -47,9 +50,12 @@ static inline void depot_flush_pages(struct pool *pool, unsigned int slot)
 }
 #endif
 
-/* The first stack from a handle on that has allocated, 0: none. Objects lie as they came. */
+/*
+ * The first stack at or after a handle that has ever allocated; 0: none. Objects are in the order
+ * of their insertion.
+ */
 u32 depot_next_stack(const struct pool *pool, u32 handle, struct stack_record *stack);
-/* The handle behind an object. */
+/* The handle of the next object. */
 u32 depot_after(const struct pool *pool, u32 handle);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * tracking.c - switching tracking on, and what it has counted.
+ * tracking.c - switching tracking on, and recounting the stacks.
  *
  * Mirrors init_page_owner() and init_pages_in_zone() of mm/page_owner.c (6.12).
  */
@@ -34,7 +34,7 @@ void drop_page_owner_memory(struct pool *pool)
 		      (u64)pool->nr_page_ext_pages << PAGE_SHIFT);
 }
 
-/* page_ext's own pages: part of the zones from now on, and the first that are found early. */
+/* Add page_ext's own pages to their zones. They are the first to be found early. */
 static void online_page_ext(struct pool *pool)
 {
 	u32 end = pool->page_ext_pfn + pool->nr_page_ext_pages;
@@ -49,7 +49,6 @@ static void online_page_ext(struct pool *pool)
 	}
 }
 
-/* init_pages_in_zone() */
 static u64 init_pages_in_zone(struct pool *pool, unsigned int zone, const struct page_owner *early)
 {
 	u64 nr_early = 0;
@@ -109,7 +108,7 @@ int recount_stacks(struct pool *pool)
 	for (u32 pfn = 0; pfn < pool->nr_pages; pfn++)
 		if (is_counted(&pool->page_ext[pfn]))
 			depot_add_pages(pool, pool->page_ext[pfn].handle, 1);
-	/* Last: if we die before, the next one counts again. */
+	/* Last, so that if we die before this, the next caller counts again. */
 	atomic_store(&pool->header->stacks_suspect, 0);
 	pool_thaw(pool);
 	return 0;

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* Switching tracking on, and what it has counted. None of it from within an operation. */
+/* Switching tracking on, and recounting the stacks. The caller must not be in an operation. */
 #ifndef PAGEOWNERFS_TRACKING_H
 #define PAGEOWNERFS_TRACKING_H
 
 #include "pool/layout.h"
 
-/* Memory for page_ext and the start of the depot. On failure nothing stays. */
+/* Commit memory for page_ext and the start of the depot. A failure leaves nothing behind. */
 int init_page_owner_memory(struct pool *pool);
-/* Undo it: tracking could not be switched on. */
+/* Undo init_page_owner_memory(), because tracking could not be switched on. */
 void drop_page_owner_memory(struct pool *pool);
 /*
- * Switch tracking on. The clients stand still meanwhile: a page is either found here, or allocated
- * by a client that sees the gate. Its memory and the two handles of the header are there already.
+ * Switch tracking on while the clients are stopped: a page is either found here, or allocated by a
+ * client that sees the gate. The memory and the header's two handles must be there already.
  * nr_early: pages found, per zone.
  */
 int init_page_owner(struct pool *pool, u64 nr_early[MAX_NR_ZONES]);
 /*
- * Count all stacks anew, after a client has died between a page and its count. -EBUSY: it can't be
- * done now.
+ * Recount the pages of all stacks, after a client died between changing a page and counting it.
+ * -EBUSY: try again later.
  */
 int recount_stacks(struct pool *pool);
 

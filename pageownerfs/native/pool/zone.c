@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * zone.c - the lock of a zone, and the repair of what a dead holder leaves.
+ * zone.c - the lock of a zone, and the repair of what a dead holder left.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,8 +16,8 @@ static bool word_is_free(u64 word)
 }
 
 /*
- * A client may have died while it split this block: the head, written last, still covers it. Undo
- * that.
+ * A client may have died while it split this block. Its head is written last and still covers all
+ * of it, so undo the split.
  */
 static void undo_split(struct pool *pool, u32 pfn, unsigned int order)
 {
@@ -56,7 +56,7 @@ void rebuild_zone(struct pool *pool, unsigned int zone)
 			set_page_word(pool, pfn, PAGE_WORD(PAGE_FREE, 0, 0, 0));
 			pfn++;
 		}
-		/* What memory they have is not known any more: allow for both. */
+		/* It is no longer known which of them have memory: allow for both cases. */
 		add_free_range(pool, zone, start, pfn, BUDDY_HOLE | BUDDY_POPULATED);
 	}
 	stat_inc(pool, zone_rebuilds);

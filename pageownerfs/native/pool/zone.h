@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* The lock of a zone, and the repair of what a dead holder leaves. */
+/* The lock of a zone, and the repair of what a dead holder left. */
 #ifndef PAGEOWNERFS_ZONE_H
 #define PAGEOWNERFS_ZONE_H
 
 #include "pool/layout.h"
 
-/* 0, or as pool_mutex_lock(). What a dead holder has left is mended here. */
+/* 0 or a negative error of pool_mutex_lock(). Repairs what a dead holder left. */
 int zone_lock(struct pool *pool, unsigned int zone, u64 nsec);
 void zone_unlock(struct pool *pool, unsigned int zone);
 /*
- * Make the free lists and counters of a zone anew: what no allocated, held or reserved head covers
- * is free. For a dead holder's zone, and for lists that make no sense. Zone lock held.
+ * Rebuild the free lists and counters of a zone from the page words: every page is free that no
+ * allocated, owned or reserved block covers. Used after the holder of the lock has died, and for
+ * lists that make no sense. Zone lock held.
  */
 void rebuild_zone(struct pool *pool, unsigned int zone);
 
-/* Pages that the word at pfn covers, at least 1, never beyond end_pfn. */
+/* How many pages the word at pfn covers: at least 1, and never beyond end_pfn. */
 static inline u32 covered(u64 word, u32 pfn, u32 end_pfn)
 {
 	unsigned int order = word_order(word);
