@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * find.c - which records there are to show.
+ * find.c - iterating over the records of a table.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +9,9 @@
 #include "base/vector.h"
 #include "tables/find.h"
 
-#define LOOK_AHEAD_NSEC 100000000 /* that what was seen is used */
-#define NR_HEADS 128		  /* to look at in one go */
-#define HEADS_PLACES (1ULL << 16) /* to go over before the gate is looked at again */
+#define LOOK_AHEAD_NSEC 100000000 /* how long a lookup is used */
+#define NR_HEADS 128		  /* read in one go */
+#define HEADS_PLACES (1ULL << 16) /* between two looks at the gate */
 
 void cursor_init(struct cursor *cursor, const struct table *table)
 {
@@ -64,7 +64,7 @@ int next_record(struct cursor *cursor, const struct record_filter *filter, struc
 	return 0;
 }
 
-/* Add PFNs, up to max in all; false: no memory. */
+/* Add PFNs, until there are max in all; false: no memory. */
 static bool add_heads(struct heads *heads, const struct head *found, u32 nr, u64 max, bool early)
 {
 	for (u32 i = 0; i < nr && heads->nr < max; i++) {

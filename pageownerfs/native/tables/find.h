@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Going over the records of a table, those that a filter lets through. */
+/* Iterating over the records of a table that match a filter. */
 #ifndef PAGEOWNERFS_FIND_H
 #define PAGEOWNERFS_FIND_H
 
 #include "tables/table.h"
 
-/* What is wanted: the filters of one open page_owner. Zeroes: all. */
+/* The filters of one open page_owner. A zeroed filter matches all records. */
 #define FILTER_PIDS 16
 #define FILTER_NODES 1024
 struct record_filter {
@@ -17,21 +17,18 @@ struct record_filter {
 
 struct cursor {
 	const struct table *table;
-	u64 at;			 /* how far the search for the next record has come */
+	u64 at;			 /* where to look for the next record */
 	u64 mapped;		 /* see unmap_behind() */
-	struct lookahead *ahead; /* NULL: not needed yet */
+	struct lookahead *ahead; /* NULL: not needed so far */
 };
 
 void cursor_init(struct cursor *cursor, const struct table *table);
 void cursor_free(struct cursor *cursor);
-/*
- * What was looked up too long ago is looked up again. Once per call is enough: none takes longer
- * over it.
- */
+/* Drop lookups that are too old. Once per call is enough, because no call lasts long. */
 void cursor_forget_old(struct cursor *cursor);
 /*
- * The next record from cursor->at on, which moves to it: 1, 0 at the end, -1: no memory. nr: of
- * pages to ask for, if need be.
+ * Find the next matching record from cursor->at on, and move cursor->at to it. 1, 0 at the end, -1:
+ * no memory. nr: how many pages to look up together, if a lookup is needed.
  */
 int next_record(struct cursor *cursor, const struct record_filter *filter, struct record *record,
 		u32 nr);
@@ -41,10 +38,13 @@ struct heads {
 	u32 nr, room;
 };
 
-/* PFNs of allocated blocks from a PFN on, max of them; early: early ones, too. False: no memory. */
+/*
+ * Collect the PFNs of up to max allocated blocks from a PFN on; early: include early ones. False:
+ * no memory.
+ */
 bool find_heads(const struct table *table, u64 pfn, u64 max, bool early, struct heads *heads);
 
-/* Past a record. */
+/* Move past a record. */
 static inline void cursor_move(struct cursor *cursor, const struct record *record)
 {
 	cursor->at = next_place(cursor->table, record);

@@ -14,7 +14,7 @@
 #include "tables/mixed_blocks.h"
 #include "tables/page_ext_table.h"
 
-/* 512 KiB of page_ext: still in the cache when the reader gets there */
+/* 512 KiB of page_ext: still cached when the reader gets there */
 #define LOOK_AHEAD_PFNS 8192
 
 void page_scanner_scan(struct page_scanner *scanner, struct lookahead *ahead)
@@ -58,7 +58,7 @@ static u32 kernel_heads(const struct table *table, u64 *at, u64 end, struct head
 	return next_heads(table, kernel_next, kernel_copy, at, end, heads, nr);
 }
 
-/* Ask for a page and the heads behind it, up to nr; false: no memory. */
+/* Look up a page and the heads after it, up to nr; false: no memory. */
 static bool look_ahead(const struct kernel_table *self, u64 pfn, struct lookahead **kept, u32 nr)
 {
 	const struct table *table = &self->table;
@@ -75,7 +75,7 @@ static bool look_ahead(const struct kernel_table *self, u64 pfn, struct lookahea
 		const struct page_owner *shared = &self->page_ext[pfn];
 
 		ahead->pfn[ahead->nr] = pfn;
-		/* what stays if asking fails */
+		/* the fallback if the lookup fails */
 		ahead->info[ahead->nr++] =
 			(struct page_info){.pageblock_migratetype = shared->pageblock_migratetype};
 		pfn = place_after(table, pfn,
@@ -125,7 +125,7 @@ static bool kernel_info(const struct table *table, struct record *record, struct
 	return true;
 }
 
-/* A descriptor's records change without a sign. */
+/* The kernel's records change without notice. */
 static bool version(const struct table *table, u64 *version)
 {
 	(void)table;
@@ -142,7 +142,7 @@ static const struct table_ops kernel_table_ops = {
 	.seek = page_ext_seek,
 	.version = version,
 	.mixed_blocks = kernel_mixed_blocks,
-	/* A page of a BPF map would not come back. */
+	/* No unmap: a BPF map's pages would not be faulted in again. */
 };
 
 void kernel_table_init(struct kernel_table *self)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * mixed_blocks.c - pageblocks with an owner of another type.
+ * mixed_blocks.c - pageblocks with an owner of another migratetype.
  *
- * Tables by page are looked at page by page, as the kernel does; a list has the heads alone, which
- * is all that the kernel looks at, since it steps from one to the next.
+ * Tables by page are read page by page, as in the kernel. A list has only the heads of blocks,
+ * which is all that the kernel reads, because it steps from one head to the next.
  */
 #include <stdlib.h>
 
@@ -14,25 +14,25 @@
 #include "tables/pool_table.h"
 #include "tables/record_table.h"
 
-#define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text says */
+#define MAX_LIST_ORDER 20 /* no kernel has larger blocks, whatever a text claims */
 
 static void count_blocks(u64 *counts, u8 migratetype, int cma, u64 nr)
 {
 	counts[migratetype == cma ? MIGRATE_MOVABLE : migratetype] += nr;
 }
 
-/* What a table by page has beside its records. */
+/* What a table by page provides besides its records. */
 struct page_blocks {
 	const struct page_owner *page_ext;
-	/* The types of the blocks that begin at ahead->pfn. */
+	/* Fill in the migratetypes of the pageblocks that start at ahead->pfn. */
 	void (*types)(const struct table *table, struct lookahead *ahead);
-	/* Pages of the free block that begins here, if it is known to be one; else 0. */
+	/* The pages of the free block that starts at pfn; 0 if not known to be one. */
 	u64 (*nr_free)(const struct table *table, u64 pfn);
 };
 
 /*
- * Whether an owner in the block is of another type; *at moves to where the next block is looked at,
- * or beyond.
+ * Does the block have an owner of another type? *at moves to where the next block is to be read, or
+ * beyond.
  */
 static __always_inline bool is_mixed(const struct table *table, const struct page_blocks *blocks,
 				     u64 *at, u64 end_pfn, u8 migratetype)
@@ -132,7 +132,7 @@ static void kernel_types(const struct table *table, struct lookahead *ahead)
 {
 	const struct kernel_table *self = (const struct kernel_table *)table;
 
-	/* what stays if asking fails */
+	/* the fallback if the lookup fails */
 	for (u32 i = 0; i < ahead->nr; i++)
 		ahead->info[i].pageblock_migratetype =
 			self->page_ext[ahead->pfn[i]].pageblock_migratetype;
@@ -176,7 +176,7 @@ bool record_mixed_blocks(const struct table *table, const struct mixed_range *ra
 		const struct record_info *info = &list->infos[owner->info];
 		u64 pfn = record_pfn(owner), block = pfn >> table->pageblock_order;
 
-		if (at && pfn <= record_pfn(owner - 1)) { /* another dump begins */
+		if (at && pfn <= record_pfn(owner - 1)) { /* another dump starts */
 			next_pfn = range->start_pfn;
 			mixed_block = UINT64_MAX;
 		}
@@ -190,8 +190,8 @@ bool record_mixed_blocks(const struct table *table, const struct mixed_range *ra
 		    owner->pageblock_migratetype >= NR_MIGRATETYPES)
 			continue;
 		/*
-		 * Of a block that is larger the kernel looks at the tails, too; all of it has one
-		 * type.
+		 * In an allocation larger than a pageblock the kernel reads the tail pages, too;
+		 * all of it has one type.
 		 */
 		mixed_block = (next_pfn - 1) >> table->pageblock_order;
 		count_blocks(counts, owner->pageblock_migratetype, range->cma,

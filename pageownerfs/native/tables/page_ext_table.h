@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Tables by page: what those of a pool and of the kernel have in common. */
+/* What the tables of a pool and of the kernel have in common: both are by page. */
 #ifndef PAGEOWNERFS_PAGE_EXT_TABLE_H
 #define PAGEOWNERFS_PAGE_EXT_TABLE_H
 
@@ -8,7 +8,7 @@
 #include "tables/table.h"
 
 #define PREFETCH_PFNS 32
-#define NR_STATES 8 /* that page_ext_next() looks at in one go */
+#define NR_STATES 8 /* read by page_ext_next() in one go */
 #define COPY_TRIES 64
 
 static inline u8 state_of(const struct page_owner *shared)
@@ -22,8 +22,9 @@ static inline u8 order_of(const struct page_owner *shared)
 }
 
 /*
- * What early is in these functions: the record that each early page shows, in which only the state
- * counts, the rest being what an allocation long ago has left. NULL: each speaks for itself.
+ * The parameter early of these functions is the record that every early page shows; of such a
+ * page's own record only the state counts, the rest is left from an earlier allocation. NULL: every
+ * page shows its own record.
  */
 static inline bool is_early(const struct page_owner *early, u8 state)
 {
@@ -45,7 +46,7 @@ static __always_inline u64 page_ext_next(const struct table *table,
 				break;
 			continue;
 		}
-		/* Where one page is free many are. */
+		/* Free pages come in runs, so look at several at once. */
 		for (; pfn + NR_STATES < end; pfn += NR_STATES, shared += NR_STATES) {
 			u8 any = 0;
 
@@ -60,9 +61,9 @@ static __always_inline u64 page_ext_next(const struct table *table,
 }
 
 /*
- * Copy the record of an allocated page; false if there is none. ts_nsec is another one for each
- * allocation of a page, is stored before the rest and state after it: if neither has changed around
- * the copy, everything between belongs to one allocation.
+ * Copy the record of an allocated page; false if there is none. ts_nsec is different for each
+ * allocation of a page. It is stored before the other fields, and state after them: if neither
+ * changed during the copy, everything between belongs to one allocation.
  */
 static __always_inline bool copy_allocated(const struct page_owner *shared,
 					   const struct page_owner *early, struct page_owner *copy)
@@ -91,7 +92,7 @@ static __always_inline bool copy_allocated(const struct page_owner *shared,
 			return true;
 		}
 	}
-	return false; /* changes hands all the time: as good as free */
+	return false; /* keeps changing hands: as good as free */
 }
 
 /* table_ops.copy */

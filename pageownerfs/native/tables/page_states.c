@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_states.c - how many pages are in which state.
+ * page_states.c - counts pages by state.
  */
 #include "tables/page_states.h"
 

@@ -4,12 +4,12 @@
 
 #include "tables/table.h"
 
-/* Places by state: base pages, or in a list blocks. */
+/* Number of places in each state: base pages or, in a list, blocks. */
 struct page_states {
-	u64 allocated; /* and seen being allocated */
-	u64 early;     /* allocated before anybody looked */
-	u64 freed;     /* free, and seen being freed */
-	u64 heads;     /* blocks that allocated are of */
+	u64 allocated; /* and the allocation was seen */
+	u64 early;     /* allocated before tracking began */
+	u64 freed;     /* free, and the free was seen */
+	u64 heads;     /* number of blocks that the allocated ones form */
 };
 
 /* One pass over the table. */

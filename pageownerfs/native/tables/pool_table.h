@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of a pool: page_ext, with flags and types beside it in the pool's memory. */
+/* The table of a pool: page_ext, with flags and migratetypes from the rest of the pool's memory. */
 #ifndef PAGEOWNERFS_POOL_TABLE_H
 #define PAGEOWNERFS_POOL_TABLE_H
 
@@ -11,7 +11,7 @@ struct pool_table {
 	const struct pool *pool;
 };
 
-/* The pool must stay mapped for as long as the table is used. */
+/* The pool must stay mapped while the table is used. */
 void pool_table_init(struct pool_table *self, const struct pool *pool);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * record_list.c - records one after the other.
+ * record_list.c - a list of records.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "tables/record_list.h"
 
 #define FIRST_ROOM (1UL << 10)
-#define HUGE_BYTES (8UL << 20) /* below, a huge page would be more than is needed */
+#define HUGE_BYTES (8UL << 20) /* for less, a huge page would waste memory */
 #define WHOLE_PAGES(bytes) (((bytes) + 4095) & ~4095UL)
 #define FREES_BYTES(room) WHOLE_PAGES((room) * sizeof(struct last_free))
 
@@ -42,9 +42,7 @@ u64 record_list_bytes(const struct record_list *list)
 	       list->nr_infos * sizeof(*list->infos) + list->verbatim_bytes;
 }
 
-/*
- * Mappings that grow: what is not used yet takes no memory, and nothing is copied. NULL: no memory.
- */
+/* Grow a mapping: unused parts take no memory, and nothing is copied. NULL: no memory. */
 static void *grow(void *mapping, size_t old_bytes, size_t bytes)
 {
 	void *more = mapping ? mremap(mapping, old_bytes, bytes, MREMAP_MAYMOVE)
@@ -54,7 +52,7 @@ static void *grow(void *mapping, size_t old_bytes, size_t bytes)
 	if (more == MAP_FAILED)
 		return NULL;
 	if (bytes >= HUGE_BYTES)
-		madvise(more, bytes, MADV_HUGEPAGE); /* fewer faults; it is as good without */
+		madvise(more, bytes, MADV_HUGEPAGE); /* fewer faults, but it works without */
 	return more;
 }
 

@@ -44,8 +44,8 @@ static u32 heads(const struct table *table, u64 *at, u64 end, struct head *heads
 }
 
 /*
- * The infos of records that come soon, and the texts in them: where each record has another one
- * they would be waited for.
+ * Prefetch the infos of the next records and the texts they refer to. If every record has its own,
+ * readers would wait for memory.
  */
 static inline void prefetch(const struct record_list *list, u64 at)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A list of records as a table: of what was recorded once, and does not change. */
+/* A list of records as a table: what was recorded once and does not change. */
 #ifndef PAGEOWNERFS_RECORD_TABLE_H
 #define PAGEOWNERFS_RECORD_TABLE_H
 
@@ -9,10 +9,10 @@
 struct record_table {
 	struct table table;
 	struct record_list list;
-	_Atomic u32 gate; /* 0: records are being added, and who looks meanwhile sees none */
+	_Atomic u32 gate; /* 0 while records are being added: readers see none */
 };
 
 void record_table_init(struct record_table *self);
-/* After records were added to the list. */
+/* Call this after adding records to the list. */
 void record_table_update(struct record_table *self);
 #endif

@@ -2,8 +2,8 @@
 /*
  * snapshot.c - a copy of the records of allocated blocks.
  *
- * Each record is copied whole. That none changes hands between two of them is for the caller to see
- * to.
+ * Each record is copied whole. The caller ensures that pages don't change hands between two
+ * records, where that matters.
  */
 #include <string.h>
 
@@ -21,7 +21,7 @@ static bool add(struct record_list *list, const struct record *record, u32 *numb
 	const struct last_free freed = {owner->free_handle, owner->free_pid, owner->free_tgid};
 	struct page_owner copy = *owner;
 
-	/* Neighbours have it in common, mostly. */
+	/* Neighbours usually share it. */
 	if (*number == NO_NUMBER || memcmp(&info, last, sizeof(info))) {
 		*number = record_list_info(list, &info);
 		*last = info;

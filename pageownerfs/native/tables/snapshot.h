@@ -8,8 +8,8 @@
 enum snapshot_result { SNAPSHOT_DONE, SNAPSHOT_NOMEM, SNAPSHOT_TOO_BIG };
 
 /*
- * Copy the records of all allocated blocks; max_bytes: of memory for them. The list is empty if it
- * fails.
+ * Copy the records of all allocated blocks, using at most max_bytes of memory. After a failure the
+ * list is empty.
  */
 enum snapshot_result snapshot_table(const struct table *table, struct record_list *list,
 				    u64 max_bytes);

@@ -2,8 +2,8 @@
 /*
  * stack_counts.c - pages by stack.
  *
- * What inc_stack_record_count() and dec_stack_record_count() of mm/page_owner.c keep, counted from
- * the records.
+ * Counts from the records what inc_stack_record_count() and dec_stack_record_count() of
+ * mm/page_owner.c keep up to date.
  */
 #include <stdlib.h>
 
@@ -11,9 +11,9 @@
 #include "base/vector.h"
 #include "tables/stack_counts.h"
 
-#define NR_HEADS 128 /* to look at in one go */
+#define NR_HEADS 128 /* read in one go */
 
-/* The count of a stack, a new one if need be; NULL: no memory. */
+/* The count of a stack, which is added if it is new; NULL: no memory. */
 static struct stack_count *count_of(struct stack_counts *counts, u32 handle)
 {
 	u32 hash = hash_u64(handle, 0);

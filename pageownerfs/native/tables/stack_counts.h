@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * How many pages each stack holds: page_owner_stacks, for tables that don't keep count themselves.
- */
+/* How many pages each stack holds: page_owner_stacks for tables that don't keep these counts. */
 #ifndef PAGEOWNERFS_STACK_COUNTS_H
 #define PAGEOWNERFS_STACK_COUNTS_H
 
@@ -11,17 +9,17 @@
 struct stack_count {
 	u32 handle;
 	u64 nr_base_pages;
-	u64 first_ts_nsec; /* the oldest of its pages */
+	u64 first_ts_nsec; /* of its oldest page */
 };
 
-/* Begins as zeroes. */
+/* Starts zeroed. */
 struct stack_counts {
-	struct stack_count *stacks; /* in the order in which they were met */
+	struct stack_count *stacks; /* in the order in which they were found */
 	struct hash_table numbers;
 	u32 nr, room;
 };
 
-/* One pass over the table; early: early pages, too. False: no memory. */
+/* One pass over the table; early: include early pages. False: no memory. */
 bool count_stacks(const struct table *table, bool early, struct stack_counts *counts);
 void stack_counts_free(struct stack_counts *counts);
 
