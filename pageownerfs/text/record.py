@@ -25,7 +25,7 @@ class Damage(NamedTuple):
     """What is wrong."""
 
     def __str__(self) -> str:
-        """Say it: ``record 7 at byte 3210: the header line is not one``."""
+        """Say it: ``record 7 at byte 3210: the header line is malformed``."""
         return f"record {self.record} at byte {self.offset}: {self.reason}"
 
 

@@ -193,9 +193,9 @@ def changed(old: bytes, new: bytes) -> bytes:
         pytest.param(HEADER + PFN + PFN + STACK + b"\n", "a second PFN line", id="two PFN lines"),
         pytest.param(changed(b"pages+0x1", b"pa\x01es+0x1"), "binary data", id="control"),
         pytest.param(changed(b"pages+0x1", b"pa\xffes+0x1"), "binary data", id="no UTF-8"),
-        pytest.param(changed(b"+0x3/0x4 [ext4]", b""), "a line of the stack is cut", id="name"),
-        pytest.param(changed(b"/0x4 [ext4]", b""), "a line of the stack is cut", id="offset"),
-        pytest.param(changed(b"ext4]", b"ex"), "a line of the stack is cut", id="module"),
+        pytest.param(changed(b"+0x3/0x4 [ext4]", b""), "a stack line is truncated", id="name"),
+        pytest.param(changed(b"/0x4 [ext4]", b""), "a stack line is truncated", id="offset"),
+        pytest.param(changed(b"ext4]", b"ex"), "a stack line is truncated", id="module"),
     ],
 )
 def test_damaged(text: bytes, reason: str) -> None:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_owner_sort.c - group records by what they say.
+ * page_owner_sort.c - groups records by their contents.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static u32 add_stack(void *self, const char *text, size_t size)
 	size_t module_size;
 	u32 number;
 
-	/* All that is known of it first: no stack is ever found that has no info. */
+	/* Set up its info first: a stack that can be found must have one. */
 	if (!vector_reserve(sorter->stack_infos, sorter->stacks.nr, &sorter->stack_infos_room))
 		return NO_STRING;
 	info.allocator = text_stack_allocator(text, size);
@@ -80,7 +80,7 @@ static u32 hash_group(const struct sorter *sorter, const struct sort_group *grou
 	return (u32)hash;
 }
 
-/* Do both belong to one group? */
+/* Do both records belong to the same group? */
 static bool same_group(const struct sorter *sorter, const struct sort_group *a,
 		       const struct sort_group *b)
 {
@@ -100,7 +100,7 @@ static bool same_group(const struct sorter *sorter, const struct sort_group *a,
 	       (!(key & BIT(FIELD_MODULE)) || module_of(sorter, a) == module_of(sorter, b));
 }
 
-/* Count it in its group, or as the first of a new one. */
+/* Count a record in its group, or start a new group with it. */
 static bool add_group(struct sorter *sorter, const struct sort_group *group)
 {
 	u32 hash = hash_group(sorter, group);
@@ -150,7 +150,7 @@ static bool module_counts(const struct sorter *sorter, u32 stack)
 			  module ? module->size : strlen("vmlinux"));
 }
 
-/* As is_need() in tools/mm/page_owner_sort.c. */
+/* Like is_need() in tools/mm/page_owner_sort.c. */
 static bool record_counts(const struct sorter *sorter, const struct text_record *record, u32 stack)
 {
 	const struct sort_filter *filter = &sorter->filter;
@@ -170,7 +170,7 @@ static bool record_counts(const struct sorter *sorter, const struct text_record 
 	return !filter->modules || module_counts(sorter, stack);
 }
 
-/* The number of a string, which often is the last one's. */
+/* The number of a string, which is often the last one's. */
 static inline u32 add_string(struct strings *strings, const char *text, size_t size, u32 *last)
 {
 	if (!strings->nr || !string_equals(&strings->items[*last], text, size)) {
@@ -187,7 +187,7 @@ static bool add_record(void *self, const struct text_record *record, u32 stack)
 {
 	struct sorter *sorter = self;
 	struct sort_group group = {
-		/* What the text does not tell has the values that the kernel's tool takes then. */
+		/* Fields missing from the text get the defaults of the kernel's tool. */
 		.ts_nsec = record->fields & TEXT_HAS_TS ? record->ts_nsec : UINT64_MAX,
 		.free_ts_nsec = record->free_ts_nsec,
 		.times = 1,
@@ -224,7 +224,7 @@ ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool
 
 /* ---- several at once ---- */
 
-/* Numbers in one table for those of another, as they are needed; *number becomes the new one. */
+/* Translate *number from the table from to strings, adding the string when it is first needed. */
 static bool renumber(u32 *map, u32 *number, struct strings *strings, const struct strings *from)
 {
 	if (map[*number] == NO_STRING)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The records of a page_owner text, grouped as tools/mm/page_owner_sort.c groups them.
+ * Groups the records of a page_owner text as tools/mm/page_owner_sort.c does.
  *
- * A group keeps the fields of its first record and no text: a header is made of its fields again,
- * byte for byte, and masks, comms and stacks are kept once each. So memory grows with the number
- * of groups, 64 bytes each, and of different stacks; not with that of records.
+ * A group keeps the fields of its first record and no text. Its header line is rendered again from
+ * the fields, byte for byte; masks, comms and stacks are stored once each. So memory grows with the
+ * number of groups (64 bytes each) and of different stacks, not with the number of records.
  */
 #ifndef PAGEOWNERFS_PAGE_OWNER_SORT_H
 #define PAGEOWNERFS_PAGE_OWNER_SORT_H
@@ -12,14 +12,16 @@
 #include "text/page_owner_text.h"
 #include "text/text_walk.h"
 
-/* What groups have: as bits 1 << FIELD what makes a group, as numbers what they are sorted by. */
+/*
+ * The fields of groups. As bits 1 << FIELD they define the groups, as numbers they are sort keys.
+ */
 enum sort_field {
-	FIELD_TXT, /* the whole text but the PFN line and, unless FIELD_TS is there too, ts */
+	FIELD_TXT, /* the whole text except the PFN line and, without FIELD_TS, ts */
 	FIELD_STACKTRACE,
 	FIELD_PID,
 	FIELD_TGID,
 	FIELD_COMM,
-	FIELD_FREE, /* was the page freed before? */
+	FIELD_FREE, /* whether the page was freed before */
 	FIELD_ALLOCATOR,
 	FIELD_MODULE,
 	FIELD_TS,
@@ -41,19 +43,19 @@ struct sort_group {
 
 _Static_assert(sizeof(struct sort_group) == 64, "what a group costs");
 
-/* What the tool must know of a stack. */
+/* What is known of a stack. */
 struct sort_stack {
-	u32 module; /* number of a string; NO_STRING = none */
+	u32 module; /* number of a string, NO_STRING = none */
 	u32 next;   /* the stack that followed it last time */
 	u8 allocator;
 };
 
-/* Which records count; an array that is NULL lets all through. */
+/* Which records count. An array that is NULL matches all. */
 struct sort_filter {
 	const s32 *pids, *tgids;
 	const struct string *comms, *modules;
 	u32 nr_pids, nr_tgids, nr_comms, nr_modules;
-	bool unreleased; /* not those freed after they were allocated */
+	bool unreleased; /* leave out records freed after they were allocated */
 };
 
 struct sorter {
@@ -66,29 +68,30 @@ struct sorter {
 	u32 nr_groups, groups_room, stack_infos_room;
 	u32 last_stack, last_mask, last_comm;
 	struct text_walk walk;
-	u8 fields;	/* TEXT_HAS_* that some record has */
-	u64 nr_records; /* that count */
+	u8 fields;	/* TEXT_HAS_* bits that at least one record has */
+	u64 nr_records; /* that passed the filter */
 };
 
-/* Was the page freed before it was allocated, or after? */
+/* Was the page freed, be it before or after it was allocated? */
 static inline bool is_released(const struct sort_group *group)
 {
 	return group->free_ts_nsec != 0;
 }
 
-/* Number of a string; NO_STRING = none. */
+/* The number of a module name, NO_STRING = none. */
 static inline u32 module_of(const struct sorter *sorter, const struct sort_group *group)
 {
 	return sorter->stack_infos[group->stack].module;
 }
 
 /*
- * Read text; how many bytes of it were used: the rest must come again, with more behind. -1: no
- * memory.
+ * Read text. Returns the number of bytes used, or -1: no memory. The rest must be passed again with
+ * more text after it, unless final.
  */
 ptrdiff_t sorter_feed(struct sorter *sorter, const char *text, size_t size, bool final);
 /*
- * Add the groups of another, whose text came after this one's; false: no memory. from is emptied.
+ * Add the groups of another sorter, whose text follows this one's. False: no memory. from is
+ * emptied.
  */
 bool sorter_merge(struct sorter *sorter, struct sorter *from);
 void sorter_free(struct sorter *sorter);

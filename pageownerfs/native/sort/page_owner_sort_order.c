@@ -22,7 +22,10 @@ size_t sorter_header(const struct sorter *sorter, const struct sort_group *group
 				      .tgid = group->tgid,
 				      .order = group->order,
 				      .fields = group->fields};
-	/* What tells records of one stack apart is cut out, or none would be one group. */
+	/*
+	 * ts would distinguish all records of a stack, so it is left out unless it is part of the
+	 * key.
+	 */
 	const u64 *ts_nsec = sorter->key & BIT(FIELD_TS) ? &group->ts_nsec : NULL;
 	char *end = put_header(out, &header);
 
@@ -39,8 +42,8 @@ static int compare_string(const struct strings *strings, u32 a, u32 b)
 }
 
 /*
- * Headers as bytes; they end by a newline, so that what follows need not be looked at where they
- * differ.
+ * Compare headers as bytes. They end with a newline, so where they differ the rest need not be
+ * compared.
  */
 static int compare_txt(const struct sorter *sorter, const struct sort_group *a,
 		       const struct sort_group *b)
@@ -99,7 +102,8 @@ static int compare_field(const struct sorter *sorter, enum sort_field field,
 }
 
 /*
- * As compare_cull_condition() in tools/mm/page_owner_sort.c: the fields of the key, in their order.
+ * Like compare_cull_condition() in tools/mm/page_owner_sort.c: compare the fields of the key in
+ * their order.
  */
 static int compare_key(const struct sorter *sorter, const struct sort_group *a,
 		       const struct sort_group *b)
@@ -137,7 +141,7 @@ void sorter_order(const struct sort_order *order, u32 *numbers)
 {
 	for (u32 i = 0; i < order->sorter->nr_groups; i++)
 		numbers[i] = i;
-	/* No two are equal, so it need not be stable. */
+	/* No two groups compare equal, so the sort need not be stable. */
 	qsort_r(numbers, order->sorter->nr_groups, sizeof(*numbers), compare_numbers,
 		(void *)order);
 }

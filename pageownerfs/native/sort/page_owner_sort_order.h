@@ -10,7 +10,9 @@ struct sort_key {
 	int sign; /* 1 ascending, -1 descending */
 };
 
-/* An order of groups: by the keys; then as the key of the groups says, then as they came. */
+/*
+ * How to order groups: by the sort keys, then by the key of the groups, then by first appearance.
+ */
 struct sort_order {
 	const struct sorter *sorter;
 	const struct sort_key *keys;
@@ -19,14 +21,14 @@ struct sort_order {
 };
 
 /*
- * Room for any header line: the longest mask; what is fixed, the numbers and a comm take less than
- * the rest.
+ * Enough for any header line: the longest mask; the fixed text, the numbers and a comm take less
+ * than the rest.
  */
 #define HEADER_MAX (TEXT_MASK_MAX + 256)
 
-/* Numbers of the groups, in order; numbers has room for all. */
+/* Fill in the numbers of all groups, in order; numbers must have room for them. */
 void sorter_order(const struct sort_order *order, u32 *numbers);
-/* The header line of a group, with its newline; its size. */
+/* Write the header line of a group, with its newline; returns its size. */
 size_t sorter_header(const struct sorter *sorter, const struct sort_group *group, char *out);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The text of page flags, "0x17ffffc0000040(head|node=0|zone=2|lastcpupid=0x1fffff)", from its
- * parts: a kernel has few of the names, but a field may have any value. Mirrors format_page_flags()
- * of lib/vsprintf.c.
+ * The text of page flags, "0x17ffffc0000040(head|node=0|zone=2|lastcpupid=0x1fffff)", in parts: a
+ * kernel prints few different sets of names, but a field may have any value. Mirrors
+ * format_page_flags() of lib/vsprintf.c.
  */
 #ifndef PAGEOWNERFS_FLAGS_TEXT_H
 #define PAGEOWNERFS_FLAGS_TEXT_H
@@ -15,7 +15,7 @@
 #define FLAG_FIELD_NAME_MAX 31
 #define FLAG_FIELDS_MAX (FLAG_FIELDS * (FLAG_FIELD_NAME_MAX + sizeof("|=18446744073709551615")))
 
-/* How a kernel lays out the word: pff[] of lib/vsprintf.c. */
+/* How a kernel lays out page->flags: pff[] of lib/vsprintf.c. */
 struct flags_layout {
 	u64 names_mask; /* the bits that have names */
 	u32 nr_fields;
@@ -23,7 +23,7 @@ struct flags_layout {
 		char name[FLAG_FIELD_NAME_MAX + 1];
 		u8 name_size, shift, width;
 		bool hex;
-	} fields[FLAG_FIELDS]; /* in the order of printing */
+	} fields[FLAG_FIELDS]; /* in the order they are printed */
 };
 
 struct flags_text {
@@ -32,7 +32,7 @@ struct flags_text {
 	size_t names_size, fields_size;
 };
 
-/* The fields of a word into FLAG_FIELDS_MAX bytes; their size. */
+/* Write the fields of a word to out, which has FLAG_FIELDS_MAX bytes; returns their size. */
 static inline size_t put_flag_fields(const struct flags_layout *layout, u64 word, char *out)
 {
 	char *start = out;
@@ -73,7 +73,7 @@ static inline char *put_flags(char *out, const struct flags_text *flags)
 
 static inline bool same_flags(const struct flags_text *a, const struct flags_text *b)
 {
-	/* One that is empty may stand where the next one does. */
+	/* Compare the sizes too: an empty text may have the address of the next one. */
 	return a->word == b->word && a->names == b->names && a->names_size == b->names_size &&
 	       a->fields == b->fields && a->fields_size == b->fields_size;
 }

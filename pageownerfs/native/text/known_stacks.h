@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Stacks that were met before need not be parsed again: the same text is looked for. */
+/* Recognizing stacks that were parsed before, by comparing the text. */
 #ifndef PAGEOWNERFS_KNOWN_STACKS_H
 #define PAGEOWNERFS_KNOWN_STACKS_H
 
@@ -8,7 +8,7 @@
 #include "base/string_table.h"
 #include "text/stack_text.h"
 
-/* Is this the stack that stands at text, with an empty line behind? */
+/* Is this the stack at text, followed by an empty line? */
 static inline bool stack_is(const struct strings *stacks, u32 number, const char *text,
 			    const char *end)
 {
@@ -18,15 +18,15 @@ static inline bool stack_is(const struct strings *stacks, u32 number, const char
 	       !memcmp(text, stack->text, stack->size);
 }
 
-/* The number of a stack that is known already, up to the first empty line; NO_STRING: it is not. */
+/* The number of a known stack, which ends at the first empty line; NO_STRING: it is not known. */
 static inline u32 find_known_stack(const struct strings *stacks, const char *text, const char *end)
 {
 	const char *p = text;
 
 	for (; p < end && *p != '\n'; p++) {
 		/*
-		 * No further: without an empty line all text that follows would be searched, for
-		 * each record.
+		 * Stop here. Without an empty line, each record would search all of the text that
+		 * follows.
 		 */
 		if (text_is_start(p, end))
 			return NO_STRING;
@@ -38,9 +38,9 @@ static inline u32 find_known_stack(const struct strings *stacks, const char *tex
 }
 
 /*
- * The stack of a record: often that of its neighbour, or what came behind that the last time; or
- * else it is parsed and added. last, next: numbers of those two. *number: NO_STRING if there is no
- * memory.
+ * Find the stack of a record. Often it is that of the previous record (last), or the one that
+ * followed that stack last time (next). A new stack is parsed and added. *number: NO_STRING if
+ * there is no memory.
  */
 static inline enum text_status
 find_or_add_stack(const struct strings *stacks, u32 last, u32 next, const char *end, bool final,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_owner_text.c - parser of a record's first two lines; and what to do about damage.
+ * page_owner_text.c - parser of a record's first two lines, and recovery from damage.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -8,10 +8,10 @@
 #include "text/text_steps.h"
 
 #define PFN_LINE_MAX 4096	    /* no kernel prints one half as long */
-#define HEAD_MAX (2 * PFN_LINE_MAX) /* header and PFN line, with some room */
-/* comm and the times behind it: what a header's end is found by */
+#define HEAD_MAX (2 * PFN_LINE_MAX) /* header and PFN line, with some slack */
+/* comm and the times after it: finding the end of a header takes this much text */
 #define COMM_AHEAD 96
-#define ORDER_MAX 51 /* 2^51 pages are all that 64 bits can address */
+#define ORDER_MAX 51 /* 64 bits can address no more than 2^51 pages */
 #define COMM_MAX (TASK_COMM_LEN - 1)
 
 static inline const char *parse_pid(const char *p, const char *end, s32 *pid)
@@ -38,14 +38,14 @@ static inline const char *skip_name(const char *p, const char *end)
 	return p == start ? NULL : p;
 }
 
-/* Does the last record's text stand here, whole? */
+/* Is the last record's text here again, complete? */
 static inline bool is_hinted(const char *p, const char *end, const char *text, size_t size,
 			     char behind)
 {
 	return size && (size_t)(end - p) > size && p[size] == behind && !memcmp(p, text, size);
 }
 
-/* 0xcc0(GFP_KERNEL|__GFP_ZERO); the first kernels printed no names. */
+/* Parse "0xcc0(GFP_KERNEL|__GFP_ZERO)". The first kernels printed no names. */
 static const char *parse_mask(const char *p, const char *end, struct text_hint *hint,
 			      struct text_record *record)
 {
@@ -72,7 +72,7 @@ static const char *parse_mask(const char *p, const char *end, struct text_hint *
 	return p;
 }
 
-/* ", ts N ns", and what may follow, to the end of the line. */
+/* Parse ", ts N ns" and the rest of the line. */
 static const char *parse_times(const char *p, const char *end, struct text_record *record)
 {
 	const char *next;
@@ -91,7 +91,8 @@ static const char *parse_times(const char *p, const char *end, struct text_recor
 }
 
 /*
- * "comm), ts ...": a comm may hold a shorter one's end, never a longer one's, so the longest wins.
+ * Parse "comm), ts ...". A comm may contain the end of a shorter comm but never of a longer one, so
+ * the longest match wins.
  */
 static const char *parse_comm(const char *p, const char *end, struct text_record *record)
 {
@@ -139,8 +140,8 @@ static const char *parse_header(const char *p, const char *end, struct text_hint
 }
 
 /*
- * In the kernels up to 4.5: " Block 8 type 1 Fallback Flags     l   ", and no more than that there
- * are a block and flags is sure.
+ * Parse the line of kernels up to 4.5: " Block 8 type 1 Fallback Flags l ". Only the block and the
+ * flags are certain to be there.
  */
 static bool parse_old_types(const char *p, const char *end, struct text_record *record)
 {
@@ -160,7 +161,7 @@ static bool parse_old_types(const char *p, const char *end, struct text_record *
 	return true;
 }
 
-/* "T Flags 0xF(names)", to end */
+/* Parse "T Flags 0xF(names)", up to end. */
 static bool parse_types(const char *start, const char *end, struct text_types *parsed)
 {
 	const char *block_mt_end = skip_name(start, end),
@@ -187,7 +188,7 @@ static const char *parse_pfn(const char *p, const char *end, u64 *pfn, u8 *field
 	return p && p - digits <= 16 ? p : NULL;
 }
 
-/* What stands behind the PFN, to the end of the line, if that is not what the last record had. */
+/* Parse the line after the PFN, unless it equals the last record's. */
 static bool parse_line_end(const char *p, const char *end, struct text_hint *hint,
 			   struct text_record *record)
 {
@@ -206,7 +207,7 @@ static bool parse_line_end(const char *p, const char *end, struct text_hint *hin
 	return true;
 }
 
-/* " type T Block N type ": what follows it; NULL: something else stands there. */
+/* Parse " type T Block N type " and return what follows; NULL: something else is there. */
 static const char *parse_block(const char *p, const char *end, struct text_record *record)
 {
 	const char *page_mt = SKIP(p, end, " type "), *page_mt_end = skip_name(page_mt, end);
@@ -221,8 +222,8 @@ static const char *parse_block(const char *p, const char *end, struct text_recor
 }
 
 /*
- * The PFN line at p, with its newline unless the text ends without; NULL: it is not one, or not
- * whole.
+ * Parse the PFN line at p, including its newline unless the text ends there. NULL: malformed or
+ * incomplete.
  */
 static const char *parse_pfn_line(const char *p, const char *end, bool more, struct text_hint *hint,
 				  struct text_record *record)
@@ -265,7 +266,7 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 {
 	const char *p = *start = skip_empty_lines(*start, end);
 	const size_t size = (size_t)(end - p);
-	/* Whatever is wrong may be so because the text ends here. */
+	/* Anything wrong may be so only because the text ends here. */
 	const bool more = !final && size < HEAD_MAX;
 
 	*record = (struct text_record){.start = p, .comm = "", .pfn_line = "", .page_mt = ""};
@@ -276,21 +277,23 @@ enum text_status text_parse_head(const char **start, const char *end, bool final
 						       : damaged(record, "no record begins here");
 	p = parse_header(p, end, hint, record);
 	if (!p)
-		return more ? TEXT_MORE : damaged(record, "the header line is not one");
-	/* The end of a longer comm may still come, or a PFN line. */
+		return more ? TEXT_MORE : damaged(record, "the header line is malformed");
+	/* The end of a longer comm or a PFN line may still follow. */
 	if (!final &&
 	    (end - p < 4 || (record->fields & TEXT_HAS_TGID && end - record->comm < COMM_AHEAD)))
 		return TEXT_MORE;
 	if (SKIP(p, end, "PFN")) {
 		p = parse_pfn_line(p, end, more, hint, record);
 		if (!p)
-			return more ? TEXT_MORE : damaged(record, "the PFN line is not one");
+			return more ? TEXT_MORE : damaged(record, "the PFN line is malformed");
 	}
 	record->stack = p;
 	return TEXT_RECORD;
 }
 
-/* Behind the first empty line whose line before ends in [p, stop); NULL: there is none. */
+/*
+ * The place after the first empty line whose preceding line ends in [p, stop); NULL: there is none.
+ */
 static const char *behind_empty_line(const char *p, const char *stop, const char *end)
 {
 	while ((p = memchr(p, '\n', (size_t)(stop - p)))) {
@@ -307,8 +310,8 @@ const char *text_skip_damage(const char *p, const char *end, bool final, bool *e
 	const char *start = p;
 
 	/*
-	 * In steps that double, so that finding something near never means to search all that
-	 * follows.
+	 * Search in steps that double, so that finding something nearby never means searching all
+	 * the text that follows.
 	 */
 	for (size_t step = 64; p < end; p += step, step *= 2) {
 		const size_t rest = (size_t)(end - p), overlap = step + RECORD_START_SIZE - 1;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * record_load.c - the text of page_owner into records.
+ * record_load.c - page_owner text to records.
  *
- * What a record's fields can't give back to the byte (a mask that the same number has not
- * elsewhere, CR LF, lines of kernels up to 4.5) is found by making the text again, and kept as it
- * is.
+ * Some text can't be reproduced exactly from the fields of a record: a mask that prints differently
+ * elsewhere, CR LF, lines of kernels up to 4.5. Such records are found by rendering them again, and
+ * their text is kept.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -16,9 +16,10 @@
 #include "text/record_load.h"
 #include "text/record_text.h"
 
-#define MADE_MAX 4000 /* bytes of a header and a PFN line that fields are compared with */
+/* longest header and PFN line, in bytes, that is compared with rendered text */
+#define MADE_MAX 4000
 #define EARLY_STACK "register_early_stack"
-/* does not know the masks of early pages */
+/* this source does not know the masks of early pages */
 #define OUR_KERNEL_SOURCE " [pageownerfs.sources.kernel."
 
 bool record_load_init(struct record_load *load, struct record_list *list,
@@ -57,7 +58,7 @@ u32 record_load_note(struct record_load *load, const char *text, size_t size)
 
 /* ---- the lines behind the PFN line ---- */
 
-/* Where the lines of the stack end, which begin with a blank. */
+/* The end of the stack lines, which all begin with a blank. */
 static const char *stack_end(const char *p, const char *end)
 {
 	const char *eol;
@@ -68,8 +69,8 @@ static const char *stack_end(const char *p, const char *end)
 }
 
 /*
- * "Page has been migrated, ...": its reason by number, and what is behind; -1 and the same if there
- * is none.
+ * Parse "Page has been migrated, ...": returns the number of its reason and moves *p past the line,
+ * or returns -1.
  */
 static s8 parse_reason(const struct record_load *load, const char **p, const char *end)
 {
@@ -96,7 +97,7 @@ static u32 add_tail(void *self, const char *text, size_t size)
 	struct load_tail tail = {.next = load->tails.nr};
 	u32 number;
 
-	/* All that it says first: no tail is ever found of which that is not known. */
+	/* Set up its info first: a tail that can be found must have one. */
 	if (!vector_reserve(load->tail_infos, load->tails.nr, &load->tail_infos_room))
 		return NO_STRING;
 	tail.handle = record_load_stack(load, text, stack_size);
@@ -132,7 +133,7 @@ static enum text_status find_tail(void *self, const char *end, bool final,
 
 /* ---- the PFN line ---- */
 
-/* The number in "node=3", between bars; 0: there is none. */
+/* The value of the field name in "node=3|zone=1"; 0: there is none. */
 static u16 field_value(const struct string *fields, const char *name)
 {
 	const size_t size = strlen(name);
@@ -164,7 +165,7 @@ static bool has_name(const struct string *names, const char *name)
 	return false;
 }
 
-/* "head|lru|node=0|zone=1": names end where the first field begins. */
+/* Split "head|lru|node=0|zone=1" where the first field begins. */
 static void split_flags(const char *text, size_t size, struct string *names, struct string *fields)
 {
 	const char *end = text + size, *p = memchr(text, '=', size);
@@ -178,7 +179,7 @@ static void split_flags(const char *text, size_t size, struct string *names, str
 	*names = (struct string){text, (size_t)(p - text - (p > text && p < end))};
 }
 
-/* Number of a migratetype by its name; no more than so many names are kept apart. */
+/* The number of a migratetype name; all names beyond LOAD_MIGRATETYPES share one. */
 static u8 migratetype_of(struct record_load *load, const char *name, size_t size)
 {
 	struct strings *known = &load->words.migratetypes;
@@ -189,7 +190,7 @@ static u8 migratetype_of(struct record_load *load, const char *name, size_t size
 	return number < LOAD_MIGRATETYPES ? (u8)number : LOAD_MIGRATETYPES;
 }
 
-/* Both into the types, as strings of the list; false: no memory. */
+/* Keep both texts as strings of the list, for load->types. False: no memory. */
 static bool keep_flags(struct record_load *load, const struct string *names,
 		       const struct string *fields)
 {
@@ -204,7 +205,7 @@ static bool keep_flags(struct record_load *load, const struct string *names,
 	return true;
 }
 
-/* What the end of the line says, and the mask's type, which stands before the block. */
+/* Work out what the end of the line says, and the mask's migratetype before it. */
 static void understand_types(struct record_load *load, const struct text_record *text)
 {
 	const struct text_types *parsed = &text->parsed;
@@ -241,7 +242,9 @@ static const struct load_types *types_of(struct record_load *load, const struct 
 	return types;
 }
 
-/* Which order pageblocks have: what PFN and block say, from the first record on that can tell. */
+/*
+ * Derive the pageblock order from PFN and block number, with the first record that determines it.
+ */
 static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 {
 	unsigned int order = load->pageblock_order;
@@ -254,7 +257,7 @@ static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 		return;
 	for (order = 0; order < 40 && pfn >> order != block; order++)
 		;
-	/* What was read before has to stay right. */
+	/* The records read before must remain right. */
 	if (order == 40 || load->last_pfn_of_block_0 >> order)
 		return;
 	load->pageblock_order = order;
@@ -263,7 +266,10 @@ static void learn_pageblock_order(struct record_load *load, u64 pfn, u64 block)
 
 /* ---- records ---- */
 
-/* Will this text of a mask be found by its number? It won't if that has had another one. */
+/*
+ * Can this text be found again by the mask's number? Not if the number has printed differently
+ * before.
+ */
 static bool keep_mask(struct record_load *load, const struct text_record *text)
 {
 	const struct text *known = text_find(load->masks, TEXT_GFP, text->gfp_mask);
@@ -275,7 +281,7 @@ static bool keep_mask(struct record_load *load, const struct text_record *text)
 	return known->size == text->mask_size && !memcmp(known->data, text->mask, known->size);
 }
 
-/* Does its text come back from the record? */
+/* Do the record's fields reproduce its text? */
 static bool is_canonical(struct record_load *load, const struct text_record *text,
 			 const struct record_info *info)
 {
@@ -363,7 +369,7 @@ static bool add_record(void *self, const struct text_record *text, u32 number)
 
 static const char *check_record(const struct text_record *record)
 {
-	return record->fields & TEXT_HAS_PFN ? NULL : "there is no PFN line";
+	return record->fields & TEXT_HAS_PFN ? NULL : "the PFN line is missing";
 }
 
 ptrdiff_t record_load_feed(struct record_load *load, const char *text, size_t size, bool final)

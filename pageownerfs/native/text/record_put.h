@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The header line and the PFN line of a record, in the formats of print_page_owner() of all
- * kernels: the only writer of them. put_*() write, *_size() tell how much that is.
+ * The only writer of the header line and the PFN line of a record, in the formats of
+ * print_page_owner() of all kernels. put_*() write, *_size() return how many bytes that takes.
  */
 #ifndef PAGEOWNERFS_RECORD_PUT_H
 #define PAGEOWNERFS_RECORD_PUT_H
@@ -9,7 +9,7 @@
 #include "text/flags_text.h"
 #include "text/page_owner_text.h"
 
-/* What a header line has but the times. */
+/* The fields of a header line, except the times. */
 struct header {
 	const char *mask, *comm;
 	size_t mask_size, comm_size;
@@ -17,7 +17,7 @@ struct header {
 	u8 order, fields; /* TEXT_HAS_* */
 };
 
-/* What a PFN line has. */
+/* The fields of a PFN line. */
 struct pfn_line {
 	u64 pfn, block;
 	const char *page_mt, *block_mt;
@@ -42,7 +42,7 @@ static inline size_t header_size(const struct header *header, u64 ts_nsec, u64 f
 	return size;
 }
 
-/* "Page allocated via ..." up to the times. */
+/* "Page allocated via ...", up to the times. */
 static inline char *put_header(char *out, const struct header *header)
 {
 	out = put_dec(put_literal(out, RECORD_START), header->order);
@@ -57,7 +57,7 @@ static inline char *put_header(char *out, const struct header *header)
 	return out;
 }
 
-/* The times, and the end of the line. ts_nsec NULL: the digits are left out. */
+/* The times and the end of the line. ts_nsec NULL: its digits are left out. */
 static inline char *put_times(char *out, u8 fields, const u64 *ts_nsec, u64 free_ts_nsec)
 {
 	if (likely(fields & TEXT_HAS_TS)) {
@@ -89,7 +89,7 @@ static inline char *put_pfn(char *out, u64 pfn, bool hex)
 	return put_hex(put_literal(out, "0x"), pfn);
 }
 
-/* What follows the PFN in its line. */
+/* The rest of a PFN line, after the PFN. */
 static inline char *put_types(char *out, const struct pfn_line *line)
 {
 	out = put_bytes(put_literal(out, " type "), line->page_mt, line->page_mt_size);

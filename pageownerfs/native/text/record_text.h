@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The whole text of a record: its lines, from the record and the texts that belong to it. */
+/* The complete text of a record, made from the record and the texts that belong to it. */
 #ifndef PAGEOWNERFS_RECORD_TEXT_H
 #define PAGEOWNERFS_RECORD_TEXT_H
 
@@ -8,21 +8,23 @@
 #include "text/record_put.h"
 #include "text/text_cache.h"
 
-/* Starts as zeroes, and is used for one record after the other. */
+/* Starts zeroed, and is reused for one record after another. */
 struct record_text {
 	struct record record;
 	u64 block;
 	const struct text *gfp, *page_mt, *block_mt;
-	const struct text *flag_names;		   /* what flags has of the cache, if it has */
+	/* the part of flags that comes from the cache, if any */
+	const struct text *flag_names;
 	const struct text *stack, *reason, *memcg; /* NULL: no such line */
-	const struct verbatim *verbatim;	   /* all of it; NULL: the rest makes it */
+	/* the complete text; NULL: the other fields make it */
+	const struct verbatim *verbatim;
 	struct flags_text flags;
 	size_t comm_size;
-	u8 fields; /* TEXT_*, of which there are some */
+	u8 fields; /* TEXT_*, never 0 */
 	bool shows_handle;
 };
 
-/* What the record before had, and where it was printed: neighbours have much in common. */
+/* The previous record and where it was printed: neighbours have much in common. */
 struct previous {
 	struct record_text text;
 	const char *head, *tail; /* NULL: none yet */
@@ -84,7 +86,7 @@ static inline size_t record_size(const struct record_text *text)
 	       (text->memcg ? text->memcg->size : 0) + 1;
 }
 
-/* No record with these texts is longer. */
+/* An upper bound of the size of a record with these texts. */
 static inline size_t record_size_max(const struct record_text *text)
 {
 	if (unlikely(text->verbatim))
@@ -95,7 +97,7 @@ static inline size_t record_size_max(const struct record_text *text)
 	       (text->memcg ? text->memcg->size : 0);
 }
 
-/* The lines behind the PFN line. */
+/* The lines after the PFN line. */
 static inline char *put_lines(char *out, const struct record_text *text)
 {
 	if (likely(text->stack))

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * render.c - records to text, in the format of 6.12's print_page_owner().
+ * render.c - records to text, in the format of print_page_owner() of 6.12.
  *
- * Knows no name: it joins numbers with texts that it finds in a cache (text_cache.c). Runs without
- * the GIL; a text that is missing makes it return, to be called again once Python has added it.
+ * This file knows no names: it joins numbers with texts from a cache (text_cache.c). It runs
+ * without the GIL. When a text is missing it returns, and is called again once Python has added the
+ * text.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +13,15 @@
 #include "text/record_text.h"
 #include "text/render.h"
 
-/* a read of no more than this gets one record, as in the kernel */
+/* a read of at most this size returns one record, as in the kernel */
 #define ONE_RECORD_BYTES 4096
-#define CHECKPOINT_BYTES (256UL << 10) /* of text, between two */
+#define CHECKPOINT_BYTES (256UL << 10) /* of text between two checkpoints */
 
 struct checkpoint {
-	u64 offset, place; /* place: where the search for the record there begins */
+	u64 offset, place; /* place: where to search for the record at this offset */
 };
 
-/* How many pages to ask for, for so many bytes of text: a record has 300 or so. */
+/* How many pages to look up for this many bytes of text; a record has about 300 bytes. */
 static inline u32 nr_ahead(u64 bytes)
 {
 	u64 nr = 8 + bytes / 256;
@@ -29,8 +30,8 @@ static inline u32 nr_ahead(u64 bytes)
 }
 
 /*
- * The text of a value. last is where the record before has left its text of this kind: mostly it is
- * the same one.
+ * Find the text of a value. *last is the text of the same kind from the previous record: usually it
+ * is the one.
  */
 static inline bool want(const struct text **last, const struct text_cache *cache,
 			enum text_kind kind, u64 value, struct text_miss *miss)
@@ -44,7 +45,7 @@ static inline bool want(const struct text **last, const struct text_cache *cache
 	return false;
 }
 
-/* As want(), of the flags, which are joined from parts. */
+/* Like want(), for flags, which are joined from parts. */
 static inline bool want_flags(struct reader *reader, const struct text_cache *cache,
 			      struct record_text *text)
 {
@@ -70,7 +71,7 @@ static inline bool want_flags(struct reader *reader, const struct text_cache *ca
 	return true;
 }
 
-/* The texts of what next_record() has found: 0, RENDER_MISS. */
+/* Find the texts for a record of next_record(). 0 or RENDER_MISS. */
 static inline int find_texts(struct reader *reader, const struct text_cache *cache,
 			     struct record_text *text)
 {
@@ -105,7 +106,7 @@ static inline int find_texts(struct reader *reader, const struct text_cache *cac
 		text->memcg = NULL;
 	else if (!want(&text->memcg, cache, TEXT_MEMCG, record->memcg, miss))
 		return RENDER_MISS;
-	/* A dump that was made with handles has them among these lines. */
+	/* The lines of a dump saved with handles already have them. */
 	if (text->shows_handle && text->memcg && text->memcg->size > sizeof(handle_line) &&
 	    !memcmp(text->memcg->data, handle_line, sizeof(handle_line) - 1))
 		text->shows_handle = false;
@@ -113,8 +114,8 @@ static inline int find_texts(struct reader *reader, const struct text_cache *cac
 }
 
 /*
- * The next record from where the reader is: 1, 0 at the end, RENDER_MISS, RENDER_NOMEM. nr: of
- * pages to ask for, if need be.
+ * The next record from the reader's position on, with its texts: 1, 0 at the end, RENDER_MISS,
+ * RENDER_NOMEM. nr: how many pages to look up together, if a lookup is needed.
  */
 static inline int next_text(struct reader *reader, const struct text_cache *cache,
 			    struct record_text *text, u32 nr)
@@ -145,7 +146,8 @@ void reader_free(struct reader *reader)
 }
 
 /*
- * Note where the reader is. What was noted of text that has become another one since is forgotten.
+ * Record the reader's position as a checkpoint, and drop those that no longer match the text
+ * because it has changed.
  */
 static void note_checkpoint(struct reader *reader)
 {
@@ -165,13 +167,13 @@ static void note_checkpoint(struct reader *reader)
 	if (nr && reader->pos_offset < reader->checkpoints[nr - 1].offset + CHECKPOINT_BYTES)
 		return;
 	if (!vector_reserve(reader->checkpoints, nr, &reader->checkpoints_room))
-		return; /* seeking will take longer */
+		return; /* seeking will just take longer */
 	reader->checkpoints[nr] =
 		(struct checkpoint){.offset = reader->pos_offset, .place = reader->behind};
 	reader->nr_checkpoints = reader->next_checkpoint = nr + 1;
 }
 
-/* The text ends here, for now. */
+/* The text ends here for now. */
 static void note_end(struct reader *reader)
 {
 	while (reader->nr_checkpoints &&
@@ -179,10 +181,10 @@ static void note_end(struct reader *reader)
 		reader->nr_checkpoints--;
 	if (reader->next_checkpoint > reader->nr_checkpoints)
 		reader->next_checkpoint = reader->nr_checkpoints;
-	reader->cursor.at = reader->behind; /* something may come to be there */
+	reader->cursor.at = reader->behind; /* records may appear here later */
 }
 
-/* The record goes to record[]: it is handed out in parts, or the caller wants just one. */
+/* Keep the record in record[]: it is returned in parts, or the caller wants just one. */
 static long keep_record(struct reader *reader, const struct record_text *text, size_t size)
 {
 	if (size > reader->record_room) {
@@ -205,11 +207,9 @@ void reader_set_filter(struct reader *reader, const struct record_filter *filter
 	reader->filter = *filter;
 	reader->mode = mode;
 	reader->record_size = 0;
-	/* What the filter before has left out may be wanted now. */
+	/* The new filter may match what the old one left out. */
 	reader->cursor.at = reader->behind;
-	/*
-	 * Offsets are those of the text from now on, as if it had always been what it is from here.
-	 */
+	/* Offsets continue from here, as if the new filter had produced the text up to here. */
 	reader->nr_checkpoints = reader->next_checkpoint = 0;
 	if (reader->pos_offset)
 		note_checkpoint(reader);
@@ -243,7 +243,7 @@ static void advance(struct reader *reader, const struct record_text *text, size_
 	reader->behind = reader->cursor.at;
 }
 
-/* Hand out the first room bytes of a record; the rest of it is for the next read. */
+/* Return the first room bytes of a record; the next read gets the rest. */
 static long put_part(struct reader *reader, const struct record_text *text, char *out, size_t room)
 {
 	size_t size = record_size(text);
@@ -256,7 +256,7 @@ static long put_part(struct reader *reader, const struct record_text *text, char
 	return (long)size;
 }
 
-/* Records, as many as fit; the last one in part where it must be. */
+/* Return as many records as fit; the last one only partly if necessary. */
 static long read_records(struct reader *reader, const struct text_cache *cache, char *out,
 			 size_t size, bool fill)
 {
@@ -294,8 +294,8 @@ static long read_records(struct reader *reader, const struct text_cache *cache, 
 }
 
 /*
- * Go to where the record around offset begins. 0, RENDER_MISS, RENDER_NOMEM; pos_offset < offset:
- * beyond the end.
+ * Move to the start of the record that contains offset. 0, RENDER_MISS, RENDER_NOMEM; pos_offset <
+ * offset: beyond the end.
  */
 static int seek(struct reader *reader, const struct text_cache *cache, u64 offset)
 {
@@ -304,8 +304,8 @@ static int seek(struct reader *reader, const struct text_cache *cache, u64 offse
 	u32 low = 0, high;
 
 	/*
-	 * Before where a filter was set the text is another one now, and so is what follows it from
-	 * there.
+	 * A seek to before the place where the filter was set reads the text from the start with
+	 * the new filter, which gives all offsets a new meaning.
 	 */
 	if (reader->nr_checkpoints && offset < reader->checkpoints[0].offset)
 		reader->nr_checkpoints = reader->next_checkpoint = 0;
@@ -319,7 +319,7 @@ static int seek(struct reader *reader, const struct text_cache *cache, u64 offse
 			high = middle;
 		}
 	}
-	/* Where a miss has interrupted us is better, if it is on the way. */
+	/* If a miss interrupted an earlier call, continue there if it is on the way. */
 	if (reader->pos_offset > offset || reader->pos_offset < from.offset) {
 		reader->pos_offset = from.offset;
 		reader->cursor.at = reader->cursor.mapped = reader->behind = from.place;
@@ -356,7 +356,10 @@ static size_t read_rest_of_record(struct reader *reader, char *out, size_t size,
 	return rest;
 }
 
-/* Within it, since who asks for its beginning again has gone back, and gets what is there now. */
+/*
+ * Is offset inside the kept record? Not at its start: a reader that asks for the start again has
+ * gone back, and gets what is there now.
+ */
 static bool in_record(const struct reader *reader, u64 offset)
 {
 	return reader->record_size && offset > reader->record_offset &&

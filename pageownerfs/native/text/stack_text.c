@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * stack_text.c - parser of the lines behind a record's PFN line: a stack, and others.
+ * stack_text.c - parser of the lines after a record's PFN line: the stack and others.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "text/stack_text.h"
 #include "text/text_steps.h"
 
-#define LINE_MAX_BYTES (4u << 20) /* without a newline for so long, it is no text */
+#define LINE_MAX_BYTES (4u << 20) /* a longer line is not text */
 
 static bool is_utf8(const char *p, size_t size)
 {
@@ -27,7 +27,7 @@ static bool is_utf8(const char *p, size_t size)
 	return true;
 }
 
-/* Nothing, or " [module]", to the end. */
+/* Nothing or " [module]", up to the end. */
 static bool is_module_end(const char *p, const char *end)
 {
 	return p == end || (end - p > 3 && SKIP(p, end, " [") && end[-1] == ']');
@@ -46,7 +46,7 @@ static bool is_symbol(const char *p, const char *end)
 	return false;
 }
 
-/* " 0xADDRESS", what has no symbol; in the first kernels " [<ADDRESS>] 0xADDRESS" */
+/* " 0xADDRESS", a frame without a symbol; in the first kernels " [<ADDRESS>] 0xADDRESS" */
 static bool is_address(const char *p, const char *end)
 {
 	const char *old = SKIP(skip_hex(SKIP(p, end, " [<"), end), end, ">]");
@@ -55,7 +55,7 @@ static bool is_address(const char *p, const char *end)
 	return p && is_module_end(p, end);
 }
 
-/* A line of another kind that is there to its last word. */
+/* Is this one of the other lines, complete to its last word? */
 static bool is_whole_line(const char *p, const char *end)
 {
 	static const char migrated[] = "Page has been migrated, last migrate reason: ";
@@ -68,35 +68,35 @@ static bool is_whole_line(const char *p, const char *end)
 	       (SKIP(p, end, "Charged ") && CONTAINS(p, size - 1, "memcg ") && end[-1] != ' ');
 }
 
-/* What stands in the lines of one stack. */
+/* The kinds of lines seen in one stack. */
 struct lines {
 	bool symbols; /* with offset and size */
-	bool others;  /* that begin with a blank, too, but are neither symbol nor address */
+	bool others;  /* that begin with a blank but are neither symbol nor address */
 };
 
-/* Why a line behind the PFN line can't be one; NULL: it can. whole: it ends by a newline. */
+/* What is wrong with a line after the PFN line; NULL: nothing. whole: it ends with a newline. */
 static const char *check_line(const char *p, size_t size, bool whole, struct lines *lines)
 {
 	const char *end = p + size;
 
-	/* The name of a cgroup may have any byte but NUL and newline. */
+	/* The name of a cgroup may contain any byte but NUL and newline. */
 	if (SKIP(p, end, "Charged ") ? memchr(p, 0, size) != NULL : has_control(p, size))
-		return "there is binary data in the lines of the stack";
+		return "binary data in the stack";
 	if (SKIP(p, end, "PFN"))
-		return "there is a second PFN line";
+		return "a second PFN line";
 	if (memmem(p, size, RECORD_START, RECORD_START_SIZE))
-		return "another record begins inside of it";
+		return "another record begins inside it";
 	if (*p != ' ')
-		return whole || is_whole_line(p, end) ? NULL : "it is cut off";
+		return whole || is_whole_line(p, end) ? NULL : "the record is truncated";
 	if (!is_utf8(p, size))
-		return "there is binary data in the lines of the stack";
+		return "binary data in the stack";
 	if (is_symbol(p, end))
 		lines->symbols = true;
 	else if (!whole && !is_address(p, end))
-		return "it is cut off";
+		return "the record is truncated";
 	else if (!is_address(p, end))
 		lines->others = true;
-	return lines->symbols && lines->others ? "a line of the stack is cut" : NULL;
+	return lines->symbols && lines->others ? "a stack line is truncated" : NULL;
 }
 
 enum text_status text_parse_stack(const char *end, bool final, struct text_record *record)
@@ -110,9 +110,9 @@ enum text_status text_parse_stack(const char *end, bool final, struct text_recor
 		eol = memchr(p, '\n', (size_t)(end - p));
 		if (!eol && !final)
 			return end - p <= LINE_MAX_BYTES ? TEXT_MORE
-							 : damaged(record, "a line does not end");
+							 : damaged(record, "a line is too long");
 		if (!eol && p == end && p == record->stack && !(record->fields & TEXT_HAS_PFN))
-			return damaged(record, "it is cut off");
+			return damaged(record, "the record is truncated");
 		size = (size_t)((eol ? eol : end) - p);
 		if (size && p[size - 1] == '\r') {
 			record->ragged = true;
@@ -150,8 +150,8 @@ size_t text_copy_stack(const struct text_record *record, char *out)
 }
 
 /*
- * As get_allocator() in tools/mm/page_owner_sort.c: the caller of the first __vmalloc_node_range is
- * looked at.
+ * Like get_allocator() in tools/mm/page_owner_sort.c: look at the caller of the first
+ * __vmalloc_node_range.
  */
 u8 text_stack_allocator(const char *stack, size_t size)
 {
@@ -166,7 +166,7 @@ u8 text_stack_allocator(const char *stack, size_t size)
 	return CONTAINS(line, (size_t)(vmalloc - line), "alloc_pages") ? ALLOCATOR_VMALLOC : 0;
 }
 
-/* The name in the first brackets of a line, "[ext4]"; its size, 0: none. */
+/* The name in the first brackets of a line, "[ext4]". Returns its size; 0: none. */
 static size_t line_module(const char *p, const char *eol, const char **module)
 {
 	while ((p = memchr(p, '[', (size_t)(eol - p)))) {
@@ -188,7 +188,9 @@ size_t text_stack_module(const char *stack, size_t size, const char **module)
 {
 	const char *end = stack + size, *eol;
 
-	/* The frames; in the lines behind a cgroup's name may have brackets, too. */
+	/*
+	 * Only the frames: the lines after them may have brackets, too, as in the name of a cgroup.
+	 */
 	for (const char *line = stack; line < end && *line == ' '; line = eol + 1) {
 		eol = memchr(line, '\n', (size_t)(end - line));
 		size = line_module(line, eol, module);

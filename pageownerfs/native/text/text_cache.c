@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * text_cache.c - texts by value.
+ * text_cache.c - a cache of texts by value.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ bool text_cache_add(struct text_cache *cache, enum text_kind kind, u64 value, co
 
 	while ((text = atomic_load_explicit(&cache->slots[i], memory_order_relaxed))) {
 		if (text->kind == kind && text->value == value)
-			return true; /* another thread asked for it meanwhile */
+			return true; /* another thread added it in the meantime */
 		i = (i + 1) % TEXT_CACHE_SLOTS;
 	}
 	text = malloc(sizeof(*text) + size);

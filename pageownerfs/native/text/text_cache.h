@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Texts by value: what a gfp mask, page flags, a stack look like in print. Insert-only, read
- * without a lock: a slot is empty, or has its text for good. Replaced by an empty one when it is
- * full.
+ * A cache of texts by value: how a gfp mask, page flags or a stack print. Insert-only and read
+ * without a lock: a slot is empty, or has its text for good. A full cache is replaced by an empty
+ * one.
  */
 #ifndef PAGEOWNERFS_TEXT_CACHE_H
 #define PAGEOWNERFS_TEXT_CACHE_H
@@ -16,14 +16,14 @@
 
 #define TEXT_CACHE_SLOTS (1U << 16)
 
-/* The texts that records are joined from; the same numbers as TEXT_* in Python. */
+/* The kinds of text that records are made of; the numbers match TEXT_* in Python. */
 enum text_kind {
 	TEXT_GFP,
-	TEXT_FLAGS, /* the names of the flags alone: see flags_text.h */
+	TEXT_FLAGS, /* only the names of the flags: see flags_text.h */
 	TEXT_STACK,
 	TEXT_MIGRATE_REASON,
 	TEXT_MIGRATETYPE,
-	TEXT_MEMCG, /* whole lines, others are words; but for TEXT_STACK */
+	TEXT_MEMCG, /* whole lines, like TEXT_STACK; the others are words */
 	NR_TEXT_KINDS
 };
 
@@ -45,7 +45,7 @@ static inline u32 text_hash(enum text_kind kind, u64 value)
 	return hash_u64(value, HASH_SEED + kind) % TEXT_CACHE_SLOTS;
 }
 
-/* NULL: not there yet. */
+/* NULL: not in the cache. */
 static inline const struct text *text_find(const struct text_cache *cache, enum text_kind kind,
 					   u64 value)
 {
@@ -69,7 +69,7 @@ struct text_cache *text_cache_new(void);
 struct text_cache *text_cache_get(struct text_cache *cache);
 void text_cache_put(struct text_cache *cache);
 bool text_cache_full(const struct text_cache *cache);
-/* One thread at a time. False: no memory. */
+/* Only one thread may add at a time. False: no memory. */
 bool text_cache_add(struct text_cache *cache, enum text_kind kind, u64 value, const char *text,
 		    size_t size);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parser of heads and that of stacks have in common: steps over a text. */
+/* Parsing primitives that the head and stack parsers share. */
 #ifndef PAGEOWNERFS_TEXT_STEPS_H
 #define PAGEOWNERFS_TEXT_STEPS_H
 
 #include "text/page_owner_text.h"
 
-/* Step over a text that must stand at p; NULL if it does not, or if p is NULL. */
+/* Skip a text that must be at p. NULL if it is not, or if p is NULL. */
 #define SKIP(p, end, text) skip(p, end, text, sizeof(text) - 1)
 
 static inline const char *skip(const char *p, const char *end, const char *text, size_t size)
@@ -13,7 +13,10 @@ static inline const char *skip(const char *p, const char *end, const char *text,
 	return p && (size_t)(end - p) >= size && !memcmp(p, text, size) ? p + size : NULL;
 }
 
-/* A number as printf() writes it, without leading zeros, up to max; NULL if there is none. */
+/*
+ * Parse a number as printf() writes it: without leading zeros, and up to max. NULL if there is
+ * none.
+ */
 static inline const char *parse_number(const char *p, const char *end, u64 max, u64 *value)
 {
 	const char *start = p;
@@ -24,7 +27,7 @@ static inline const char *parse_number(const char *p, const char *end, u64 max, 
 	if (!p)
 		return NULL;
 	for (; p < end && (digit = (unsigned char)*p - '0') < 10; p++)
-		if (p - start < 19) /* fits */
+		if (p - start < 19) /* cannot overflow */
 			number = 10 * number + digit;
 		else if (__builtin_mul_overflow(number, 10, &number) ||
 			 __builtin_add_overflow(number, digit, &number))
@@ -40,7 +43,7 @@ static inline bool is_hex(char c)
 	return (unsigned char)(c - '0') < 10 || (unsigned char)(c - 'a') < 6;
 }
 
-/* The low 64 bits of a hexadecimal number; NULL if there is none. */
+/* Parse a hexadecimal number and return its low 64 bits. NULL if there is none. */
 static inline const char *parse_hex(const char *p, const char *end, u64 *value)
 {
 	const char *start = p;
@@ -58,7 +61,7 @@ static inline const char *skip_hex(const char *p, const char *end)
 	return parse_hex(p, end, &value);
 }
 
-/* The newline, with a carriage return or without. */
+/* Skip a newline, with or without a carriage return. */
 static inline const char *skip_newline(const char *p, const char *end)
 {
 	if (p && p < end && *p == '\r')

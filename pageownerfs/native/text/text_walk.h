@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The records of a text, one after the other: what they have in common, whatever is made of them.
- */
+/* Iterating over the records of a text, whatever is made of them. */
 #ifndef PAGEOWNERFS_TEXT_WALK_H
 #define PAGEOWNERFS_TEXT_WALK_H
 
@@ -13,25 +11,25 @@ struct text_damage {
 	const char *reason;
 };
 
-#define NR_DAMAGE 64 /* so many are described */
+#define NR_DAMAGE 64 /* how many are described */
 
-/* Begins as zeroes. */
+/* Starts zeroed. */
 struct text_walk {
 	struct text_hint hint;
 	bool in_damage;
-	u64 nr_bytes; /* read */
-	u64 nr_seen;  /* records, good or damaged */
+	u64 nr_bytes; /* that were read */
+	u64 nr_seen;  /* records, good and damaged */
 	u64 nr_damaged;
 	struct text_damage damage[NR_DAMAGE];
 };
 
 struct text_walker {
-	/* As text_parse_stack(); *number is what add() gets, NO_STRING: no memory. */
+	/* Like text_parse_stack(); *number is passed to add(), NO_STRING: no memory. */
 	enum text_status (*find_stack)(void *self, const char *end, bool final,
 				       struct text_record *record, u32 *number);
-	/* What is wrong with a record, NULL: nothing. */
+	/* What is wrong with a record; NULL: nothing. */
 	const char *(*check)(const struct text_record *record);
-	/* Take a record; false: no memory. */
+	/* Take a record. False: no memory. */
 	bool (*add)(void *self, const struct text_record *record, u32 number);
 };
 
@@ -44,8 +42,8 @@ static inline void text_walk_damage(struct text_walk *walk, u64 offset, const ch
 }
 
 /*
- * One record, or one stretch of damage, at *p, which is moved on. TEXT_MORE: neither is there in
- * whole.
+ * Handle one record, or one stretch of damage, at *p and move *p past it. TEXT_MORE: neither is
+ * complete.
  */
 static inline enum text_status text_walk_one(struct text_walk *walk,
 					     const struct text_walker *walker, void *self,
@@ -92,8 +90,8 @@ static inline enum text_status text_walk_one(struct text_walk *walk,
 }
 
 /*
- * All that is there whole; bytes used, -1: no memory, and what was used before is in nr_bytes. What
- * is left must come again, unless final.
+ * Handle all complete records. Returns the number of bytes used, or -1: no memory; nr_bytes then
+ * has what was used. Unless final, the rest must be passed again with more text after it.
  */
 static inline ptrdiff_t text_walk(struct text_walk *walk, const struct text_walker *walker,
 				  void *self, const char *text, size_t size, bool final)
