@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Compound pages, as struct page has them: which page is the head, and of what order. */
+/* Compound pages, as struct page describes them: which page is the head, and the order. */
 #ifndef PAGEOWNERFS_COMPOUND_PAGE_BPF_H
 #define PAGEOWNERFS_COMPOUND_PAGE_BPF_H
 
 #include "bpf/kernel_types.bpf.h"
 
-/* compound_order() of a head page: the lowest bits of the second page's flags */
+/* compound_order() of a head page, from the lowest bits of the second page's flags */
 static __always_inline u32 folio_order(u64 folio)
 {
 	if (!(read_word(folio) & 1UL << bpf_core_enum_value(enum pageflags, PG_head)))
@@ -13,7 +13,7 @@ static __always_inline u32 folio_order(u64 folio)
 	return read_word(folio + bpf_core_type_size(struct page)) & 0x1f;
 }
 
-/* The word whose lowest bit says that a page is a tail. */
+/* The word whose lowest bit marks a tail page. */
 static __always_inline u64 compound_info(u64 page)
 {
 	if (bpf_core_field_exists(((struct page___7_1 *)0)->compound_info))
@@ -27,9 +27,9 @@ static __always_inline bool is_tail_page(u64 page)
 }
 
 /*
- * compound_head(). A tail has the head's address; since 7.1, where struct page has 64 bytes and
- * hugetlb's vmemmap is optimized, a mask that makes its own address the head's. No struct page has
- * an address with 32 ones on top.
+ * compound_head(). A tail page has the address of its head. Since 7.1, if struct page has 64 bytes
+ * and hugetlb's vmemmap is optimized, it has a mask instead, which turns the tail's address into
+ * the head's. A mask has its upper 32 bits set; the address of a struct page never has.
  */
 static __always_inline u64 compound_head(u64 page)
 {

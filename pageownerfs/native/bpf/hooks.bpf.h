@@ -2,17 +2,17 @@
 /*
  * What the two tracepoints don't show: bulk allocation, contiguous ranges, splits, migration.
  *
- * fentry and fexit programs, attached where the kernel has the function and lets it be hooked;
- * without them, mapped pages are followed through the tracepoints of migration entries. The daemon
- * chooses, see sources/kernel/features.py. Arguments come by bpf_get_func_arg(), as numbers: a
- * struct page pointer of the verifier's knows no arithmetic.
+ * These are fentry and fexit programs, attached where the kernel has the function and allows hooks.
+ * Without them, mapped pages are followed through the tracepoints of migration entries. The daemon
+ * chooses, see sources/kernel/features.py. Arguments are read with bpf_get_func_arg(), as numbers,
+ * because the verifier allows no arithmetic on struct page pointers.
  */
 #ifndef PAGEOWNERFS_HOOKS_BPF_H
 #define PAGEOWNERFS_HOOKS_BPF_H
 
 #include "bpf/compound_page.bpf.h"
 
-/* The reason of the migrate_pages() that a thread is in. */
+/* The reason of the migrate_pages() call that a thread is in. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -20,7 +20,7 @@ struct {
 	__type(value, s32);
 } migrate_reasons SEC(".maps");
 
-/* Pages behind migration entries that a thread has set: by address, until it removes them. */
+/* Pages behind migration entries that a thread has set, by address, until it removes them. */
 struct migration_entry {
 	u64 address;
 	u64 pid;
@@ -49,7 +49,7 @@ static __always_inline u64 returned(void *ctx)
 	return value;
 }
 
-/* A range of PFNs, and what is to be done with each. */
+/* A range of PFNs, and what to write for each. */
 struct range {
 	struct new_owner new;
 	u64 pages; /* array of struct page pointers */
@@ -76,7 +76,7 @@ static long bulk_page(u32 index, const struct range *range)
 	if (!page)
 		return 0;
 	owner = get_page_owner(page_to_pfn(page));
-	/* It was in the array before, or came by the ordinary way. */
+	/* Tracked pages were already in the array, or came through mm_page_alloc. */
 	if (owner && !is_tracked(owner))
 		write_owner(owner, &range->new);
 	return 0;
@@ -151,7 +151,7 @@ static __always_inline int split_owner(u64 page, u32 new_order)
 }
 
 /*
- * split_page_memcg(page, ...) comes with every split_page_owner(): of split_page(),
+ * split_page_memcg(page, ...) accompanies every split_page_owner(): in split_page(),
  * make_alloc_exact(), THP
  */
 SEC("fentry/split_page_memcg")
@@ -161,7 +161,7 @@ int hook_split(void *ctx)
 			   config.split_order_argument ? (u32)argument(ctx, 2) : 0);
 }
 
-/* since 6.16 folios have their own */
+/* since 6.16 folios have a function of their own */
 SEC("fentry/folio_split_memcg_refs")
 int hook_split_folio(void *ctx)
 {
@@ -180,7 +180,7 @@ static __always_inline void copy_owner(struct page_owner *from, struct page_owne
 	u32 word = *(volatile u32 *)state_word(from) & ~(PAGE_EXT_OWNER_SUSPECT << STATE_SHIFT);
 
 	if (!(word >> STATE_SHIFT & PAGE_EXT_OWNER_ALLOCATED)) {
-		/* never seen, and so is the copy */
+		/* the source has no record, so neither has the copy */
 		to->state &= ~PAGE_EXT_OWNER_ALLOCATED;
 		return;
 	}
@@ -237,7 +237,9 @@ int migrate_start(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Without the hook: a mapped page is known by the entry that stands in its place meanwhile. */
+/*
+ * Without the hook, a mapped page is identified by the migration entry that replaces it meanwhile.
+ */
 #define PTE_PFN_SHIFT 12
 #define PTE_PFN_MASK ((1UL << 40) - 1)
 
@@ -265,12 +267,12 @@ int migration_entry_removed(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	from = get_page_owner(*source);
 	to = get_page_owner(pfn);
-	/* Mapped by several, it is copied once: the old page is soon free. */
+	/* A page mapped more than once is copied once: the old page will soon be free. */
 	if (*source != pfn && from && to && from->state & PAGE_EXT_OWNER_ALLOCATED &&
 	    !(to->state & PAGE_EXT_OWNER_MIGRATED && to->state & PAGE_EXT_OWNER_ALLOCATED)) {
 		state->counter[COUNT_EVENTS]++;
 		copy_owner(from, to, current_migrate_reason());
-		/* A block may have been split before, unseen: what was moved tells. */
+		/* The block may have been split unseen. The moved page has the right order. */
 		to->order = (u8)page_order(pfn_to_page(pfn));
 	}
 	bpf_map_delete_elem(&migration_entries, &entry);

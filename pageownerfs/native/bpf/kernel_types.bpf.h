@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few types of the kernel that the BPF programs look into, by name: libbpf fits the offsets to
- * the running kernel (CO-RE), so neither its headers nor a vmlinux.h are needed. Only what is used
- * is listed.
+ * The few kernel types that the BPF programs look into, by name. libbpf adjusts the offsets to the
+ * running kernel (CO-RE), so neither kernel headers nor a vmlinux.h are needed. Only the fields in
+ * use are listed.
  */
 #ifndef PAGEOWNERFS_KERNEL_TYPES_BPF_H
 #define PAGEOWNERFS_KERNEL_TYPES_BPF_H
 
 #include <linux/bpf.h>
 #include <stdbool.h>
-/* bpf_helpers.h after the integer types */
+/* bpf_helpers.h needs the integer types */
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -21,7 +21,7 @@ typedef struct {
 	int counter;
 } atomic_t;
 
-/* flags is the first word of every kernel's */
+/* flags is the first word in every kernel */
 struct page {
 	unsigned long compound_head;
 	unsigned long private;
@@ -30,7 +30,7 @@ struct page {
 	unsigned long memcg_data;
 };
 
-/* since 7.1 in the place of compound_head */
+/* since 7.1 in place of compound_head */
 struct page___7_1 {
 	unsigned long compound_info;
 };
@@ -76,7 +76,7 @@ struct mem_section {
 	struct mem_section_usage *usage;
 };
 
-/* Any type that begins with a signed 64-bit number: see read_word(). */
+/* Any type that starts with a signed 64-bit number will do: see read_word(). */
 struct timespec64 {
 	s64 tv_sec;
 };
@@ -85,7 +85,7 @@ struct timespec64 {
 
 enum pageflags { PG_head, PG_reserved };
 
-/* Since 6.12, and the one of 6.10. */
+/* The page types of 6.12 and later, and of 6.10. */
 enum pagetype { PGTY_buddy, PGTY_guard, PGTY_offline };
 enum pagetype___6_10 { PG_buddy };
 

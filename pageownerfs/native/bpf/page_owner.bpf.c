@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * page_owner.bpf.c - page owner for a running kernel: a record per page, written as pages come and
- * go.
+ * page_owner.bpf.c - page owner for a running kernel: keeps a record per page.
  *
- * Mirrors mm/page_owner.c from outside: the tracepoints mm_page_alloc and mm_page_free are its
- * __set_page_owner() and __reset_page_owner(); hooks.bpf.h has what they do not show; scan.bpf.h
- * looks at struct page. Helpers that are used here are for programs under the GPL, too.
+ * Mirrors mm/page_owner.c from outside: the tracepoints mm_page_alloc and mm_page_free stand for
+ * __set_page_owner() and __reset_page_owner(). hooks.bpf.h adds what they don't show; scan.bpf.h
+ * looks at struct page. Some helpers used here are only available to programs under the GPL.
  */
 #include "bpf/kernel_types.bpf.h"
 #include "base/page_owner.h"
@@ -25,8 +24,8 @@ struct {
 } page_ext SEC(".maps");
 
 /*
- * Thread and process of current in the daemon's PID namespace, in which users give pids; false: it
- * is in another one.
+ * Thread and process of current in the daemon's PID namespace, the one whose pids users know.
+ * False: current is not in it.
  */
 static __always_inline bool current_ids(struct bpf_pidns_info *ids)
 {
@@ -66,7 +65,10 @@ static __always_inline struct cpu_state *get_state(enum program program)
 	return bpf_map_lookup_elem(&cpu_states, &index);
 }
 
-/* The order to migrate_reason to state to migratetype word, which changes at once. */
+/*
+ * The word with order, last_migrate_reason, state and pageblock_migratetype, so that they can
+ * change at once.
+ */
 static __always_inline u32 *state_word(struct page_owner *owner)
 {
 	return (u32 *)&owner->order;
@@ -76,7 +78,7 @@ static __always_inline u32 *state_word(struct page_owner *owner)
 	((u32)(u8)(order) | 0xffU << 8 | (u32)(state) << 16 | (u32)(u8)(migratetype) << 24)
 #define STATE_SHIFT 16
 
-/* What the records of a block have in common. */
+/* What the records of all pages of a block have in common. */
 struct new_owner {
 	u64 ts_nsec;
 	u64 comm[2];
@@ -84,7 +86,7 @@ struct new_owner {
 	s32 pid, tgid;
 };
 
-/* current: one helper where the kernel lets its fields be read */
+/* Read current: with a single helper, if the kernel lets programs read its fields. */
 static __always_inline void read_task(struct new_owner *new)
 {
 	if (bpf_rdonly_cast) {
@@ -110,7 +112,7 @@ static __always_inline void read_task(struct new_owner *new)
 	}
 }
 
-/* The mount's filter; what it leaves out is as if it were not allocated. */
+/* The mount's filter. Allocations that don't match it are treated as if they had not happened. */
 static __always_inline bool has_filter(void)
 {
 	return config.filter_pid >= 0 || config.filter_order >= 0 || config.filter_comm;
@@ -128,7 +130,7 @@ static __always_inline bool filtered_out(const struct new_owner *new)
 	if (config.filter_order >= 0 && new->order != (u32)config.filter_order)
 		return true;
 	if (config.filter_comm) {
-		/* as strings: what follows the NUL may be older */
+		/* compare as strings: bytes after the NUL may be stale */
 		for (int i = 0; i < TASK_COMM_LEN; i++) {
 			char a = ((const char *)new->comm)[i], b = config.filter_comm_name[i];
 
@@ -142,7 +144,7 @@ static __always_inline bool filtered_out(const struct new_owner *new)
 }
 
 /*
- * Fill a record. First it says that there is none, last that there is one: a reader sees no
+ * Fill a record. It is marked as not allocated first and as allocated last, so readers never see a
  * mixture.
  */
 static __always_inline void write_owner(struct page_owner *owner, const struct new_owner *new)
@@ -183,7 +185,7 @@ struct large_block {
 	bool is_free;
 };
 
-/* __reset_page_owner(): the data of the allocation stay, beside those of the free. */
+/* __reset_page_owner(): the fields of the allocation stay, beside those of the free. */
 static __always_inline void write_free(struct page_owner *owner, const struct new_owner *task)
 {
 	owner->state = PAGE_EXT_OWNER_FREED;
@@ -207,14 +209,14 @@ static long write_large(u32 index, const struct large_block *block)
 	return 0;
 }
 
-/* What write_owner() or write_free() has done for the first MAX_BLOCK pages, for the others. */
+/* Do for the other pages of a large block what was done for its first MAX_BLOCK pages. */
 static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owner *owner,
 				       bool is_free)
 {
 	struct large_block block = {.pfn = pfn, .is_free = is_free};
 
 	if (is_free) {
-		/* the other fields are not set */
+		/* the other fields are not initialized */
 		block.owner.ts_nsec = owner->ts_nsec;
 		block.owner.handle = owner->handle;
 		block.owner.pid = owner->pid;
@@ -291,7 +293,7 @@ static long split_one(u32 index, const struct split *split)
 
 #define MAX_SPLIT_ORDER 20
 
-/* split_page_owner(): of the block of an order that a page is in */
+/* split_page_owner(), for the block of this order that contains the page */
 static __always_inline void split_page_owner(u32 pfn, u32 order, u32 new_order)
 {
 	struct split split = {
@@ -312,7 +314,7 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 
 	if (program == PROGRAM_FREE_AGAIN && owner && !(owner->state & PAGE_EXT_OWNER_ALLOCATED))
 		return 0;
-	/* Before the record is looked at: reading the clock waits for all reads before. */
+	/* Read the clock before the record: it waits for all earlier reads. */
 	task.ts_nsec = bpf_ktime_get_ns();
 	state = get_state(program);
 	if (!state)
@@ -323,7 +325,7 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	}
 	if (!(owner->state & PAGE_EXT_OWNER_ALLOCATED)) {
 		state->counter[COUNT_UNTRACKED]++;
-		/* A filter leaves out the rest of what a page tells, too. */
+		/* With a filter, frees of untracked pages are not recorded either. */
 		if (has_filter())
 			return 0;
 	} else if (program == PROGRAM_FREE_AGAIN) {
@@ -331,9 +333,9 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	}
 	state->counter[COUNT_EVENTS]++;
 	/*
-	 * A part of a block: it was split, and no hook has told. Without this it would hide from
-	 * readers who gets the part next. What orders it was split into can't be known, so each
-	 * page stands for itself.
+	 * Part of a block is freed, so the block was split and no hook reported it. Without this,
+	 * the old record would hide the next owner of the part from readers. The orders it was
+	 * split into are unknown, so each page becomes its own block.
 	 */
 	if (owner->order > order && is_tracked(owner))
 		split_page_owner(pfn, owner->order, 0);
@@ -369,9 +371,9 @@ int page_free(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /*
- * A program is not run while it runs on the same CPU: what an interrupt frees meanwhile is missed.
- * The second copies come after the first ones, and do the work only where the record shows that it
- * wasn't done.
+ * A program does not run while it already runs on the same CPU, so it misses what an interrupt
+ * allocates or frees meanwhile. The second copies run after the first ones, and act only if the
+ * record shows that the first did not.
  */
 SEC("raw_tp/mm_page_alloc")
 int page_alloc_again(struct bpf_raw_tracepoint_args *ctx)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What struct page tells: programs that the daemon runs itself, by BPF_PROG_TEST_RUN. */
+/* Programs that look at struct page. The daemon runs them with BPF_PROG_TEST_RUN. */
 #ifndef PAGEOWNERFS_SCAN_BPF_H
 #define PAGEOWNERFS_SCAN_BPF_H
 
@@ -21,7 +21,7 @@ struct {
 	__type(value, struct scan_request);
 } scan_request SEC(".maps");
 
-/* Names of cgroups that the pages of a scan are charged to, by kernfs id. */
+/* Names of the cgroups that scanned pages are charged to, by kernfs id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -33,7 +33,10 @@ struct {
 
 /* ---- finding the kernel's tables ---- */
 
-/* What this process's page faults get: the daemon compares with its /proc/self/pagemap. */
+/*
+ * Records the pages that the daemon's page faults get; the daemon compares them with its
+ * /proc/self/pagemap.
+ */
 SEC("raw_tp/mm_page_alloc")
 int calibrate(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -64,7 +67,7 @@ static __always_inline u64 read_safe(u64 address)
 #define SECTION_HAS_MEM_MAP 2
 #define sections_per_root() (4096 / bpf_core_type_size(struct mem_section))
 
-/* mem_section[]: the section of a PFN, 0: none (CONFIG_SPARSEMEM_EXTREME) */
+/* The section of a PFN in mem_section[]; 0: none (CONFIG_SPARSEMEM_EXTREME). */
 static __always_inline u64 pfn_to_section(u64 mem_section, u64 pfn)
 {
 	u64 number = pfn >> config.section_shift, root = read_safe(mem_section), section;
@@ -77,7 +80,10 @@ static __always_inline u64 pfn_to_section(u64 mem_section, u64 pfn)
 		       : 0;
 }
 
-/* Each section says where its part of mem_map would begin if it began at PFN 0: that is vmemmap. */
+/*
+ * Each section has the address where its part of mem_map would start if it started at PFN 0. That
+ * is vmemmap.
+ */
 static __always_inline bool is_mem_section(u64 candidate)
 {
 	u64 section = pfn_to_section(candidate, 0), map;
@@ -102,7 +108,7 @@ static long try_mem_section(u32 index, struct scan_request *const *request)
 	return 1;
 }
 
-/* The variable mem_section: at start, or in the code [start, end), which uses it. */
+/* Find the variable mem_section: it is at start, or the code in [start, end) refers to it. */
 SEC("syscall")
 int find_mem_section(void *ctx)
 {
@@ -123,9 +129,9 @@ int find_mem_section(void *ctx)
 
 /* ---- pages ---- */
 
-/* What scan_pages knows of the page before: neighbours have much in common. */
+/* What scan_pages knows of the previous page: neighbours have much in common. */
 struct last_page {
-	u64 section_number, usage; /* number + 1 */
+	u64 section_number, usage; /* section_number is the number + 1 */
 	u64 memcg_data, memcg;
 } last_page SEC(".data.last_page") = {};
 
@@ -161,7 +167,7 @@ static __always_inline u8 get_pageblock_migratetype(u64 pfn)
 #define MEMCG_DATA_MASK 7UL
 #define CSS_ONLINE 2
 
-/* print_page_owner_memcg(): what page_info.memcg says */
+/* print_page_owner_memcg(): the value of page_info.memcg. */
 static __always_inline u64 memcg_of(u64 data)
 {
 	u64 memcg, kn, id, name;
@@ -170,7 +176,7 @@ static __always_inline u64 memcg_of(u64 data)
 	if (data & MEMCG_DATA_SLAB)
 		return PAGE_MEMCG_SLAB;
 	memcg = data & ~MEMCG_DATA_MASK;
-	/* Since 7.1 whatever is charged is charged by an obj_cgroup. */
+	/* Since 7.1 all charges go through an obj_cgroup. */
 	if (data & MEMCG_DATA_KMEM ||
 	    bpf_core_field_exists(((struct obj_cgroup___7_1 *)0)->is_root))
 		memcg = read_word(memcg + bpf_core_field_offset(struct obj_cgroup, memcg));
@@ -231,7 +237,7 @@ static long scan_page(u32 index, struct page_scan *const *scan)
 	return 0;
 }
 
-/* Flags, cgroup and block type of the pages pfn[]. */
+/* Look up flags, cgroup and pageblock migratetype of the pages pfn[]. */
 SEC("syscall")
 int scan_pages(void *ctx)
 {
@@ -241,13 +247,16 @@ int scan_pages(void *ctx)
 	(void)ctx;
 	if (!scan)
 		return 1;
-	/* What it was the last time may have changed. */
+	/* Anything remembered from the last run may have changed. */
 	last_page.section_number = last_page.memcg_data = 0;
 	bpf_loop(scan->nr, scan_page, &scan, 0);
 	return 0;
 }
 
-/* PageType(): since 6.12 the upper byte, before a bit that is cleared. */
+/*
+ * PageBuddy(). Since 6.12 the page type is the upper byte; before, each type is a bit that is
+ * cleared.
+ */
 static __always_inline bool is_buddy(u32 type)
 {
 	if (bpf_core_enum_value_exists(enum pagetype, PGTY_buddy))
@@ -258,7 +267,7 @@ static __always_inline bool is_buddy(u32 type)
 	return (type & 0xf0000080) == 0xf0000000;
 }
 
-/* A page that isn't counted but has a type: of slab, of a page table ... */
+/* Is this a page without a reference count but with a type, such as a slab page or page table? */
 static __always_inline bool is_typed(u32 type)
 {
 	u32 kind = type >> 24;
@@ -280,14 +289,14 @@ static __always_inline bool is_counted(u64 page)
 
 enum page_use { PAGE_FREE, PAGE_USED, PAGE_RESERVED, PAGE_MISSING };
 
-/* What init_pages_in_zone() decides by; *nr: pages of which it is true. */
+/* How a page is used, as init_pages_in_zone() sees it; *nr: how many pages this is true of. */
 static __always_inline enum page_use page_use(u64 page, u32 *nr)
 {
 	u64 flags = read_word(page), order;
 	u32 type = (u32)page_field(page, page_type);
 
 	*nr = 1;
-	/* not there (a hole reads as zeroes), or not made yet */
+	/* missing: a hole, which reads as zeros, or not initialized yet */
 	if (flags == ~0UL || (type == 0 && flags == 0 && page_field(page, _refcount.counter) == 0))
 		return PAGE_MISSING;
 	if (is_buddy(type)) {
@@ -302,8 +311,8 @@ static __always_inline enum page_use page_use(u64 page, u32 *nr)
 }
 
 /*
- * Whether a page that a record says to be allocated is free. Without a reference it may be a huge
- * page that waits in hugetlb's pool, which stays compound, or in the tail of a block that isn't.
+ * Is a page free although its record says allocated? A page without a reference may also be a huge
+ * page waiting in hugetlb's pool, which stays compound, or a tail of a block that is not compound.
  */
 static __always_inline bool is_stale(u64 pfn, u32 order, enum page_use use)
 {
@@ -336,7 +345,7 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 	if (allocated ? !request->again : request->owners_only || pfn < request->next)
 		return 0;
 	use = page_use(pfn_to_page(pfn), &nr);
-	/* What is missing is so by whole pageblocks; each look at it costs a fault. */
+	/* Missing pages come in whole pageblocks, and looking at each of them costs a fault. */
 	if (use == PAGE_MISSING && !(pfn & ((1UL << config.pageblock_order) - 1)))
 		nr = 1U << config.pageblock_order;
 	if (use != PAGE_USED && pfn >= request->next)
@@ -347,9 +356,9 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 		return 0;
 	}
 	/*
-	 * An allocation that has not come to its tracepoint yet looks like one that nobody has
-	 * seen. So after the start a page must be found twice, some time apart, without an event
-	 * between.
+	 * An allocation that has not reached its tracepoint yet looks like one that nobody has
+	 * seen. So, except in the first scan, a page must be found twice, some time apart, with no
+	 * event in between.
 	 */
 	if (request->again && !(old & suspect)) {
 		__sync_val_compare_and_swap(state_word(owner), old, old | suspect);
@@ -371,8 +380,8 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 }
 
 /*
- * init_pages_in_zone(): pages of [start, end) that are allocated and have no record. Again, after
- * the start: records of pages that are free, too. No event has shown either.
+ * init_pages_in_zone(): find the pages in [start, end) that are allocated and have no record. Later
+ * scans also find records of pages that are free. No event reported either.
  */
 SEC("syscall")
 int scan_early(void *ctx)

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Call stacks: a stack depot that is also its own unwinder.
+ * Call stacks: a stack depot that is also an unwinder.
  *
- * The depot is a tree: a node is a return address below its caller's callee, a stack is the node of
- * its outermost frame, and that node's number is the handle. A stack that was seen before is found
- * without unwinding: the address of the program's context is a place on the kernel stack, and for
- * each node it is known how many bytes further up the next return address lies. So the walk reads
- * the real return addresses of this very stack, one per frame, and every one of them must be a
- * child of the node before. What the walk can't follow is unwound by the kernel, and the walk
- * learns it from that.
+ * The depot is a tree. A node is a return address, its parent is the node of the callee; a stack is
+ * the node of its outermost frame, and the number of that node is the handle.
  *
- * Two alternatives are kept where the distance is not always the same: an exception aligns the
- * stack, and a system call's first frame has a random size, but the frame above it lies at a fixed
- * distance from the stack's top. x86-64 only; elsewhere every stack is unwound, and the tree is
- * just the depot.
+ * A stack that was seen before is found without unwinding. The address of the program's context is
+ * a position on the kernel stack, and each node knows how far up the next return address is. So the
+ * walk reads the actual return addresses from this very stack, one per frame, and each must be a
+ * child of the previous node. If the walk can't continue, the kernel unwinds the stack, and the
+ * walk learns from the result.
+ *
+ * Where the distance varies, a node keeps two alternatives: an exception aligns the stack, and the
+ * first frame of a system call has a random size, but the frame above it is at a fixed distance
+ * from the top of the stack. Walking works on x86-64 only; elsewhere every stack is unwound and the
+ * tree is just the depot.
  */
 #ifndef PAGEOWNERFS_STACKS_BPF_H
 #define PAGEOWNERFS_STACKS_BPF_H
@@ -42,8 +43,8 @@ extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;
 #define THREAD_SIZE 16384UL
 
 /*
- * A word of kernel memory, 0 if there is none: a single load where the kernel can check it (6.2),
- * else a call.
+ * Read a word of kernel memory, 0 if there is none: a single load if the kernel can check it (6.2),
+ * otherwise a helper call.
  */
 static __always_inline u64 read_word(u64 address)
 {
@@ -65,7 +66,7 @@ static __always_inline u32 stack_hash(u64 key)
 	return (u32)(key >> 32);
 }
 
-/* The two buckets where a key may be; the first hold what is not looked up. */
+/* The two buckets where a key may be. The reserved buckets are never looked up. */
 static __always_inline u32 stack_bucket_of(u32 hash, u32 choice)
 {
 	u32 bucket = (choice ? hash >> 7 | hash << 25 : hash) & (config.nr_stack_buckets - 1);
@@ -75,7 +76,7 @@ static __always_inline u32 stack_bucket_of(u32 hash, u32 choice)
 
 #define node_number(bucket, way) ((bucket) * STACK_WAYS + (way))
 
-/* Number of the node, 0: there is none; *next gets what it knows of the frame above. */
+/* The number of the node with this key, 0: none. *next is what it knows of the next frame. */
 static __always_inline u32 find_node(u64 key, u64 *next)
 {
 	u32 hash = stack_hash(key);
@@ -107,7 +108,9 @@ static __always_inline struct stack_node *get_node(u32 number)
 	return bucket ? &bucket->node[way & (STACK_WAYS - 1)] : 0;
 }
 
-/* Find it or make it; 0: both of its buckets are full. Others may do the same at the same time. */
+/*
+ * Find or add a node; 0: both of its buckets are full. Other CPUs may do the same at the same time.
+ */
 static __always_inline u32 add_node(u64 key)
 {
 	u64 next;
@@ -132,19 +135,19 @@ static __always_inline u32 add_node(u64 key)
 	return 0;
 }
 
-/* Top of the stack on which an address lies. */
+/* The top of the stack that contains an address. */
 static __always_inline u64 stack_top(u64 address)
 {
 	return (address | (THREAD_SIZE - 1)) + 1;
 }
 
-/* Where the next return address lies. */
+/* Where the next return address is. */
 static __always_inline u64 next_place(u64 up, u64 position, u64 top)
 {
 	return up & NEXT_FROM_TOP ? top - NEXT_WORDS(up) * 8 : position + up * 8;
 }
 
-/* Follow the return addresses up from the program's context; 0: not known well enough. */
+/* Follow the return addresses up from the program's context; 0: too little is known. */
 static __always_inline u32 walk_stack(u32 root, u64 context)
 {
 	u64 position = context, top = stack_top(context), next, up, word, above;
@@ -185,14 +188,15 @@ static __always_inline u32 walk_stack(u32 root, u64 context)
 }
 
 /*
- * What a callback of bpf_loop() changes lies in a map, and only a pointer to it on the stack: up to
- * Linux 6.7 the verifier looks at the first call alone, and takes what it finds on the stack there
- * for what is always there.
+ * Callbacks of bpf_loop() keep all state they change in a map, and only a pointer to it on the
+ * stack: up to Linux 6.7 the verifier checks just the first call, and takes what it finds on the
+ * stack then for constant.
  */
 
 /*
- * The lowest places where all frames are found, in their order, and the highest. Words that are
- * left of earlier calls look like frames, too; where both agree, it is the frame.
+ * Find the lowest positions where all frames appear in order (locate_up), and the highest
+ * (locate_down). Words left from earlier calls look like frames, too; where both agree, it is the
+ * frame.
  */
 static long locate_up(u32 word, struct cpu_state *const *at)
 {
@@ -222,7 +226,7 @@ static long locate_down(u32 index, struct cpu_state *const *at)
 	return 0;
 }
 
-/* Where the frames of ip[] lie: low[] and high[]. */
+/* Find where the frames of ip[] are: low[] and high[]. */
 static __always_inline bool locate_frames(struct cpu_state *state, u64 context)
 {
 	u64 bytes = stack_top(context) - context;
@@ -242,7 +246,7 @@ static __always_inline bool locate_frames(struct cpu_state *state, u64 context)
 	return state->unwinding.frame == 0;
 }
 
-/* Keep that the frame above a node lies there. */
+/* Record that the frame after this node is this far up. */
 static __always_inline void learn_up(struct cpu_state *state, struct stack_node *node, u64 up)
 {
 	u64 next = node->next, first = NEXT_UP(next), other = NEXT_OTHER_UP(next);
@@ -265,7 +269,10 @@ static __always_inline void learn_up(struct cpu_state *state, struct stack_node 
 
 #define CERTAIN_TIMES 2
 
-/* It may lie there: certain if it does in several contexts, on which stale words differ. */
+/*
+ * The next frame may be this far up. That is certain once it was seen in several contexts, because
+ * their stale words differ.
+ */
 static __always_inline void learn_candidate(struct cpu_state *state, struct stack_node *node,
 					    u64 up, u64 context)
 {
@@ -285,7 +292,7 @@ static __always_inline void learn_candidate(struct cpu_state *state, struct stac
 				       where, times);
 }
 
-/* Learn how a frame is reached from its callee's. */
+/* Learn the distance of a frame from its callee's. */
 static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 parent_number,
 					u32 number)
 {
@@ -303,7 +310,7 @@ static __always_inline void learn_frame(struct cpu_state *state, u32 frame, u32 
 		node->next = (node->next & ~(0x7fULL << 22)) | from_top << 22;
 	if (outermost && certain && from_top < 128 &&
 	    (!stack->certain || (NEXT_UP(parent->next) && NEXT_UP(parent->next) != up)))
-		/* the frame between is of no certain size */
+		/* the size of the frame in between varies */
 		learn_up(state, parent, from_top | NEXT_FROM_TOP);
 	else if (up == 0 || up >= NEXT_FROM_TOP)
 		state->counter[COUNT_STACK_UNSTEADY]++;
@@ -330,7 +337,7 @@ static long insert_frame(u32 frame, struct cpu_state *const *at)
 	return number == 0;
 }
 
-/* Unwind, and put what is found into the tree. */
+/* Unwind the stack and add its frames to the tree. */
 static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 root, u64 context)
 {
 	u32 frames = config.stack_depth + STACK_EXTRA_FRAMES;
@@ -339,9 +346,7 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 
 	if (frames > MAX_STACK_DEPTH)
 		frames = MAX_STACK_DEPTH;
-	/*
-	 * Without the frames of the program and of what has called it: they lie below the context.
-	 */
+	/* Skip the frames of the program and its caller: they are below the context. */
 	bytes = bpf_get_stack(ctx, state->ip, frames * 8, STACK_SKIP_FRAMES);
 	if (bytes <= 0) {
 		state->counter[COUNT_STACK_FAILED]++;
@@ -363,7 +368,10 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 	return HANDLE_FAILURE;
 }
 
-/* Handle of the stack that has led to a program. may_walk: what runs seldom is smaller without. */
+/*
+ * The handle of the stack that led to a program. may_walk: rarely run programs are smaller without
+ * the walk.
+ */
 static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 root, bool may_walk)
 {
 	u64 context;
@@ -375,7 +383,9 @@ static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 ro
 		state->counter[COUNT_STACK_UNWOUND]++;
 		return unwind_stack(ctx, state, root, 0);
 	}
-	/* The verifier has no arithmetic for contexts; what was in memory is a number. */
+	/*
+	 * The verifier allows no arithmetic on contexts, but a value read from memory is a number.
+	 */
 	state->context = (u64)ctx;
 	context = *(volatile u64 *)&state->context;
 	handle = walk_stack(root, context);
@@ -394,8 +404,8 @@ static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 ro
 /* ---- the user's stack, below the kernel's ---- */
 
 /*
- * Processes whose addresses are in the depot, and their numbers in the daemon's PID namespace, 0
- * outside of it: the daemon reads their mappings while they live.
+ * Processes whose addresses are in the depot, with their numbers in the daemon's PID namespace, 0
+ * if outside of it. The daemon reads their mappings while they live.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -421,8 +431,8 @@ static long insert_user_frame(u32 frame, struct cpu_state *const *at)
 }
 
 /*
- * The process, then two nodes for each address. A process id is below every kernel address's lower
- * half (x86-64).
+ * Append the process, then two nodes for each address. A process id is less than the lower half of
+ * any kernel address (x86-64), so it can't be mistaken for a kernel frame.
  */
 static __always_inline u32 add_user_stack(void *ctx, struct cpu_state *state, u32 handle, u32 tgid)
 {
