@@ -189,7 +189,7 @@ def test_what_the_input_lacks() -> None:
 @pytest.mark.parametrize("key", [0, 1 << _native.FIELD_TS, 1 << _native.FIELD_TIMES, 1 << 31])
 def test_no_group_without_key(key: int) -> None:
     """Groups are made by something that can make groups."""
-    with pytest.raises(ValueError, match="groups can't be made by that"):
+    with pytest.raises(ValueError, match="not a key for groups"):
         _native.Groups(key)
 
 
@@ -256,5 +256,5 @@ def test_one_at_a_time() -> None:
         except RuntimeError as error:
             errors.append(str(error))
     thread.join()
-    assert set(errors) <= {"another thread is at work with these groups"}
+    assert set(errors) <= {"another thread is using these groups"}
     assert groups.nr_records == 300 * len(list(pos.read_records(str(SAMPLE))))

@@ -230,7 +230,7 @@ def test_wrong_arguments() -> None:
         with pytest.raises(ValueError, match="pageblock_order"):
             new(memory, 64, order, early, scan, -1)
     for end_pfn in (-1, 2**58, 2**64 - 1, 2**64):
-        with pytest.raises(ValueError, match=r"page_ext has|must be|more than"):
+        with pytest.raises(ValueError, match=r"page_ext has|must be|no buffer"):
             new(memory, end_pfn, BLOCK_ORDER, early, scan, -1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         new(memory, 64, BLOCK_ORDER, early, scan, 2**31 - 1)

@@ -219,9 +219,9 @@ def test_flags_from_parts(program: Program) -> None:
 def test_bad_field(field: tuple[str, int, int, int]) -> None:
     """A field that no flags word has is an error; so are too many."""
     table = kernel_table(mapping((PLAIN, 1)))
-    with pytest.raises(ValueError, match="no field of 64 bits"):
+    with pytest.raises(ValueError, match="not a field of 64 bits"):
         _native.Renderer(table, text, flags_fields=[field])
-    with pytest.raises(ValueError, match="no more than 8 fields"):
+    with pytest.raises(ValueError, match="at most 8 fields"):
         _native.Renderer(table, text, flags_fields=[("x", 0, 1, 10)] * 9)
 
 

@@ -89,17 +89,17 @@ static PyObject *filesystem_type(PyObject *Py_UNUSED(module), PyObject *arg)
 
 static PyMethodDef module_methods[] = {
 	{"filesystem_type", filesystem_type, METH_O,
-	 "filesystem_type(fd) -> f_type of fstatfs(2): the magic number of the file system that an "
-	 "open file is in."},
+	 "filesystem_type(fd) -> f_type of fstatfs(2): the magic number of the file system of an "
+	 "open file."},
 	{"parse_page_owner", parse_page_owner, METH_VARARGS,
-	 "parse_page_owner(text, offset, final, in_damage) -> what stands there; see "
-	 "text/record.py"},
+	 "parse_page_owner(text, offset, final, in_damage) -> the record there, or what is wrong; "
+	 "see text/record.py"},
 	{NULL, NULL, 0, NULL},
 };
 
 /*
- * Py_MOD_GIL_USED, as every module that does not say otherwise: a free-threaded Python turns the
- * GIL on when it imports this one, whose objects rely on it.
+ * Py_MOD_GIL_USED is the default: when a free-threaded Python imports this module it turns the GIL
+ * on, which the objects here rely on.
  */
 static struct PyModuleDef module_def = {
 	PyModuleDef_HEAD_INIT,

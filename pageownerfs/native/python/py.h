@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The Python types of the core, shared by the py_*.c files. All of it runs with the GIL held, but
- * where said.
+ * The Python types of the core, shared by the py_*.c files. All code runs with the GIL held unless
+ * noted.
  */
 #ifndef PAGEOWNERFS_PY_H
 #define PAGEOWNERFS_PY_H
@@ -18,28 +18,28 @@ typedef struct {
 	PyObject *path;
 	bool closed;
 	/*
-	 * Who needs the mapping: buffers, tables, calls that release the GIL, a thread that has
-	 * frozen the pool. After close() it goes with the last one.
+	 * How many users need the mapping: buffers, tables, calls that release the GIL, a thread
+	 * that has frozen the pool. After close() the last one unmaps it.
 	 */
 	Py_ssize_t users;
 } PoolObject;
 
 typedef struct {
 	PyObject_HEAD PoolObject *pool;
-	PyObject *view; /* weak reference to what buffer has returned, or NULL */
+	PyObject *view; /* weak reference to the memoryview from buffer, or NULL */
 	Py_ssize_t exports;
 	u32 pfn;
-	u32 references; /* that this object may drop; 0 = freed */
+	u32 references; /* how many this object may drop; 0 = freed */
 	u8 order;
 } PageObject;
 
-/* Table: what a PoolTable, KernelTable and RecordTable have in common. */
+/* Table: the base type of PoolTable, KernelTable and RecordTable. */
 typedef struct {
 	PyObject_HEAD struct table *table;
-	_Atomic u32 nr_looking; /* threads between these two: */
+	_Atomic u32 nr_looking; /* threads between the following two macros */
 } TableObject;
 
-/* Around what looks at a table without the GIL. No records are added to it meanwhile. */
+/* Enclose code that reads a table without the GIL. No records are added to the table meanwhile. */
 #define BEGIN_LOOKING(self)                                                                        \
 	(self)->nr_looking++;                                                                      \
 	Py_BEGIN_ALLOW_THREADS
@@ -53,20 +53,20 @@ extern PyTypeObject Groups_Type, Group_Type;
 
 /* py_page.c */
 PageObject *page_new(PoolObject *pool, u32 pfn, unsigned int order);
-int page_release_buffer(PageObject *page); /* BufferError if a part of it is still in use */
+int page_release_buffer(PageObject *page); /* BufferError if views of it are still in use */
 void page_clear_freelist(void);
 
 /* py_pool.c */
-int pool_usable(PoolObject *self); /* -1 with ValueError when closed */
-/* Raise what a negative result of the core means; returns NULL. */
+int pool_usable(PoolObject *self); /* -1 with ValueError if closed */
+/* Raise the exception for a negative result of the core; returns NULL. */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order);
-/* Raise an OSError of the pool's file; returns NULL. */
+/* Raise an OSError with the pool's file name; returns NULL. */
 PyObject *pool_os_error(PoolObject *self, int number, const char *text);
 void pool_drop_user(PoolObject *self);
 /*
- * An operation has returned *error: reclaim, or wait, without the GIL; out of memory, if drain. 0:
- * try it again; 1: *error is what stays; -1: an exception, of a signal or because the pool has been
- * closed meanwhile.
+ * An operation has failed with *error: reclaim or wait, without the GIL. drain: also handle out of
+ * memory. Returns 0: try the operation again; 1: *error is final; -1: an exception was raised, by a
+ * signal or because the pool has been closed meanwhile.
  */
 int pool_try_again(PoolObject *self, int *error, bool drain);
 
@@ -102,7 +102,7 @@ PyObject *pool_thaw_method(PyObject *op, PyObject *unused);
 PyObject *pool_recover(PyObject *op, PyObject *unused);
 PyObject *pool_report_free_pages(PyObject *op, PyObject *unused);
 
-/* py_info.c: looking at a pool */
+/* py_info.c: the state of a pool */
 PyObject *pool_zone_info(PyObject *self, PyObject *unused);
 PyObject *pool_client_info(PyObject *self, PyObject *unused);
 PyObject *pool_page_info(PyObject *self, PyObject *arg);
@@ -117,7 +117,7 @@ PyObject *pool_table(PyObject *self, PyObject *unused);
 
 /* py_records.c */
 PyObject *table_snapshot(PyObject *self, PyObject *arg);
-/* What a dump had printed for a value; false: nothing, or the table is of no dump. */
+/* The text that a dump has for a value; false: none, or the table is not of a dump. */
 bool table_text(const TableObject *table, enum text_kind kind, u64 value, struct string *text);
 
 /* py_parse.c */

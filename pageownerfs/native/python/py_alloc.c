@@ -2,9 +2,9 @@
 /*
  * py_alloc.c - Pool: allocating, freeing and splitting pages.
  *
- * An operation runs with the GIL held: the threads of a process share one client of the pool. Where
- * one can't go on it ends, and pool_try_again() waits without the GIL; whatever was known of the
- * pool and of a page before must be looked at again then.
+ * Operations run with the GIL held, because the threads of a process share one client of the pool.
+ * An operation that can't proceed ends, and pool_try_again() waits without the GIL. Whatever was
+ * known about the pool and a page before must then be checked again.
  */
 #include "base/gfp.h"
 #include "pool/page_alloc.h"
@@ -19,8 +19,8 @@ static PyObject *alloc_error(PoolObject *self, int error, unsigned int order, u3
 	if (error == -EINVAL) {
 		if (gfp_mask & __GFP_NOFAIL)
 			return PyErr_Format(PyExc_ValueError,
-					    "gfp_mask 0x%x: __GFP_NOFAIL is refused, a pool can't "
-					    "promise not to fail",
+					    "gfp_mask 0x%x: __GFP_NOFAIL is refused, because "
+					    "allocations from a pool can fail",
 					    gfp_mask);
 		return PyErr_Format(PyExc_ValueError,
 				    "gfp_mask 0x%x: contradicts itself (more than one of "
@@ -60,7 +60,7 @@ static inline int save_stack(PoolObject *self, u32 *handle)
 	return save_tracked_stack(self, handle);
 }
 
-/* 0, a negative error, or 1 with an exception. */
+/* 0, a negative error, or 1 with an exception set. */
 static int alloc_or_wait(PoolObject *self, u32 order, u32 gfp_mask, u32 *pfn, u32 *handle)
 {
 	bool drained = false;
@@ -113,21 +113,25 @@ static int page_argument(PoolObject *self, PyObject *arg, PageObject **page, u32
 		if (unlikely((*page)->pool != self)) {
 			if (PyUnicode_Compare((*page)->pool->path, self->path) == 0)
 				return 0; /* another attachment to the same pool */
-			PyErr_Format(PyExc_ValueError, "PFN 0x%x: a page of another pool", *pfn);
+			PyErr_Format(PyExc_ValueError, "PFN 0x%x: the page belongs to another pool",
+				     *pfn);
 			return -1;
 		}
 		return 0;
 	}
 	*page = NULL;
 	if (!PyLong_Check(arg)) {
-		PyErr_Format(PyExc_TypeError, "a Page or a PFN is needed, not %.100s",
+		PyErr_Format(PyExc_TypeError, "expected a Page or a PFN, not %.100s",
 			     Py_TYPE(arg)->tp_name);
 		return -1;
 	}
 	return as_u32(arg, "PFN", pfn);
 }
 
-/* May page be freed? -1 with the exception: it has been, or parts of its buffer are in use. */
+/*
+ * May the page be freed? -1 with an exception: it was freed already, or parts of its buffer are in
+ * use.
+ */
 static int check_page(PoolObject *self, PageObject *page)
 {
 	if (unlikely(page->references == 0)) {
@@ -137,7 +141,7 @@ static int check_page(PoolObject *self, PageObject *page)
 	return page->references == 1 ? page_release_buffer(page) : 0;
 }
 
-/* order: what the caller believes it is; -1: what the page says. */
+/* order: what the caller believes the order is; -1: what the Page says. */
 static PyObject *drop_reference(PoolObject *self, PyObject *arg, int order)
 {
 	PageObject *page;
@@ -171,7 +175,7 @@ PyObject *pool_free_pages(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 	if (unlikely(parse_two("free_pages", names, args, nargs, kwnames, values)))
 		return NULL;
 	if (unlikely(!values[0]))
-		return PyErr_Format(PyExc_TypeError, "free_pages() needs a page");
+		return PyErr_Format(PyExc_TypeError, "free_pages() requires a page");
 	if (values[1] && values[1] != Py_None) {
 		if (as_u32_max(values[1], "order", MAX_PAGE_ORDER, &order))
 			return NULL;
@@ -231,7 +235,7 @@ PyObject *pool_page(PyObject *op, PyObject *arg)
 	return (PyObject *)page_new(self, pfn, (unsigned int)order);
 }
 
-/* Objects for the parts of a page; all of them first: once it is split, nothing may fail. */
+/* Create the objects for all parts of a page first: nothing may fail after the split. */
 static PyObject *new_parts(PoolObject *self, PageObject *page, unsigned int order)
 {
 	Py_ssize_t nr = (Py_ssize_t)1 << (page->order - order);
@@ -252,7 +256,7 @@ static PyObject *new_parts(PoolObject *self, PageObject *page, unsigned int orde
 	return pages;
 }
 
-/* The list, or NULL: *error is that of split_page(), or 0 with an exception. */
+/* The list of parts, or NULL: *error is that of split_page(), or 0 with an exception set. */
 static PyObject *split_pages(PoolObject *self, PageObject *page, unsigned int order, int *error)
 {
 	PyObject *pages;
@@ -264,7 +268,8 @@ static PyObject *split_pages(PoolObject *self, PageObject *page, unsigned int or
 		return pool_error(self, -BAD_FREE, page->pfn, page->order);
 	if (order > page->order)
 		return PyErr_Format(PyExc_ValueError,
-				    "order %u: PFN 0x%x has order %u, it can only become smaller",
+				    "order %u: PFN 0x%x has order %u and can only be split into "
+				    "smaller blocks",
 				    order, page->pfn, page->order);
 	if (page_release_buffer(page))
 		return NULL;

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_args.c - arguments of methods.
+ * py_args.c - converting the arguments of methods.
  */
 #include "python/py.h"
 
-/* For "O&": an int of 64 bits without a sign. */
+/* Converter for "O&": an unsigned 64-bit int. */
 int as_u64(PyObject *arg, void *value)
 {
 	unsigned long long number;
 
 	if (!PyLong_Check(arg)) {
-		PyErr_Format(PyExc_TypeError, "an int is needed, not %.100s",
-			     Py_TYPE(arg)->tp_name);
+		PyErr_Format(PyExc_TypeError, "expected an int, not %.100s", Py_TYPE(arg)->tp_name);
 		return 0;
 	}
 	number = PyLong_AsUnsignedLongLong(arg);
@@ -24,7 +23,7 @@ int as_u64(PyObject *arg, void *value)
 	return 1;
 }
 
-/* An int of 0..max, of at most 32 bits. */
+/* Convert an int in 0..max. */
 int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
 {
 	unsigned long number;
@@ -36,7 +35,7 @@ int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value)
 	}
 	number = PyLong_AsUnsignedLong(arg);
 	if (unlikely(number > max)) {
-		PyErr_Clear(); /* negative, or more than a long */
+		PyErr_Clear(); /* negative, or too large for a long */
 		PyErr_Format(PyExc_ValueError,
 			     max > 0xffff ? "%s %R: must be 0..0x%x" : "%s %R: must be 0..%u", name,
 			     arg, max);
@@ -51,7 +50,7 @@ int as_u32(PyObject *arg, const char *name, u32 *value)
 	return as_u32_max(arg, name, 0xffffffffu, value);
 }
 
-/* Up to two arguments by position or by these names, into values; missing ones stay NULL. */
+/* Parse up to two arguments, by position or by these names; missing ones stay NULL. */
 int parse_two(const char *function, const char *const names[2], PyObject *const *args,
 	      Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2])
 {

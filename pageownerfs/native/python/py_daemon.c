@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_daemon.c - what the daemon of a pool does to it: switching tracking on, and looking after
- * clients. Called by Pool's methods while they hold a use: see call_held().
+ * py_daemon.c - what a pool's daemon does: switching tracking on, and looking after clients.
+ * Methods of Pool call these functions while they hold a use: see call_held().
  */
 #include "pool/freeze.h"
 #include "pool/lock.h"
@@ -39,7 +39,7 @@ static int register_stack(PyObject *function, u32 *handle)
 	return error;
 }
 
-/* Tracking could not be switched on: as if nobody had tried. */
+/* Undo everything, because tracking could not be switched on. */
 static void cancel_page_owner(PoolObject *self)
 {
 	if (atomic_load(&self->pool.header->gate) & GATE_PAGE_OWNER)
@@ -87,11 +87,14 @@ PyObject *pool_freeze_method(PyObject *op, PyObject *Py_UNUSED(unused))
 	Py_END_ALLOW_THREADS;
 	if (error)
 		return pool_error(self, error, 0, 0);
-	self->users++; /* until thaw(): this thread holds a lock that lies in the mapping */
+	self->users++; /* until thaw(): this thread holds a lock inside the mapping */
 	Py_RETURN_NONE;
 }
 
-/* Of a closed pool, too: the thread that has frozen it must be able to let the others go on. */
+/*
+ * Works on a closed pool, too: the thread that has frozen it must be able to let the others
+ * continue.
+ */
 PyObject *pool_thaw_method(PyObject *op, PyObject *Py_UNUSED(unused))
 {
 	PoolObject *self = (PoolObject *)op;

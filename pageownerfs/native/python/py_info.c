@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_info.c - what a pool looks like, as Python objects. Unlocked snapshots, but for check().
+ * py_info.c - the state of a pool, as Python objects. All are unlocked snapshots except check().
  *
- * Tuples: client.py names what is in them.
+ * The results are tuples; client.py names their items.
  */
 #include <stdlib.h>
 
@@ -109,7 +109,7 @@ PyObject *pool_client_info(PyObject *self, PyObject *Py_UNUSED(unused))
 	return clients;
 }
 
-/* The head of the allocated block that a tail page is in; the page itself if there is none. */
+/* The head of the allocated block that contains a tail page; the page itself if there is none. */
 static u32 head_pfn(const struct pool *pool, u32 pfn)
 {
 	if (word_state(page_word(pool, pfn)) != PAGE_TAIL)
@@ -241,7 +241,9 @@ static int compare_listed(const void *a, const void *b)
 	return (first > second) - (first < second);
 }
 
-/* Stacks that have allocated, in that order; false: no memory. */
+/*
+ * List the stacks that have allocated, in the order of their first allocations. False: no memory.
+ */
 static bool list_stacks(const struct pool *pool, struct stack_record **stacks, size_t *nr)
 {
 	struct stack_record stack;
@@ -276,7 +278,7 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 #if CONFIG_PAGE_OWNER
 	if (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER &&
 	    atomic_load(&pool->header->stacks_suspect)) {
-		Py_BEGIN_ALLOW_THREADS recount_stacks(pool); /* or the next time */
+		Py_BEGIN_ALLOW_THREADS recount_stacks(pool); /* on failure: next time */
 		Py_END_ALLOW_THREADS
 	}
 #endif
@@ -297,7 +299,7 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 }
 
 struct problems {
-	char *text; /* one after the other, each with its NUL */
+	char *text; /* concatenated, each with its NUL */
 	size_t bytes;
 };
 
@@ -339,7 +341,10 @@ PyObject *pool_check_all(PyObject *self, PyObject *Py_UNUSED(unused))
 
 #define FIELD(type, field) #field, (Py_ssize_t)offsetof(type, field)
 
-/* What the compiler made of the shared structures, for the test that compares it with Python. */
+/*
+ * The layout of the shared structures as the compiler sees it, for the test that compares it with
+ * Python.
+ */
 PyObject *layout(void)
 {
 	return Py_BuildValue(

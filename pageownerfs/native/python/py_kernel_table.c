@@ -16,20 +16,21 @@ typedef struct {
 	Py_buffer page_ext, scan;
 } KernelTableObject;
 
-/* A buffer of so many bytes at least (a mapping is of whole pages); 0, or -1 with the error. */
+/* Get a buffer of at least this many bytes (mappings are whole pages). 0, or -1 with the error. */
 static int get_buffer(PyObject *object, const char *name, u64 bytes, int flags, Py_buffer *buffer)
 {
 	if (PyObject_GetBuffer(object, buffer, flags))
 		return -1;
 	if ((u64)buffer->len < bytes || (uintptr_t)buffer->buf % _Alignof(struct page_owner)) {
-		PyErr_Format(PyExc_ValueError, "%s has %zd bytes at %p: must be %llu, aligned",
-			     name, buffer->len, buffer->buf, (unsigned long long)bytes);
+		PyErr_Format(PyExc_ValueError,
+			     "%s has %zd bytes at %p: must be at least %llu, aligned", name,
+			     buffer->len, buffer->buf, (unsigned long long)bytes);
 		return -1;
 	}
 	return 0;
 }
 
-/* What the table is made of; 0, or -1 with the error. */
+/* Fill in the table. 0, or -1 with the error. */
 static int fill_kernel_table(KernelTableObject *self, PyObject *page_ext, PyObject *scan,
 			     const Py_buffer *early, int prog_fd)
 {
@@ -50,7 +51,7 @@ static int fill_kernel_table(KernelTableObject *self, PyObject *page_ext, PyObje
 	table->scanner.scan = self->scan.buf;
 	if (prog_fd < 0)
 		return 0;
-	/* one of our own: the caller may close its own while we read */
+	/* a descriptor of our own: the caller may close its own while we read */
 	table->scanner.prog_fd = fcntl(prog_fd, F_DUPFD_CLOEXEC, 0);
 	if (table->scanner.prog_fd >= 0)
 		return 0;
@@ -75,14 +76,15 @@ static PyObject *kernel_table_new(PyTypeObject *type, PyObject *args, PyObject *
 					 &prog_fd, &nid_shift, &nid_bits))
 		return NULL;
 	if (nid_bits > 10 || nid_shift > 63) {
-		PyErr_SetString(PyExc_ValueError,
-				"nid: (shift, bits) of the node in the flags, 10 bits at most");
+		PyErr_SetString(
+			PyExc_ValueError,
+			"nid must be (shift, bits) of the node in the flags, at most 10 bits");
 		goto error;
 	}
 	if (as_u32_max(order, "pageblock_order", MAX_PAGEBLOCK_ORDER, &pageblock_order))
 		goto error;
 	if (end_pfn > SIZE_MAX / sizeof(struct page_owner)) {
-		PyErr_Format(PyExc_ValueError, "end_pfn %llu: more than any buffer has",
+		PyErr_Format(PyExc_ValueError, "end_pfn %llu: no buffer can be that large",
 			     (unsigned long long)end_pfn);
 		goto error;
 	}
@@ -135,7 +137,7 @@ static int kernel_table_set_on(PyObject *op, PyObject *value, void *Py_UNUSED(cl
 }
 
 static PyGetSetDef kernel_table_getset[] = {
-	{"on", kernel_table_on, kernel_table_set_on, "False: no record is there.", NULL},
+	{"on", kernel_table_on, kernel_table_set_on, "False: the table has no records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -145,10 +147,10 @@ PyTypeObject KernelTable_Type = {
 	.tp_base = &Table_Type,
 	.tp_dealloc = kernel_table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc =
-		"KernelTable(page_ext, end_pfn, pageblock_order, early, scan, prog_fd, nid=(0, "
-		"0))\n\n"
-		"The records of the running kernel's pages; flags and memcg are what prog_fd says.",
+	.tp_doc = "KernelTable(page_ext, end_pfn, pageblock_order, early, scan, prog_fd, nid=(0, "
+		  "0))\n\n"
+		  "The records of the running kernel's pages. The program prog_fd finds flags and "
+		  "memcg.",
 	.tp_getset = kernel_table_getset,
 	.tp_new = kernel_table_new,
 };

@@ -51,7 +51,7 @@ void page_clear_freelist(void)
 }
 
 /*
- * The memoryview that buffer has returned, if it still lives; a new reference, or NULL without an
+ * The memoryview that buffer returned, if it is still alive: a new reference, or NULL without an
  * error.
  */
 static PyObject *live_view(PageObject *page)
@@ -74,8 +74,8 @@ static PyObject *live_view(PageObject *page)
 }
 
 /*
- * Make every later use of the page's buffer raise. -1 and BufferError: slices, arrays... are still
- * there.
+ * Make every later use of the page's buffer raise. -1 with BufferError: other views of it, such as
+ * slices or arrays, still exist.
  */
 int page_release_buffer(PageObject *page)
 {
@@ -115,7 +115,7 @@ static int page_getbuffer(PyObject *op, Py_buffer *view, int flags)
 		return -1;
 	}
 	order = allocated_order(&page->pool->pool, page->pfn);
-	if (order != page->order) { /* another process has freed it */
+	if (order != page->order) { /* another process freed it */
 		pool_error(page->pool, order < 0 ? order : -BAD_ORDER, page->pfn, page->order);
 		return -1;
 	}
@@ -175,9 +175,8 @@ static PyGetSetDef page_getset[] = {
 	{"pfn", page_pfn, NULL, "Page frame number of the first page.", NULL},
 	{"order", page_order, NULL, "The block is 2^order pages.", NULL},
 	{"buffer", page_buffer, NULL,
-	 "The block's memory, PAGE_SIZE << order bytes: a writable memoryview, shared with every "
-	 "process\n"
-	 "that holds the page. Released when the page is freed.",
+	 "The block's memory, PAGE_SIZE << order bytes: a writable memoryview, shared with all\n"
+	 "processes that hold the page. It is released when the page is freed.",
 	 NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
@@ -191,9 +190,8 @@ PyTypeObject Page_Type = {
 	.tp_dealloc = page_dealloc,
 	.tp_repr = page_repr,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.tp_doc =
-		"A block of 2^order pages, from Pool.alloc_pages() or Pool.page().\n\n"
-		"Forgetting the object does not free the pages: that is a leak, as in the kernel.",
+	.tp_doc = "A block of 2^order pages, from Pool.alloc_pages() or Pool.page().\n\n"
+		  "Dropping the object does not free the pages: as in the kernel, that is a leak.",
 	.tp_getset = page_getset,
 	.tp_as_buffer = &page_as_buffer,
 };

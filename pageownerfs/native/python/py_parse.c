@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_parse.c - parse_page_owner(): one record of a text, and what is wrong with others.
+ * py_parse.c - parse_page_owner(): one record of a text, or what is wrong with it.
  */
 #include "python/py.h"
 #include "text/stack_text.h"
@@ -72,7 +72,7 @@ PyObject *parse_page_owner(PyObject *Py_UNUSED(module), PyObject *args)
 	if (!PyArg_ParseTuple(args, "y*npp", &text, &offset, &final, &in_damage))
 		return NULL;
 	if (offset < 0 || offset > text.len) {
-		PyErr_SetString(PyExc_ValueError, "the offset is not in the text");
+		PyErr_SetString(PyExc_ValueError, "offset is outside the text");
 		goto out;
 	}
 	p = (const char *)text.buf + offset;

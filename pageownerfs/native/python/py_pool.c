@@ -9,7 +9,7 @@
 #include "pool/reclaim.h"
 #include "python/py.h"
 
-/* How often a thread that waits looks for signals. */
+/* How often a waiting thread checks for signals. */
 #define SIGNALS_NSEC 50000000
 
 int pool_usable(PoolObject *self)
@@ -20,7 +20,6 @@ int pool_usable(PoolObject *self)
 	return -1;
 }
 
-/* Raise an OSError of the pool's file; returns NULL. */
 PyObject *pool_os_error(PoolObject *self, int number, const char *text)
 {
 	PyObject *args = Py_BuildValue("isO", number, text, self->path);
@@ -32,7 +31,6 @@ PyObject *pool_os_error(PoolObject *self, int number, const char *text)
 	return NULL;
 }
 
-/* Raise what a negative result of the allocator means; returns NULL. */
 PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 {
 	PyObject *exception;
@@ -42,7 +40,7 @@ PyObject *pool_error(PoolObject *self, int error, u32 pfn, int order)
 	case ENOTRECOVERABLE:
 		return pool_os_error(
 			self, EBUSY,
-			"a client of the pool is stopped inside the allocator and holds it up; "
+			"a client of the pool is stopped inside the allocator and blocks it; "
 			"`pageownerfs status` lists the clients");
 	case EUSERS:
 		return pool_os_error(self, EUSERS, "the pool has as many clients as it can have");
@@ -96,8 +94,8 @@ int pool_try_again(PoolObject *self, int *error, bool drain)
 }
 
 /*
- * A method that releases the GIL, or may run Python code, is called through this: close() in
- * another thread leaves it the mapping.
+ * Call a method that releases the GIL or may run Python code, so that a close() in another thread
+ * does not unmap the pool.
  */
 static PyObject *call_held(PyCFunction method, PyObject *op, PyObject *arg)
 {
@@ -175,9 +173,10 @@ static PyGetSetDef pool_getset[] = {
 	{"closed", pool_get_closed, NULL, "Has close() been called?", NULL},
 	{"nr_pages", pool_get_nr_pages, NULL, "PFNs are [0, nr_pages).", NULL},
 	{"managed_pages", pool_get_managed_pages, NULL,
-	 "Pages that the allocator has, free or not.", NULL},
-	{"page_owner_on", pool_get_page_owner_on, NULL, "Are owners tracked?", NULL},
-	{"stack_depth", pool_get_stack_depth, NULL, "Frames kept of each stack, at most.", NULL},
+	 "Pages managed by the allocator, free or not.", NULL},
+	{"page_owner_on", pool_get_page_owner_on, NULL, "Is page_owner on?", NULL},
+	{"stack_depth", pool_get_stack_depth, NULL, "Maximum number of frames kept per stack.",
+	 NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -185,52 +184,57 @@ static PyGetSetDef pool_getset[] = {
 
 static PyMethodDef pool_methods[] = {
 	{"create", FASTCALL(pool_create_method), METH_CLASS | METH_VARARGS | METH_KEYWORDS,
-	 "Make a pool's file, which must not exist, and map it."},
+	 "Create a pool's file, which must not exist, and map it."},
 	{"open", pool_open_method, METH_CLASS | METH_O, "Map an existing pool."},
 	{"close", pool_close, METH_NOARGS,
-	 "Give the order-0 lists back. Buffers in use stay valid, and what other threads do in "
-	 "the\n"
-	 "pool comes to its end; later calls raise ValueError."},
+	 "Free the order-0 lists and detach. Buffers in use stay valid, and calls in progress in\n"
+	 "other threads complete; later calls raise ValueError."},
 	{"alloc_pages", FASTCALL(pool_alloc_pages), METH_FASTCALL | METH_KEYWORDS,
 	 "alloc_pages(order=0, gfp_mask=GFP_KERNEL) -> Page\n\n"
-	 "2^order pages, as alloc_pages() of mm/page_alloc.c. OutOfMemoryError, ValueError."},
+	 "Allocate 2^order pages, like alloc_pages() of mm/page_alloc.c. Raises "
+	 "OutOfMemoryError,\n"
+	 "ValueError."},
 	{"free_pages", FASTCALL(pool_free_pages), METH_FASTCALL | METH_KEYWORDS,
 	 "free_pages(page, order=None)\n\n"
-	 "Drop a reference; the last one frees. BadPageError, BufferError. As __free_pages()."},
+	 "Drop a reference, like __free_pages(); the last one frees the block. Raises\n"
+	 "BadPageError, BufferError."},
 	{"page", pool_page, METH_O,
-	 "page(pfn) -> Page\n\nAn allocated block, whoever allocated it. BadPageError."},
-	{"get_page", pool_get_page, METH_O, "get_page(page)\n\nOne more reference."},
+	 "page(pfn) -> Page\n\nAn allocated block, whoever allocated it. Raises BadPageError."},
+	{"get_page", pool_get_page, METH_O, "get_page(page)\n\nTake another reference."},
 	{"put_page", pool_put_page, METH_O,
-	 "put_page(page)\n\nDrop a reference; the last one frees."},
+	 "put_page(page)\n\nDrop a reference; the last one frees the block."},
 	{"page_count", pool_page_count, METH_O,
-	 "page_count(page) -> int\n\nReferences; 0 if it is not allocated."},
+	 "page_count(page) -> int\n\nThe number of references; 0 if the page is not allocated."},
 	{"split_page", pool_split_page, METH_VARARGS,
 	 "split_page(page, order=0) -> list of Page\n\n"
-	 "Make blocks of order from one that is not compound. The first one is page itself."},
+	 "Split a block that is not compound into blocks of order. The first is page itself."},
 	{"drain_local_pages", held_pool_drain_local_pages, METH_NOARGS,
-	 "Give this process's order-0 lists back."},
-	{"capture_stack", held_pool_capture_stack, METH_VARARGS, "Handle of the caller's stack."},
+	 "Free this process's order-0 lists."},
+	{"capture_stack", held_pool_capture_stack, METH_VARARGS,
+	 "The handle of the caller's stack."},
 	{"enable_page_owner", held_pool_enable_page_owner, METH_VARARGS,
-	 "Switch tracking on; early pages per zone."},
+	 "Switch tracking on; returns the number of early pages per zone."},
 	{"recover_clients", held_pool_recover, METH_NOARGS,
-	 "Take back what dead clients held; their number."},
+	 "Free what dead clients held; returns the number of clients."},
 	{"report_free_pages", held_pool_report_free_pages, METH_NOARGS,
-	 "Give free memory to the system; pages given."},
+	 "Return free memory to the system; returns the number of pages."},
 	{"_zone_info", held_pool_zone_info, METH_NOARGS, "A tuple for each zone."},
 	{"_client_info", held_pool_client_info, METH_NOARGS, "A tuple for each client."},
-	{"_page_info", held_pool_page_info, METH_O, "A tuple: all that is known of one page."},
-	{"_stats", held_pool_stats, METH_NOARGS, "Counters since the pool was made, a tuple."},
+	{"_page_info", held_pool_page_info, METH_O, "A tuple: everything known about a page."},
+	{"_stats", held_pool_stats, METH_NOARGS,
+	 "A tuple: the counters since the pool was created."},
 	{"depot_stack", held_pool_depot_stack, METH_O,
 	 "depot_stack(handle) -> list of frames, innermost first."},
 	{"check", held_pool_check_all, METH_NOARGS,
-	 "Check every invariant; the problems found, none is []."},
+	 "Check every invariant; returns the list of problems."},
 	{"freeze", held_pool_freeze_method, METH_NOARGS,
 	 "Stop the clients between two operations, until thaw()."},
 	{"thaw", pool_thaw_method, METH_NOARGS,
-	 "Let the clients go on; by the thread that has stopped them."},
+	 "Let the clients continue. Only the thread that stopped them may call this."},
 	{"stack_counts", held_pool_stack_counts, METH_NOARGS,
-	 "(handle, nr_base_pages) of each stack that has allocated, the oldest first."},
-	{"table", pool_table, METH_NOARGS, "What a Renderer reads."},
+	 "(handle, nr_base_pages) of each stack that has allocated, in the order of their first\n"
+	 "allocations."},
+	{"table", pool_table, METH_NOARGS, "The table of the pool's records, for a Renderer."},
 	{NULL, NULL, 0, NULL},
 };
 

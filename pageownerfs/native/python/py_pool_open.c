@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_pool_open.c - Pool: making, opening and closing one.
+ * py_pool_open.c - Pool: creating, opening and closing a pool.
  */
 #include "pool/create.h"
 #include "pool/fork.h"
@@ -13,10 +13,10 @@ static void close_pool(PoolObject *self)
 {
 	if (self->closed)
 		return;
-	self->closed = true; /* nobody begins an operation from here on */
+	self->closed = true; /* no operation can begin from here on */
 	if (pool_thaw(&self->pool))
 		self->users++;
-	/* else: this thread had frozen it, and goes on with that use */
+	/* otherwise this thread had frozen the pool, and keeps using the use taken then */
 	Py_BEGIN_ALLOW_THREADS;
 	pool_unregister(&self->pool);
 	Py_END_ALLOW_THREADS;
@@ -120,7 +120,8 @@ PyObject *pool_create_method(PyObject *type, PyObject *args, PyObject *kwargs)
 		return NULL;
 	config.stack_depth = (u32)stack_depth;
 	/*
-	 * Whatever bytes a file's name has: the encoding of those that are no text, errors for NUL.
+	 * A file name may have any bytes. This encodes names that are not valid text, and raises
+	 * for NUL.
 	 */
 	if (!PyUnicode_FSConverter(path, &name))
 		return NULL;
@@ -143,7 +144,7 @@ PyObject *pool_open_method(PyObject *type, PyObject *path)
 	PoolObject *self;
 
 	if (!PyUnicode_Check(path))
-		return PyErr_Format(PyExc_TypeError, "a path is str, not %.100s",
+		return PyErr_Format(PyExc_TypeError, "path must be a str, not %.100s",
 				    Py_TYPE(path)->tp_name);
 	if (!PyUnicode_FSConverter(path, &name))
 		return NULL;

@@ -7,7 +7,7 @@
 typedef struct {
 	TableObject base;
 	struct pool_table table;
-	PoolObject *pool; /* whose mapping the table points to: it is a user of that */
+	PoolObject *pool; /* the table points into its mapping, so it is a user of the pool */
 } PoolTableObject;
 
 PyObject *pool_table(PyObject *op, PyObject *Py_UNUSED(unused))

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_records.c - RecordTable: records one after the other, from a dump, a trace or a copy of
- * another table.
+ * py_records.c - RecordTable: a list of records, from a dump, a trace or a copy of another table.
  */
 #include <errno.h>
 
@@ -12,7 +11,7 @@ typedef struct {
 	TableObject base;
 	struct record_table table;
 	struct record_load load;
-	PyObject *words; /* tuple of str that load points into, or NULL: the table is a copy */
+	PyObject *words; /* tuple of the str that load points into; NULL: the table is a copy */
 	bool busy;
 } RecordTableObject;
 
@@ -27,7 +26,7 @@ static RecordTableObject *record_table_alloc(PyTypeObject *type)
 	return self;
 }
 
-/* The str of a sequence as numbered strings; 0, or -1 with the error. */
+/* Add the str items of a sequence to numbered strings. 0, or -1 with the error. */
 static int add_names(PyObject *names, struct strings *strings)
 {
 	PyObject *tuple = PySequence_Tuple(names);
@@ -68,7 +67,7 @@ static PyObject *record_table_new(PyTypeObject *type, PyObject *args, PyObject *
 			return (PyObject *)self;
 		PyErr_NoMemory();
 	}
-	self->load.words = words; /* to be freed */
+	self->load.words = words; /* so that they are freed */
 	Py_DECREF(self);
 	return NULL;
 }
@@ -83,7 +82,7 @@ static void record_table_dealloc(PyObject *op)
 	Py_TYPE(op)->tp_free(op);
 }
 
-/* A copy, or as good as one. */
+/* A RecordTable is as good as a copy. */
 static PyObject *record_table_snapshot(PyObject *op, PyObject *Py_UNUSED(max_bytes))
 {
 	return Py_NewRef(op);
@@ -121,8 +120,8 @@ PyObject *table_snapshot(PyObject *op, PyObject *arg)
 static int usable(const RecordTableObject *self)
 {
 	const char *why = !self->words		  ? "the table is a copy of another"
-			  : self->busy		  ? "another thread adds records"
-			  : self->base.nr_looking ? "another thread looks at the table"
+			  : self->busy		  ? "another thread is adding records"
+			  : self->base.nr_looking ? "another thread is reading the table"
 						  : NULL;
 
 	if (why)
@@ -238,7 +237,9 @@ static PyObject *record_table_text(PyObject *op, PyObject *args)
 	return PyBytes_FromStringAndSize(text.text, (Py_ssize_t)text.size);
 }
 
-/* What is told of the infos: those that differ in nothing else are one. */
+/*
+ * The part of a record_info that infos() returns. Infos that differ only in other fields are one.
+ */
 struct shared {
 	u64 memcg;
 	u16 nid;
@@ -246,7 +247,7 @@ struct shared {
 	u32 padding;
 };
 
-/* Each once; false: no memory. */
+/* Collect each once. False: no memory. */
 static bool find_shared(const struct record_list *list, struct strings *found)
 {
 	for (u32 i = 0; i < list->nr_infos; i++) {
@@ -310,25 +311,28 @@ NUMBER(pageblock_order, self->table.table.pageblock_order)
 
 static PyMethodDef record_table_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))record_table_feed, METH_VARARGS | METH_KEYWORDS,
-	 "feed(text, final=False) -> bytes used; the rest must come again, with more behind it."},
+	 "feed(text, final=False) -> bytes used; pass the rest again with more text after it."},
 	{"add", record_table_add, METH_VARARGS, "add(pfn, record, stack, free_stack, page_mt)"},
 	{"text", record_table_text, METH_VARARGS,
-	 "text(kind, value) -> what the text that was read had for it, or None."},
+	 "text(kind, value) -> what the text had for this value, or None."},
 	{"infos", record_table_infos, METH_NOARGS,
-	 "What records share: list of (memcg, nid, zone, fields)."},
-	{"snapshot", record_table_snapshot, METH_O, "snapshot(max_bytes): the table itself."},
+	 "infos() -> list of (memcg, nid, zone, fields), which records share."},
+	{"snapshot", record_table_snapshot, METH_O, "snapshot(max_bytes) -> the table itself."},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef record_table_getset[] = {
-	{"nr_records", record_table_nr_records, NULL, "Records that are there.", NULL},
-	{"nr_damaged", record_table_nr_damaged, NULL, "Damaged records, which were skipped.", NULL},
+	{"nr_records", record_table_nr_records, NULL, "Number of records.", NULL},
+	{"nr_damaged", record_table_nr_damaged, NULL,
+	 "Number of damaged records, which were skipped.", NULL},
 	{"nr_text_bytes", record_table_nr_text_bytes, NULL, "Bytes of text read.", NULL},
-	{"nr_stacks", record_table_nr_stacks, NULL, "Different stacks.", NULL},
-	{"nr_verbatim", record_table_nr_verbatim, NULL, "Records whose text is kept.", NULL},
-	{"nr_bytes", record_table_nr_bytes, NULL, "Memory of the records.", NULL},
-	{"pfn_end", record_table_pfn_end, NULL, "First PFN behind all blocks.", NULL},
-	{"pageblock_order", record_table_pageblock_order, NULL, "As PFNs and blocks say.", NULL},
+	{"nr_stacks", record_table_nr_stacks, NULL, "Number of different stacks.", NULL},
+	{"nr_verbatim", record_table_nr_verbatim, NULL, "Number of records whose text is kept.",
+	 NULL},
+	{"nr_bytes", record_table_nr_bytes, NULL, "Memory of the records, in bytes.", NULL},
+	{"pfn_end", record_table_pfn_end, NULL, "First PFN after all blocks.", NULL},
+	{"pageblock_order", record_table_pageblock_order, NULL,
+	 "Derived from PFNs and block numbers.", NULL},
 	{"damage", record_table_damage, NULL,
 	 "(offset, number of the record, reason) of the first damaged records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
@@ -341,8 +345,7 @@ PyTypeObject RecordTable_Type = {
 	.tp_dealloc = record_table_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_doc = "RecordTable(migratetypes, migrate_reasons, reserved, node, zone)\n\n"
-		  "Records one after the other: of a text, of a trace, or copied from another "
-		  "table.",
+		  "A list of records: of a text, of a trace, or copied from another table.",
 	.tp_methods = record_table_methods,
 	.tp_getset = record_table_getset,
 	.tp_new = record_table_new,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_render.c - Renderer, Reader: render.c for Python.
+ * py_render.c - Renderer and Reader: render.c for Python.
  *
- * Rendering runs without the GIL. A reader's mutex is taken without it too, so that a thread which
- * waits for the GIL to name a text never stops one that waits for the reader.
+ * Rendering runs without the GIL. The mutex of a reader is also taken without the GIL. So a thread
+ * that waits for the GIL to name a text never blocks one that waits for the reader.
  */
 #include "base/clock.h"
 #include "python/py.h"
@@ -14,9 +14,9 @@ typedef struct {
 	PyObject *text; /* text(kind, value) -> bytes */
 	struct text_cache *cache;
 	struct flags_layout layout;
-	/* of the whole text, when the table's version was that; 0: not known */
+	/* size of the whole text at size_version of the table; 0: not known */
 	u64 size, size_version;
-	u64 size_nsec; /* when it was found, where a table has no version */
+	u64 size_nsec; /* when size was determined, for tables without a version */
 	u8 fields;     /* TEXT_*; 0: as printed, or those of 6.12 */
 } RendererObject;
 
@@ -26,7 +26,7 @@ typedef struct {
 	pthread_mutex_t lock;
 } ReaderObject;
 
-/* (name, shift, width, base) of a field; 0, or -1 with the error. */
+/* Parse the (name, shift, width, base) of a field. 0, or -1 with the error. */
 static int parse_flag_field(PyObject *item, struct flags_field *field)
 {
 	PyObject *tuple = PySequence_Tuple(item);
@@ -34,12 +34,13 @@ static int parse_flag_field(PyObject *item, struct flags_field *field)
 	const char *name;
 	Py_ssize_t size;
 
-	if (!tuple || !PyArg_ParseTuple(tuple, "s#iii;a field is (name, shift, width, base)", &name,
-					&size, &shift, &width, &base))
+	if (!tuple ||
+	    !PyArg_ParseTuple(tuple, "s#iii;a flags field must be (name, shift, width, base)",
+			      &name, &size, &shift, &width, &base))
 		goto out;
 	if (size > FLAG_FIELD_NAME_MAX || shift < 0 || width < 1 || shift + width > 64 ||
 	    (base != 10 && base != 16)) {
-		PyErr_Format(PyExc_ValueError, "%R: no field of 64 bits", tuple);
+		PyErr_Format(PyExc_ValueError, "%R: not a field of 64 bits", tuple);
 		goto out;
 	}
 	*field = (struct flags_field){
@@ -57,7 +58,7 @@ static int parse_layout(PyObject *fields, struct flags_layout *layout)
 	Py_ssize_t nr = tuple ? PyTuple_GET_SIZE(tuple) : 0;
 
 	if (nr > FLAG_FIELDS)
-		PyErr_Format(PyExc_ValueError, "flags have no more than %d fields", FLAG_FIELDS);
+		PyErr_Format(PyExc_ValueError, "flags can have at most %d fields", FLAG_FIELDS);
 	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
 		parse_flag_field(PyTuple_GET_ITEM(tuple, i), &layout->fields[i]);
 	layout->nr_fields = (u32)nr;
@@ -116,7 +117,7 @@ static void renderer_dealloc(PyObject *op)
 	Py_TYPE(op)->tp_free(op);
 }
 
-/* Keep a text; 0, or -1 with the error. */
+/* Add a text to the cache. 0, or -1 with the error. */
 static int cache_text(RendererObject *self, const struct text_miss *miss, const char *text,
 		      size_t size)
 {
@@ -135,8 +136,9 @@ static int cache_text(RendererObject *self, const struct text_miss *miss, const 
 }
 
 /*
- * Get the text that is missing, and keep it: what a dump had printed, or else what Python says.
- * Where other fields are wanted than were printed, the format is another, and so may a mask be.
+ * Get a missing text and add it to the cache: what the dump had printed, or otherwise what Python
+ * returns. If other fields are wanted than were printed, the format differs, and masks may be
+ * printed differently, too.
  */
 static int add_text(RendererObject *self, const struct text_miss *miss)
 {
@@ -154,7 +156,7 @@ static int add_text(RendererObject *self, const struct text_miss *miss)
 		error = cache_text(self, miss, PyBytes_AS_STRING(text),
 				   (size_t)PyBytes_GET_SIZE(text));
 	else
-		PyErr_Format(PyExc_TypeError, "a text is bytes, not %.100s",
+		PyErr_Format(PyExc_TypeError, "text() must return bytes, not %.100s",
 			     Py_TYPE(text)->tp_name);
 	Py_DECREF(text);
 	return error;
@@ -228,7 +230,8 @@ static PyObject *renderer_reader(PyObject *op, PyObject *Py_UNUSED(unused))
 
 static PyMethodDef renderer_methods[] = {
 	{"size", renderer_size, METH_VARARGS,
-	 "size(max_age_nsec=0) -> length of the whole text; a KernelTable's may be so old."},
+	 "size(max_age_nsec=0) -> length of the whole text; for a KernelTable the last result is "
+	 "reused up to this age."},
 	{"reader", renderer_reader, METH_NOARGS, "A position in the text."},
 	{NULL, NULL, 0, NULL},
 };
@@ -241,7 +244,8 @@ PyTypeObject Renderer_Type = {
 	.tp_clear = renderer_clear,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_doc = "Renderer(table, text, *, fields=0, flags_mask=2**64-1, flags_fields=())\n\n"
-		  "Turns records into text; text(kind, value) -> bytes is asked once for each.",
+		  "Renders records as text. Calls text(kind, value) -> bytes once for each text it "
+		  "needs.",
 	.tp_methods = renderer_methods,
 	.tp_new = renderer_new,
 };
@@ -256,7 +260,7 @@ static void reader_dealloc(PyObject *op)
 	PyObject_Free(self);
 }
 
-/* Fill out; -1 with an exception. */
+/* Read into out. Returns the number of bytes, or -1 with an exception. */
 static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 offset)
 {
 	RendererObject *renderer = self->renderer;
@@ -267,7 +271,7 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	Py_BEGIN_ALLOW_THREADS;
 	pthread_mutex_lock(&self->lock);
 	Py_END_ALLOW_THREADS;
-	/* Who seeks takes a short read for the end of the file: tail does. */
+	/* Programs that seek, such as tail, take a short read for the end of the file. */
 	fill = offset != self->reader.read_end;
 	for (;;) {
 		struct text_cache *cache = text_cache_get(renderer->cache);
@@ -280,7 +284,7 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 		text_cache_put(cache);
 		if (result > 0)
 			done += result;
-		/* Only a text that was missing, and room for more, are reasons to go on. */
+		/* Continue only if a text was missing and there is still room. */
 		if (result == RENDER_NOMEM || self->reader.miss.kind == NR_TEXT_KINDS)
 			break;
 		if (add_text(renderer, &self->reader.miss)) {
@@ -288,7 +292,7 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 			break;
 		}
 		if (!fill && done && size - done <= 4096)
-			break; /* the rest would be taken for a small buffer */
+			break; /* the rest would look like a small buffer */
 	}
 	if (done >= 0)
 		self->reader.read_end = offset + (u64)done;
@@ -300,14 +304,14 @@ static Py_ssize_t read_out(ReaderObject *self, char *out, Py_ssize_t size, u64 o
 	return done;
 }
 
-/* Where in the text; 0, or -1 with the error. */
+/* Parse an offset in the text. 0, or -1 with the error. */
 static int offset_argument(PyObject *arg, u64 *offset)
 {
 	*offset = PyLong_AsUnsignedLongLong(arg);
 	if (PyErr_Occurred())
 		return -1;
 	if (*offset > (u64)1 << 62) {
-		PyErr_SetString(PyExc_ValueError, "offset must be 2**62 at most");
+		PyErr_SetString(PyExc_ValueError, "offset must be at most 2**62");
 		return -1;
 	}
 	return 0;
@@ -387,14 +391,14 @@ out:
 	return pair;
 }
 
-/* Numbers of a list, up to max; their number, -1 with the error. */
+/* Parse a sequence of pids. Returns their number, or -1 with the error. */
 static int parse_pids(PyObject *list, s32 pids[FILTER_PIDS])
 {
 	PyObject *tuple = PySequence_Tuple(list);
 	Py_ssize_t nr = tuple ? PyTuple_GET_SIZE(tuple) : 0;
 
 	if (nr > FILTER_PIDS)
-		PyErr_Format(PyExc_ValueError, "no more than %d pids", FILTER_PIDS);
+		PyErr_Format(PyExc_ValueError, "at most %d pids are allowed", FILTER_PIDS);
 	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
 		pids[i] = (s32)PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
 	Py_XDECREF(tuple);
@@ -409,7 +413,7 @@ static int parse_nids(PyObject *list, u64 nids[FILTER_NODES / 64])
 		long nid = PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
 
 		if (nid < 0 || nid >= FILTER_NODES)
-			PyErr_SetString(PyExc_ValueError, "not a number of a node");
+			PyErr_SetString(PyExc_ValueError, "invalid node number");
 		else
 			nids[nid / 64] |= 1ULL << nid % 64;
 	}
@@ -427,7 +431,7 @@ static PyObject *reader_set_filter_method(PyObject *op, PyObject *args)
 	if (!PyArg_ParseTuple(args, "iOOO:set_filter", &mode, &nids, &pids, &tgids))
 		return NULL;
 	if (mode < PRINT_STACK || mode > PRINT_STACK_HANDLE)
-		return PyErr_Format(PyExc_ValueError, "no print mode has number %d", mode);
+		return PyErr_Format(PyExc_ValueError, "%d: not a print mode", mode);
 	nr_pids = parse_pids(pids, filter.pids);
 	nr_tgids = nr_pids < 0 ? -1 : parse_pids(tgids, filter.tgids);
 	if (nr_tgids < 0 || (nids != Py_None && parse_nids(nids, filter.nids)))
@@ -450,8 +454,7 @@ static PyMethodDef reader_methods[] = {
 	{"record", reader_record, METH_O,
 	 "record(pfn) -> (text, next pfn) of the first record at or after pfn, or None."},
 	{"set_filter", reader_set_filter_method, METH_VARARGS,
-	 "set_filter(mode, nids, pids, tgids): what is shown from here on; nids None: of all "
-	 "nodes."},
+	 "set_filter(mode, nids, pids, tgids): what to show from here on; nids None: all nodes."},
 	{"read", FASTCALL(reader_read_method), METH_FASTCALL, "read(size, offset) -> bytes"},
 	{"read_into", FASTCALL(reader_read_into), METH_FASTCALL,
 	 "read_into(buffer, offset) -> number of bytes"},

@@ -2,8 +2,8 @@
 /*
  * py_sort.c - Groups and Group: page_owner_sort.c for Python.
  *
- * Reading and sorting run without the GIL; nothing else of that Groups may run meanwhile, which
- * busy tells.
+ * Reading and sorting run without the GIL. busy is set meanwhile, and keeps other calls away from
+ * the same Groups.
  */
 #include "python/py.h"
 #include "sort/page_owner_sort_order.h"
@@ -11,7 +11,7 @@
 typedef struct {
 	PyObject_HEAD struct sorter sorter;
 	PyObject *comms, *modules; /* tuples of bytes, which the filter points into */
-	u32 *numbers;		   /* the order, or NULL: as they came */
+	u32 *numbers;		   /* the order; NULL: as they came */
 	bool busy;
 } GroupsObject;
 
@@ -26,11 +26,11 @@ static int groups_usable(GroupsObject *self)
 {
 	if (!self->busy)
 		return 0;
-	PyErr_SetString(PyExc_RuntimeError, "another thread is at work with these groups");
+	PyErr_SetString(PyExc_RuntimeError, "another thread is using these groups");
 	return -1;
 }
 
-/* A sequence of int as an array; NULL with *nr 0 for None. -1 with an exception. */
+/* Convert a sequence of int to an array; NULL with *nr 0 for None. 0, or -1 with an exception. */
 static int filter_numbers(PyObject *arg, const s32 **numbers, u32 *nr)
 {
 	PyObject *tuple;
@@ -46,7 +46,7 @@ static int filter_numbers(PyObject *arg, const s32 **numbers, u32 *nr)
 		long number = PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
 
 		if (!PyErr_Occurred() && number != (s32)number)
-			PyErr_SetString(PyExc_OverflowError, "a pid has 32 bits");
+			PyErr_SetString(PyExc_OverflowError, "a pid must fit into 32 bits");
 		if (PyErr_Occurred()) {
 			Py_DECREF(tuple);
 			return -1;
@@ -59,7 +59,7 @@ static int filter_numbers(PyObject *arg, const s32 **numbers, u32 *nr)
 	return array ? 0 : -1;
 }
 
-/* As filter_numbers(), of bytes, which *owner keeps. */
+/* Like filter_numbers(), for bytes, which *owner keeps alive. */
 static int filter_strings(PyObject *arg, PyObject **owner, const struct string **strings, u32 *nr)
 {
 	struct string *array;
@@ -98,7 +98,7 @@ static PyObject *groups_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 					 &comms, &modules, &unreleased))
 		return NULL;
 	if (!(key & ((1u << FIELD_TS) - 1)) || key >> FIELD_FREE_TS)
-		return PyErr_Format(PyExc_ValueError, "key %#x: groups can't be made by that", key);
+		return PyErr_Format(PyExc_ValueError, "key %#x: not a key for groups", key);
 	self = (GroupsObject *)type->tp_alloc(type, 0);
 	if (!self)
 		return NULL;
@@ -187,14 +187,15 @@ static int parse_keys(PyObject *arg, struct sort_order *order, struct sort_key *
 		int field, descending;
 
 		if (!PyTuple_Check(key)) {
-			PyErr_SetString(PyExc_TypeError, "a key is (field, descending)");
+			PyErr_SetString(PyExc_TypeError, "a sort key must be (field, descending)");
 			break;
 		}
-		if (!PyArg_ParseTuple(key, "ip;a key is (field, descending)", &field, &descending))
+		if (!PyArg_ParseTuple(key, "ip;a sort key must be (field, descending)", &field,
+				      &descending))
 			break;
 		if (field < 0 || field >= NR_FIELDS || i == NR_FIELDS) {
 			PyErr_Format(PyExc_ValueError,
-				     "%d: not a field to sort by, or one too many", field);
+				     "%d: not a field to sort by, or too many fields", field);
 			break;
 		}
 		keys[i] = (struct sort_key){.field = (enum sort_field)field,
@@ -244,7 +245,7 @@ static PyObject *groups_item(PyObject *op, Py_ssize_t i)
 	if (groups_usable(self))
 		return NULL;
 	if (i < 0 || i >= groups_length(op))
-		return PyErr_Format(PyExc_IndexError, "no such group");
+		return PyErr_Format(PyExc_IndexError, "group index out of range");
 	group = PyObject_New(GroupObject, &Group_Type);
 	if (!group)
 		return NULL;
@@ -271,21 +272,22 @@ GROUPS_NUMBER(fields, fields)
 
 static PyMethodDef groups_methods[] = {
 	{"feed", (PyCFunction)(void (*)(void))groups_feed, METH_VARARGS | METH_KEYWORDS,
-	 "feed(text, final=False) -> bytes used; the rest must come again, with more behind it."},
+	 "feed(text, final=False) -> bytes used; pass the rest again with more text after it."},
 	{"merge", groups_merge, METH_O,
-	 "Add what another one has read, of the text behind; that one is empty then."},
+	 "merge(other)\n\nAdd the groups of another Groups, whose text follows; other is emptied."},
 	{"sort", (PyCFunction)(void (*)(void))groups_sort, METH_VARARGS | METH_KEYWORDS,
 	 "sort(keys, ties_reversed=False); keys are (field, descending)."},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef groups_getset[] = {
-	{"nr_records", groups_nr_records, NULL, "Records that count.", NULL},
+	{"nr_records", groups_nr_records, NULL, "Number of records that passed the filters.", NULL},
 	{"nr_seen", groups_nr_seen, NULL,
-	 "Records that were read, those that don't count and damaged ones too.", NULL},
-	{"nr_damaged", groups_nr_damaged, NULL, "Damaged records, which were skipped.", NULL},
+	 "Number of records read, including filtered and damaged ones.", NULL},
+	{"nr_damaged", groups_nr_damaged, NULL, "Number of damaged records, which were skipped.",
+	 NULL},
 	{"nr_bytes", groups_nr_bytes, NULL, "Bytes of text read.", NULL},
-	{"fields", groups_fields, NULL, "HAS_* bits of what some record has.", NULL},
+	{"fields", groups_fields, NULL, "HAS_* bits that at least one record has.", NULL},
 	{"damage", groups_damage, NULL,
 	 "(offset, number of the record, reason) of the first damaged records.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
@@ -299,7 +301,7 @@ PyTypeObject Groups_Type = {
 	.tp_dealloc = groups_dealloc,
 	.tp_as_sequence = &groups_sequence,
 	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "The records of a text by groups.",
+	.tp_doc = "The records of a text in groups.",
 	.tp_methods = groups_methods,
 	.tp_getset = groups_getset,
 	.tp_new = groups_new,
@@ -313,7 +315,7 @@ static void group_dealloc(PyObject *op)
 	PyObject_Free(op);
 }
 
-/* NULL with an exception: its groups are being changed. */
+/* NULL with an exception: its Groups are being changed. */
 static const struct sort_group *group_of(PyObject *op)
 {
 	GroupObject *self = (GroupObject *)op;
@@ -322,7 +324,7 @@ static const struct sort_group *group_of(PyObject *op)
 		return NULL;
 	if (self->number < self->groups->sorter.nr_groups)
 		return &self->groups->sorter.groups[self->number];
-	PyErr_SetString(PyExc_RuntimeError, "the groups were merged into others");
+	PyErr_SetString(PyExc_RuntimeError, "these groups were merged into others");
 	return NULL;
 }
 
@@ -392,20 +394,21 @@ static PyObject *group_text(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyGetSetDef group_getset[] = {
-	{"times", group_times, NULL, "Records.", NULL},
-	{"pages", group_pages, NULL, "Base pages of all records.", NULL},
-	{"order", group_order, NULL, "Of the representative, as all that follows.", NULL},
-	{"mask", group_mask, NULL, "gfp mask as printed.", NULL},
-	{"pid", group_pid, NULL, "None: not in the text.", NULL},
-	{"tgid", group_tgid, NULL, "None: not in the text.", NULL},
-	{"comm", group_comm, NULL, "None: not in the text.", NULL},
-	{"ts_nsec", group_ts_nsec, NULL, "None: not in the text.", NULL},
-	{"free_ts_nsec", group_free_ts_nsec, NULL, "None: not in the text.", NULL},
+	{"times", group_times, NULL, "Number of records.", NULL},
+	{"pages", group_pages, NULL, "Number of base pages of all records.", NULL},
+	{"order", group_order, NULL, "Of the first record, like all that follows.", NULL},
+	{"mask", group_mask, NULL, "The gfp mask as printed.", NULL},
+	{"pid", group_pid, NULL, "None if the text does not have it.", NULL},
+	{"tgid", group_tgid, NULL, "None if the text does not have it.", NULL},
+	{"comm", group_comm, NULL, "None if the text does not have it.", NULL},
+	{"ts_nsec", group_ts_nsec, NULL, "None if the text does not have it.", NULL},
+	{"free_ts_nsec", group_free_ts_nsec, NULL, "None if the text does not have it.", NULL},
 	{"allocator", group_allocator, NULL, "ALLOCATOR_* bits.", NULL},
-	{"module", group_module, NULL, "Of the innermost frame that has one, or vmlinux.", NULL},
-	{"stacktrace", group_stacktrace, NULL, "What stands behind header and PFN line.", NULL},
+	{"module", group_module, NULL, "That of the innermost frame with a module, or vmlinux.",
+	 NULL},
+	{"stacktrace", group_stacktrace, NULL, "The lines after the header and PFN lines.", NULL},
 	{"text", group_text, NULL,
-	 "The text, without PFN line, and without ts unless that is part of the key.", NULL},
+	 "The text without the PFN line, and without ts unless that is part of the key.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -414,6 +417,6 @@ PyTypeObject Group_Type = {
 	.tp_basicsize = sizeof(GroupObject),
 	.tp_dealloc = group_dealloc,
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.tp_doc = "Records that are alike: how many, and what the first one says.",
+	.tp_doc = "Records that are alike: their number, and the fields of the first one.",
 	.tp_getset = group_getset,
 };

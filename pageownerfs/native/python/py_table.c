@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * py_table.c - Table: looking at a table, whoever keeps it. Whatever goes over it runs without the
- * GIL; what it points to stays for as long as the Table does.
+ * py_table.c - Table: reading a table of any source. Passes over it run without the GIL. What it
+ * points to stays valid as long as the Table exists.
  */
 #include "python/py.h"
 #include "tables/find.h"
@@ -130,7 +130,7 @@ static PyObject *table_heads(PyObject *op, PyObject *args)
 	return list;
 }
 
-/* Where the record of a page is; table->end: it has none. */
+/* The place of the record of a page; table->end: it has none. */
 static u64 place_of(const struct table *table, u64 pfn)
 {
 	return table_is_empty(table) ? table->end : table->ops->find(table, pfn);
@@ -197,20 +197,21 @@ static PyObject *table_page(PyObject *op, PyObject *arg)
 static PyMethodDef table_methods[] = {
 	{"count_stacks", (PyCFunction)(void (*)(void))table_count_stacks,
 	 METH_VARARGS | METH_KEYWORDS,
-	 "count_stacks(*, early=False) -> list of (handle, nr_base_pages, ts_nsec of the oldest); "
-	 "a pass over the table."},
+	 "count_stacks(*, early=False) -> list of (handle, nr_base_pages, ts_nsec of the oldest "
+	 "page); makes a pass over the table."},
 	{"heads", table_heads, METH_VARARGS,
-	 "heads(pfn, nr, early=True) -> so many PFNs of allocated blocks, at most, from pfn on."},
-	{"has_page", table_has_page, METH_O, "has_page(pfn): is it one of this table's?"},
+	 "heads(pfn, nr, early=True) -> PFNs of up to nr allocated blocks, from pfn on."},
+	{"has_page", table_has_page, METH_O, "has_page(pfn) -> does the table have this page?"},
 	{"page", table_page, METH_O,
-	 "page(pfn) -> what is known of a page, see PageExt of mm/page_ext.py, or None."},
+	 "page(pfn) -> what is known about a page, see PageExt in mm/page_ext.py, or None."},
 	{"snapshot", table_snapshot, METH_O,
-	 "snapshot(max_bytes) -> RecordTable; OSError ENOSPC: it would take more."},
+	 "snapshot(max_bytes) -> RecordTable; OSError ENOSPC if it would take more."},
 	{"mixed_blocks", table_mixed_blocks, METH_VARARGS,
-	 "mixed_blocks(start_pfn, end_pfn, cma, nid=-1, zone=-1) -> pageblocks with owners of "
-	 "another type, by migratetype."},
+	 "mixed_blocks(start_pfn, end_pfn, cma, nid=-1, zone=-1) -> number of pageblocks with "
+	 "owners of another type, by migratetype."},
 	{"states", table_states, METH_NOARGS,
-	 "states() -> numbers of pages, see PageCounts of mm/page_ext.py; a pass over the table."},
+	 "states() -> numbers of pages, see PageCounts in mm/page_ext.py; makes a pass over the "
+	 "table."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -2,22 +2,22 @@
 /*
  * pystack.c - the Python call stack of the calling thread, as a handle of the stack depot.
  *
- * Mirrors save_stack() of mm/page_owner.c. A frame is known by its code object and the offset of
- * its current instruction; a stack seen before costs a walk, a hash and a compare. Only what is new
- * is named (function, module, file, line) and interned in the depot.
+ * Mirrors save_stack() of mm/page_owner.c. A frame is identified by its code object and the offset
+ * of its current instruction, so a stack seen before costs a walk, a hash and a compare. Only new
+ * frames are named (function, module, file, line) and interned in the depot.
  */
 #include "pool/lock.h"
 #include "pool/stack_depot.h"
 #include "python/pystack.h"
 #include "python/stacktrace.h"
 
-#define FRAME_CACHE_MAX (1U << 20) /* frames; then forget all and start again */
+#define FRAME_CACHE_MAX (1U << 20) /* frames; beyond that, forget everything and start again */
 #define STACK_CACHE_SETS 2048
 #define STACK_CACHE_WAYS 2
 #define NAME_BYTES_MAX 1024
 
 struct cached_frame {
-	struct frame_key key; /* code 0: empty; a reference to it is held */
+	struct frame_key key; /* code 0: empty; the entry holds a reference to code */
 	u32 handle;
 };
 
@@ -30,7 +30,7 @@ struct cached_stack {
 
 struct pystack_cache {
 	struct cached_frame *frames;
-	u32 nr_frames, frames_size; /* size: a power of 2 */
+	u32 nr_frames, frames_size; /* frames_size is a power of 2 */
 	struct cached_stack stacks[STACK_CACHE_SETS][STACK_CACHE_WAYS];
 };
 
@@ -39,7 +39,7 @@ struct pystack_cache *pystack_new(void)
 	return PyMem_Calloc(1, sizeof(struct pystack_cache));
 }
 
-/* Drop everything: all handles are unknown again. */
+/* Drop all entries; all handles are unknown again. */
 void pystack_forget(struct pystack_cache *cache)
 {
 	struct cached_frame *frames = cache->frames;
@@ -98,7 +98,7 @@ static bool grow_frames(struct pystack_cache *cache)
 	return true;
 }
 
-/* depot_intern(); who has to wait for long lets the other threads go on. 0: the depot is full. */
+/* depot_intern(). A long wait releases the GIL. 0: the depot is full. */
 static u32 intern(struct pool *pool, enum depot_kind kind, const void *data, u32 bytes)
 {
 	u32 handle;
@@ -128,7 +128,7 @@ static u32 intern_text(struct pool *pool, PyObject *text)
 	return handle;
 }
 
-/* The frame that stack_trace_save() found as number nr, with a reference. */
+/* The frame that stack_trace_save() stored as number nr: a new reference. */
 static PyFrameObject *frame_object(unsigned int nr)
 {
 	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
@@ -142,7 +142,7 @@ static PyFrameObject *frame_object(unsigned int nr)
 	return frame;
 }
 
-/* Name a frame and put it into the depot. 0: the depot is full, or out of memory. */
+/* Name a frame and add it to the depot. 0: the depot is full, or there is no memory. */
 static u32 intern_frame(struct pool *pool, unsigned int nr, const struct frame_key *key)
 {
 	PyCodeObject *code = (PyCodeObject *)(uintptr_t)key->code;
@@ -183,7 +183,7 @@ static u32 frame_handle(struct pystack_cache *cache, struct pool *pool, unsigned
 	handle = intern_frame(pool, nr, key);
 	if (!handle)
 		return 0;
-	/* Naming may have run Python code (a destructor): look again. */
+	/* Naming may have run Python code, such as a destructor: look again. */
 	slot = find_frame(cache, key);
 	if (!slot->key.code) {
 		Py_INCREF((PyObject *)(uintptr_t)key->code);
@@ -221,8 +221,8 @@ static void remember(struct cached_stack *stack, u64 hash, const struct frame_ke
 }
 
 /*
- * save_stack(): the handle of the calling thread's stack, of depth frames at most. What can't be
- * stored gets the failure stack, and is counted. GIL held.
+ * save_stack(): the handle of the calling thread's stack, up to depth frames. A stack that can't be
+ * stored gets the failure stack and is counted. GIL held.
  */
 u32 pystack_save(struct pystack_cache *cache, struct pool *pool, unsigned int depth)
 {

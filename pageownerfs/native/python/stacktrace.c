@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * stacktrace.c - which Python frames the calling thread is in: kernel/stacktrace.c.
+ * stacktrace.c - the Python frames that the calling thread is in, like kernel/stacktrace.c.
  *
- * Walking frames without making frame objects needs the interpreter's own headers. They stay in
- * this file, for their names clash with the pool's. Where the layout of frames is not one of those
- * that are tested, or with -DPAGEOWNERFS_PUBLIC_FRAMES, the public API does the same, slower.
+ * Walking frames without creating frame objects needs the interpreter's own headers. They are
+ * confined to this file because their names clash with the pool's. If the layout of frames is not
+ * one of those tested, or with -DPAGEOWNERFS_PUBLIC_FRAMES, the public API does the same job more
+ * slowly.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -34,14 +35,14 @@
 #define frame_code(frame) ((frame)->f_code)
 #endif
 
-/* The innermost frames of the calling thread, size at most; returns how many. GIL held. */
+/* Store up to size innermost frames of the calling thread; returns how many. GIL held. */
 unsigned int stack_trace_save(struct frame_key *store, unsigned int size)
 {
 	_PyInterpreterFrame *frame = current_frame(PyThreadState_Get());
 	unsigned int nr = 0;
 
 	for (; frame && nr < size; frame = frame->previous) {
-		/* One that has not begun, or that stands for a call from C. */
+		/* A frame that has not started, or that represents a call from C. */
 		if (_PyFrame_IsIncomplete(frame))
 			continue;
 		store[nr].code = (uintptr_t)frame_code(frame);
@@ -63,7 +64,7 @@ unsigned int stack_trace_save(struct frame_key *store, unsigned int size)
 		store[nr].code = (uintptr_t)code;
 		store[nr].lasti = (u64)PyFrame_GetLasti(frame);
 		nr++;
-		Py_DECREF(code); /* the frame holds it */
+		Py_DECREF(code); /* the frame holds a reference */
 		Py_DECREF(frame);
 		frame = back;
 	}

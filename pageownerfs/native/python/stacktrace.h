@@ -4,7 +4,7 @@
 
 #include "base/types.h"
 
-/* What a frame is known by. 16 bytes without padding: compared and hashed as memory. */
+/* Identifies a frame. 16 bytes without padding, because keys are compared and hashed as memory. */
 struct frame_key {
 	u64 code;  /* PyCodeObject *, borrowed from the frame */
 	u64 lasti; /* byte offset of the instruction in the code */
