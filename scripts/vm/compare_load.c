@@ -2,7 +2,8 @@
 /*
  * compare_load.c - hold memory of one kind: compare_load KIND AMOUNT [PATH]
  *
- * AMOUNT is MiB, or a number of things. Says "ready" once it holds all, and waits to be killed.
+ * AMOUNT is in MiB, or the number of objects. Prints "ready" once it holds everything, and waits to
+ * be killed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,7 +53,7 @@ static void hold_thp(long amount)
 	touch(amount * MIB, MADV_HUGEPAGE, 4096);
 }
 
-/* Every other page is given back: what is left is scattered. */
+/* Give back every other page, so that the rest is scattered. */
 static void hold_fragments(long amount)
 {
 	char *memory = touch(amount * MIB, MADV_NOHUGEPAGE, 4096);
@@ -199,7 +200,7 @@ static void hold_inodes(long amount)
 	}
 }
 
-/* A large table of descriptors is one block of a high order, which is split. */
+/* A large descriptor table is one block of a high order, which is split. */
 static void hold_descriptors(long amount)
 {
 	struct rlimit limit = {.rlim_cur = 1000000, .rlim_max = 1000000};
@@ -244,6 +245,6 @@ int main(int argc, char **argv)
 		for (;;)
 			pause();
 	}
-	fprintf(stderr, "compare_load: no kind %s\n", argv[1]);
+	fprintf(stderr, "compare_load: unknown kind %s\n", argv[1]);
 	return 2;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * hold_pool PATH zones|clients|depot|operation|gate - be in the way of the processes on a pool.
+ * hold_pool PATH zones|clients|depot|operation|gate - get in the way of the clients of a pool.
  *
- * Takes the locks of its zones, of its clients or of its depot, or enters an operation; prints a
- * line, and lets go at the end of standard input. gate: a client with free pages on its lists,
- * which knocks again and again while the pool is frozen, as one does that is preempted in
+ * Takes the locks of the pool's zones, of its client slots or of its depot, or enters an operation.
+ * Prints a line, and lets go at the end of standard input. gate: a client with free pages on its
+ * lists that keeps trying to enter while the pool is frozen, like one that is preempted in
  * begin_op().
  */
 #include <pthread.h>

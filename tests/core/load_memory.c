@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * load_memory.c - loading a dump, and grouping it, when memory is short: one allocation after the
- * other fails.
+ * load_memory.c - load and group a dump while single memory allocations fail.
  *
- *   load_memory FILE    load it, without a failure and with each; print how many there were
+ *   load_memory FILE    load it without a failure, then with each; print how many there were
  *
- * Whoever gets no memory goes on where he was, as soon as there is some. In the end the table has
- * to print the very text that was loaded, and the groups have to be the same ones. To be linked
- * with --wrap for the functions below.
+ * Whatever gets no memory must continue where it was once there is some. In the end the table must
+ * print exactly the text that was loaded, and the groups must be the same. Link with --wrap for the
+ * functions below.
  */
 #include <err.h>
 #include <stdio.h>
@@ -19,7 +18,7 @@
 #include "text/record_load.h"
 #include "text/render.h"
 
-#define STEP 5000 /* bytes to feed at a time */
+#define STEP 5000 /* bytes fed at a time */
 
 static long nr_calls, failing = -1;
 
@@ -56,7 +55,7 @@ struct loaded {
 	size_t size, room;
 };
 
-/* Feed it all; feed() is called again after a failure. */
+/* Feed the whole text; call feed() again after a failure. */
 static void feed_all(ptrdiff_t (*feed)(void *self, const char *text, size_t size, bool final),
 		     void *self, struct text_walk *walk, const char *text, size_t size)
 {
@@ -67,9 +66,9 @@ static void feed_all(ptrdiff_t (*feed)(void *self, const char *text, size_t size
 		ptrdiff_t used = feed(self, text + walk->nr_bytes, step, step == rest);
 
 		if (used < 0 && nr_failed++)
-			errx(1, "failure %ld: no memory again", failing);
+			errx(1, "failure %ld: failed twice", failing);
 		if (used == 0)
-			errx(1, "failure %ld: nothing was used of %zu bytes", failing, step);
+			errx(1, "failure %ld: used none of %zu bytes", failing, step);
 	}
 }
 
@@ -90,7 +89,7 @@ static void add_words(struct strings *strings, const char *const *words)
 			errx(1, "no memory for '%s'", *words);
 }
 
-/* Print the table as it was read: all texts are the loader's. */
+/* Print the table as it was read, so that all texts come from the loader. */
 static void print_all(struct loaded *loaded)
 {
 	struct text_cache *cache = text_cache_new();
@@ -142,14 +141,14 @@ static void check_load(const char *text, size_t size)
 	loaded.table.table.pageblock_order = loaded.load.pageblock_order;
 	print_all(&loaded);
 	if (loaded.size != size || memcmp(loaded.text, text, size))
-		errx(1, "failure %ld: the table prints another text", fail_at);
+		errx(1, "failure %ld: the table prints a different text", fail_at);
 	record_load_free(&loaded.load);
 	record_list_free(&loaded.table.list);
 	free(loaded.text);
 	failing = fail_at;
 }
 
-/* The groups as numbers, up to size of them. */
+/* A checksum of the groups. */
 static u64 check_sort(const char *text, size_t size)
 {
 	struct sorter sorter = {.key = BIT(FIELD_TXT)};
@@ -190,7 +189,7 @@ int main(int argc, char **argv)
 	nr_sort = nr_calls;
 	for (failing = 0; failing < nr_sort; failing++)
 		if (check_sort(text, size) != sum)
-			errx(1, "failure %ld: other groups", failing);
+			errx(1, "failure %ld: the groups differ", failing);
 	printf("%ld failures of loading, %ld of grouping\n", nr_load, nr_sort);
 	return 0;
 }

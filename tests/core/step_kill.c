@@ -2,11 +2,11 @@
 /*
  * step_kill OPERATION [POINTS] - kill a client at every instruction of an operation.
  *
- * A child does the operation under ptrace, one instruction at a time, and is killed after N of
- * them, for N = 0, 1, 2 ... (in larger steps when there are more than POINTS). After each kill the
- * dead client is recovered and the pool is checked: no page lost, none corrupted, every allocated
- * page owned, and the pool still works. Prints one line; exit status 1 and the problems if there
- * are any.
+ * A child runs the operation under ptrace, one instruction at a time, and is killed after N
+ * instructions, for N = 0, 1, 2 ... (in larger steps if there are more than POINTS). After each
+ * kill the dead client is recovered and the pool is checked: no page is lost or corrupt, every
+ * allocated page has an owner, and the pool still works. Prints one line. If there are problems,
+ * prints them and exits with status 1.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -55,7 +55,7 @@ static u32 must_alloc(struct pool *pool, unsigned int order, u32 gfp_mask)
 
 static u32 block, pages[PCP_HIGH_MAX + 1];
 
-/* What the child does unwatched before, and then watched. */
+/* What the child does first, without ptrace, and then under ptrace. */
 static void nothing(struct pool *pool)
 {
 	(void)pool;
@@ -126,10 +126,7 @@ static void have_free_blocks(struct pool *pool)
 	free_pages(pool, must_alloc(pool, 10, GFP_KERNEL), 10, stack);
 }
 
-/*
- * Blocks that keep their memory when they are free, as many as may, so that one more gives some
- * back.
- */
+/* As many free blocks as may keep their memory, so that one more returns some. */
 static void have_large_blocks(struct pool *pool)
 {
 	for (int i = 0; i < 4; i++)
@@ -180,7 +177,7 @@ static const struct operation {
 	const char *name;
 	void (*prepare)(struct pool *pool);
 	void (*run)(struct pool *pool);
-	void (*other)(struct pool *pool); /* what another client, which lives, has done before */
+	void (*other)(struct pool *pool); /* what another client, which stays alive, does first */
 } operations[] = {
 	{"attach", nothing, attach, nothing},
 	{"alloc_0", alloc_0, alloc_0, nothing},
@@ -236,7 +233,7 @@ static void child(const struct operation *operation)
 }
 
 /*
- * Run the operation for at most nr instructions; the number that it took, or nr when it was killed.
+ * Run the operation for up to nr instructions. Returns the number it took, or nr if it was killed.
  */
 static long run_and_kill(const struct operation *operation, long nr)
 {
@@ -264,7 +261,7 @@ static long run_and_kill(const struct operation *operation, long nr)
 	return nr;
 }
 
-/* managed pages that are neither free nor allocated */
+/* The number of managed pages that are neither free nor allocated. */
 static long long missing_pages(struct pool *pool)
 {
 	long long missing = 0;
@@ -346,6 +343,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < nr; i++)
 		if (strcmp(argv[1], operations[i].name) == 0)
 			return sweep(&operations[i], argc > 2 ? atol(argv[2]) : 500);
-	fprintf(stderr, "step_kill: no operation %s\n", argv[1]);
+	fprintf(stderr, "step_kill: unknown operation %s\n", argv[1]);
 	return 2;
 }

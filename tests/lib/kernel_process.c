@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * kernel_process.c - a process that allocates pages as it is told: one command a line, one line of
- * answer each.
+ * kernel_process.c - a process that allocates pages on command: one command per line, answered by
+ * one line.
  *
- * Addresses are hexadecimal, numbers are of pages. kernel_process.py drives it.
+ * Addresses are hexadecimal, and amounts are in pages. kernel_process.py drives it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -31,7 +31,7 @@ static void check(int wrong, const char *what)
 	}
 }
 
-/* Three frames: what user stacks must show. */
+/* Three frames that user stacks must show. */
 static unsigned long touch_innermost(volatile char *page, unsigned long nr)
 {
 	for (unsigned long i = 0; i < nr; i++)
@@ -55,7 +55,7 @@ static char *map(unsigned long nr, int flags, int advice)
 
 	check(start == MAP_FAILED, "mmap");
 	if (advice)
-		/* without transparent huge pages it is refused, and not needed */
+		/* fails without transparent huge pages, when it is not needed */
 		madvise(start, nr * PAGE, advice);
 	return start;
 }
@@ -78,7 +78,7 @@ static char *huge(unsigned long nr)
 	return start;
 }
 
-/* A file of nr pages, written and then mapped whole. */
+/* Write a file of nr pages, then map all of it. */
 static char *file(const char *path, unsigned long nr)
 {
 	static const char page[PAGE] = {1};
@@ -97,7 +97,9 @@ static char *file(const char *path, unsigned long nr)
 	return (char *)start + (sum & 0);
 }
 
-/* Processes one after the other, each with a name and pages of its own in a shared mapping. */
+/*
+ * Run processes one after the other, each with its own name and its own pages of a shared mapping.
+ */
 static void children(unsigned long count, unsigned long nr)
 {
 	char *start = map(count * nr, MAP_SHARED, 0);
@@ -120,10 +122,10 @@ static void children(unsigned long count, unsigned long nr)
 		waitpid(pid, NULL, 0);
 		printf(" %d", pid);
 	}
-	touch(start, count * nr); /* maps them here, too: pagemap tells where they are */
+	touch(start, count * nr); /* maps them here, too, so that pagemap shows where they are */
 }
 
-/* A child that writes to pages that it has inherited, and lives on. */
+/* Fork a child that writes to inherited pages and stays alive. */
 static pid_t copy(char *start, unsigned long nr)
 {
 	int done[2];
@@ -186,7 +188,7 @@ static void threads(unsigned long count, unsigned long nr)
 		printf(" %d %lx", thread[i].tid, (unsigned long)thread[i].start);
 }
 
-/* prctl() takes any bytes; here in hexadecimal, "-" is none. */
+/* Set the name of this thread, which may have any bytes: given in hexadecimal, "-" for none. */
 static void set_name(const char *hex)
 {
 	char name[16] = "";
@@ -221,7 +223,7 @@ static void run(const char *verb, const char *word, unsigned long a, unsigned lo
 		for (unsigned long i = 1; i < b; i += 2)
 			check(madvise((char *)a + i * PAGE, PAGE, MADV_DONTNEED) != 0,
 			      "MADV_DONTNEED");
-	/* a part of a huge page: the kernel splits it at once */
+	/* for a part of a huge page: the kernel splits it at once */
 	else if (!strcmp(verb, "lazyfree"))
 		check(madvise((char *)a, b * PAGE, MADV_FREE) != 0, "MADV_FREE");
 	else if (!strcmp(verb, "children"))

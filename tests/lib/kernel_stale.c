@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * kernel_stale.c - what of a table of records does not fit the pages: a library that
- * kernel_stale.py loads.
+ * kernel_stale.c - finds records that disagree with their pages. kernel_stale.py loads it as a
+ * library.
  */
 #include <stddef.h>
 
@@ -25,9 +25,9 @@ struct counts {
 };
 
 /*
- * used: a table of another tracker, just made, in which a page has a record if it is in use. Only
- * records that have not changed since the digests were taken count. Of a block the first page
- * tells: the others need not be counted.
+ * used is the table of another tracker, created just now, in which a page has a record if it is in
+ * use. Only records that have not changed since the digests were taken count. Of a block only the
+ * first page counts.
  */
 void compare(const volatile struct page_owner *owner, const volatile struct page_owner *used,
 	     size_t nr, const u64 *digests, struct counts *counts, u64 *stale, size_t max_stale)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * bench.c - what the core costs in C: a program of its own, for scripts/bench.
+ * bench.c - what the core costs in C, without Python; scripts/bench runs it.
  *
  *   bench pairs off|on PATH NR_PAIRS CPU    ns per alloc_pages(0) + free_pages
  *   bench parallel off|on PATH SECONDS NR   pairs per second of NR processes, one per CPU
  *   bench render TEXT NR_RECORDS ROUNDS     ns per pass: rendering, and memcpy of the same bytes
  *
- * PATH is a pool file to make; it is removed at once. TEXT is page_owner text, whose masks, flags
- * and stacks the rendered records have. Built with CONFIG_PAGE_OWNER=0 it knows "pairs off" and
- * "parallel off".
+ * PATH is the pool file to create; it is unlinked at once. TEXT is page_owner text; the rendered
+ * records have its masks, flags and stacks. Built with CONFIG_PAGE_OWNER=0, the program only
+ * supports "pairs off" and "parallel off".
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -39,7 +39,7 @@
 #define POOL_BYTES (64UL << 20)
 #define DEPOT_BYTES (8UL << 20)
 #define MAX_PROCESSES 64
-#define PAIRS_PER_LOOK 1000 /* at the clock */
+#define PAIRS_PER_LOOK 1000 /* how many pairs between looks at the clock */
 
 static void pin(int cpu)
 {
@@ -51,7 +51,7 @@ static void pin(int cpu)
 		err(1, "can't run on CPU %d", cpu);
 }
 
-/* The nr-th CPU that we may use. */
+/* The nr-th CPU that this process may use. */
 static int nth_cpu(int nr)
 {
 	cpu_set_t set;
@@ -71,7 +71,7 @@ static void check(int error, const char *what)
 		     -error < 4096 ? strerror(-error) : "bad page");
 }
 
-/* Wait for the other processes, if that is what error asks for. */
+/* Wait for the other processes, if error says so. */
 static void wait_for_others(struct pool *pool, int error)
 {
 	check(error == -EBUSY ? reclaim(pool, error, PATIENCE_NSEC) : error,
@@ -100,7 +100,7 @@ static u32 intern(struct pool *pool, enum depot_kind kind, const void *data, siz
 	return handle;
 }
 
-/* A stack as pystack.c makes them. */
+/* Intern a stack like those of pystack.c. */
 static u32 intern_stack(struct pool *pool, unsigned int nr_frames)
 {
 	u32 frames[MAX_STACK_DEPTH];
@@ -136,7 +136,10 @@ static u32 switch_on(struct pool *pool)
 }
 #endif
 
-/* A pool that goes with this process; its handle for all allocations, 0 when tracking is off. */
+/*
+ * Create a pool that disappears with this process. Returns the handle for all allocations, 0 if
+ * tracking is off.
+ */
 static u32 make_pool(struct pool *pool, const char *path, const char *tracking)
 {
 	struct pool_config config = {
@@ -171,7 +174,7 @@ struct gang {
 	_Atomic double rate[MAX_PROCESSES]; /* pairs per second */
 };
 
-/* One of the processes: begins when all are there. */
+/* Run one of the processes; it starts measuring when all are there. */
 static void run_member(struct pool *pool, u32 handle, struct gang *gang, unsigned int me,
 		       unsigned int nr, double seconds)
 {
@@ -191,7 +194,7 @@ static void run_member(struct pool *pool, u32 handle, struct gang *gang, unsigne
 		now = ktime_get_ns();
 	}
 	gang->rate[me] = (double)nr_pairs * 1e9 / (double)(now - start);
-	/* Still at work until all have measured. */
+	/* Keep working until all have measured. */
 	atomic_fetch_add(&gang->nr_ready, 1);
 	while (atomic_load(&gang->nr_ready) < 2 * nr)
 		do_pairs(pool, handle, PAIRS_PER_LOOK);
@@ -232,18 +235,18 @@ static void bench_parallel(const char *tracking, const char *path, double second
 }
 
 #if CONFIG_PAGE_OWNER
-#define READ_BYTES (128UL << 10) /* what FUSE asks for at a time */
+#define READ_BYTES (128UL << 10) /* the size of reads from FUSE */
 #define MAX_SHAPES 8192
 #define MEMCPY_SOURCE_MAX (256UL << 20)
-#define RUN_LENGTH 17 /* neighbours with one stack, on average, on a running kernel */
+#define RUN_LENGTH 17 /* average number of neighbours with the same stack on a running kernel */
 
-/* A record of the text that all rendered ones are made after. */
+/* A record of the text, which rendered records are modelled on. */
 struct shape {
 	u32 gfp_mask, handle;
 	u64 flags;
 };
 
-/* Flags as the text has them: all that stands in their brackets counts as names. */
+/* Flags as in the text: everything in their brackets counts as names. */
 static const struct flags_layout layout = {.names_mask = ~0ULL};
 
 static struct shape shapes[MAX_SHAPES];
@@ -274,7 +277,7 @@ static char *find_after(char *text, const char *what)
 	return found + strlen(what);
 }
 
-/* The handle of a stack: the same for the same text. */
+/* The handle of a stack; equal texts get the same one. */
 static u32 handle_of(struct text_cache *cache, const char *text, size_t size)
 {
 	static struct {
@@ -294,7 +297,7 @@ static u32 handle_of(struct text_cache *cache, const char *text, size_t size)
 	return i + 1;
 }
 
-/* One record, NUL-terminated: its mask, flags and stack become texts of the cache. */
+/* Add the mask, flags and stack of a record to the cache. The record is NUL-terminated. */
 static void add_shape(struct text_cache *cache, char *record)
 {
 	char *mask = find_after(record, ", mask "), *flags = find_after(record, " Flags "), *stack,
@@ -308,7 +311,7 @@ static void add_shape(struct text_cache *cache, char *record)
 		       (size_t)(strstr(mask, ", pid ") - mask));
 	shape->flags = strtoull(flags, &names, 16);
 	stack = find_after(flags, "\n");
-	names++; /* behind the bracket */
+	names++; /* after the bracket */
 	text_cache_add(cache, TEXT_FLAGS, shape->flags, names, (size_t)(stack - 2 - names));
 	for (end = stack; *end == ' '; end = find_after(end, "\n"))
 		;
@@ -343,8 +346,8 @@ static u32 next_random(u32 *state)
 static void *map_shared(size_t bytes)
 {
 	/*
-	 * Shared, as a pool is: the renderer unmaps what it has read, and private memory would be
-	 * lost.
+	 * Shared, like a pool. The renderer unmaps what it has read, which would lose private
+	 * memory.
 	 */
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -353,7 +356,7 @@ static void *map_shared(size_t bytes)
 	return memory;
 }
 
-/* nr records as a busy pool has them. */
+/* Fill a table with nr records, like those of a busy pool. */
 static void fill_table(struct pool_table *table, u64 nr)
 {
 	static struct pool_header header = {.gate = GATE_PAGE_OWNER};
@@ -386,7 +389,7 @@ static void fill_table(struct pool_table *table, u64 nr)
 	pool_table_init(table, &pool);
 }
 
-/* One pass over the table; into a buffer of READ_BYTES, or, to keep it, of the whole text. */
+/* Make one pass over the table, into a buffer of READ_BYTES or, with keep, of the whole text. */
 static u64 render_all(const struct pool_table *table, const struct text_cache *cache, char *out,
 		      bool keep)
 {
@@ -405,8 +408,8 @@ static u64 render_all(const struct pool_table *table, const struct text_cache *c
 }
 
 /*
- * The same bytes, copied in the same steps. hot: all from the first READ_BYTES of source,
- * cache-hot.
+ * Copy the same number of bytes in the same steps. hot: always from the first READ_BYTES of source,
+ * which stay in the cache.
  */
 static void copy_all(char *out, const char *source, u64 bytes, u64 source_bytes, bool hot)
 {

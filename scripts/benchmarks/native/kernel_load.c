@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernel_load.c - let the kernel allocate and free pages for a while, and tell what CPU time a page
- * has cost.
+ * kernel_load.c - make the kernel allocate and free pages for a while, and print the CPU time used.
  *
- *   kernel_load anon MIB SECONDS        map anonymous memory, touch each page, unmap it; again and
- * again kernel_load tmpfs MIB SECONDS FILE  write a file on a tmpfs, truncate it kernel_load fork
- * MIB SECONDS        fork a process that touches so much and ends
+ *   kernel_load anon MIB SECONDS         map anonymous memory, touch each page, unmap it
+ *   kernel_load tmpfs MIB SECONDS FILE   write a file on a tmpfs, truncate it
+ *   kernel_load fork MIB SECONDS         fork a process that touches this much memory and exits
  *
- * Prints "pages N cpu_ns N": pages touched or written, and the time, user and system, of this
- * process and of those that it has forked.
+ * Repeats this for SECONDS. Prints "pages N cpu_ns N": the number of pages touched or
+ * written, and the user and system time of this process and its children.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -59,7 +58,7 @@ static void touch_anonymous(size_t bytes)
 
 	if (memory == MAP_FAILED)
 		die("mmap");
-	madvise((void *)memory, bytes, MADV_NOHUGEPAGE); /* fails where there are no huge pages */
+	madvise((void *)memory, bytes, MADV_NOHUGEPAGE); /* fails in kernels without huge pages */
 	for (size_t at = 0; at < bytes; at += PAGE_BYTES)
 		memory[at] = 1;
 	munmap((void *)memory, bytes);
