@@ -10,7 +10,7 @@
 
 /* ---- set by the daemon ---- */
 
-/* Constant once the programs are loaded, so the verifier removes code that it rules out. */
+/* Constant once the programs are loaded, so the verifier drops code that these values rule out. */
 struct kernel_config {
 	u32 nr_stack_buckets;  /* a power of two */
 	u32 stack_depth;       /* frames; 0: no stacks */

@@ -24,8 +24,8 @@ struct {
 } page_ext SEC(".maps");
 
 /*
- * Thread and process of current in the daemon's PID namespace, the one whose pids users know.
- * False: current is not in it.
+ * Thread and process of current in the daemon's PID namespace, which is the one of the pids that
+ * users give. False: current is not in it.
  */
 static __always_inline bool current_ids(struct bpf_pidns_info *ids)
 {

@@ -381,7 +381,7 @@ static long scan_owner(u32 index, struct scan_request *const *at)
 
 /*
  * init_pages_in_zone(): find the pages in [start, end) that are allocated and have no record. Later
- * scans also find records of pages that are free. No event reported either.
+ * scans also find records of pages that are free. No event has reported either kind.
  */
 SEC("syscall")
 int scan_early(void *ctx)

@@ -20,8 +20,7 @@ void __set_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 gfp_ma
 void __reset_page_owner(struct pool *pool, u32 pfn, unsigned int order, u32 handle);
 void __split_page_owner(struct pool *pool, u32 pfn, unsigned int old_order, unsigned int new_order);
 /*
- * Mark a block as not allocated: it never reached its caller, or died with the client that was
- * freeing it.
+ * Mark a block as not allocated: it never reached its caller, or its client died while freeing it.
  */
 void clear_page_owner(struct pool *pool, u32 pfn, unsigned int order);
 /* Undo a half-done split. split: some of the block's words had already changed. */

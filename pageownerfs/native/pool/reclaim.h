@@ -10,8 +10,8 @@
 #include "pool/layout.h"
 
 /*
- * Handle an error of a function in page_alloc.h. 0: call the function again. -EBUSY: nothing
- * changed within nsec; reclaim() may be called again. Other errors are final.
+ * Handle an error of a function in page_alloc.h. 0: call the function again. -EBUSY: still blocked
+ * after nsec; reclaim() may be called again. Other errors are final.
  */
 int reclaim(struct pool *pool, int error, u64 nsec);
 /*

@@ -9,9 +9,9 @@
 int zone_lock(struct pool *pool, unsigned int zone, u64 nsec);
 void zone_unlock(struct pool *pool, unsigned int zone);
 /*
- * Rebuild the free lists and counters of a zone from the page words: every page is free that no
- * allocated, owned or reserved block covers. Used after the holder of the lock has died, and for
- * lists that make no sense. Zone lock held.
+ * Rebuild the free lists and counters of a zone from the page words. Pages that no allocated, owned
+ * or reserved block covers are free. Used when the holder of the lock has died, and when the lists
+ * are inconsistent. Zone lock held.
  */
 void rebuild_zone(struct pool *pool, unsigned int zone);
 

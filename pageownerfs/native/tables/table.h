@@ -68,8 +68,8 @@ struct table_ops {
 	bool (*info)(const struct table *table, struct record *record, struct lookahead **ahead,
 		     u32 nr);
 	/*
-	 * Up to nr of the next records to show in [*at, end). Returns how many there are, 0 at the
-	 * end. *at moves past them.
+	 * Get up to nr of the next records to show in [*at, end). Returns how many there are, 0 at
+	 * the end. *at moves past them.
 	 */
 	u32 (*heads)(const struct table *table, u64 *at, u64 end, struct head *heads, u32 nr);
 	/* The place of a page's record; table->end if it has none. */

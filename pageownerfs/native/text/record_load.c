@@ -56,7 +56,7 @@ u32 record_load_note(struct record_load *load, const char *text, size_t size)
 	return number == NO_STRING ? 0 : number + 1;
 }
 
-/* ---- the lines behind the PFN line ---- */
+/* ---- the lines after the PFN line ---- */
 
 /* The end of the stack lines, which all begin with a blank. */
 static const char *stack_end(const char *p, const char *end)
