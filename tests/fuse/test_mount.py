@@ -98,6 +98,19 @@ def test_page_owner_on_takes_booleans(mnt: Path, text: str, number: int) -> None
     assert (mnt / "page_owner_on").read_text() == "1\n"
 
 
+def test_size_follows_a_freeze(mnt: Path) -> None:
+    """A size that was looked at while the pool was frozen is not taken for a later one."""
+    path = mnt / "page_owner"
+    with Pool.attach(mnt) as pool:
+        pool.freeze()
+        try:
+            path.stat()
+        finally:
+            pool.thaw()
+        pool.alloc_pages(1)
+        assert path.stat().st_size == len(path.read_bytes())
+
+
 def test_size_is_the_length(mnt: Path) -> None:
     """st_size is the length of the text, before and after an allocation, of an open file too."""
     path = mnt / "page_owner"

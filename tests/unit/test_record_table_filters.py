@@ -172,6 +172,9 @@ def test_filter_arguments() -> None:
     ):
         with pytest.raises(ValueError):  # noqa: PT011 - the text differs
             reader.set_filter(*wrong)
+    for pids, tgids in (((1 << 32,), ()), ((), (-1 - (1 << 31),))):
+        with pytest.raises(OverflowError):
+            reader.set_filter(0, None, pids, tgids)
     assert reader.read(4096, 0) == made(1, flags=b"0x0(node=2)")
 
 

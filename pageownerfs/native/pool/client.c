@@ -32,7 +32,7 @@ u64 pool_version(const struct pool *pool)
 	u64 version = atomic_load(&stats->dead_clients) + atomic_load(&stats->recovered_pages) +
 		      atomic_load(&stats->zone_rebuilds) + atomic_load(&stats->early_pages) +
 		      atomic_load(&stats->oom) + atomic_load(&stats->commit_failed) +
-		      atomic_load(&pool->header->gate);
+		      (atomic_load(&pool->header->gate) & GATE_PAGE_OWNER);
 
 	for (u32 slot = 0; slot < pool_nr_clients(pool); slot++)
 		version += pool->clients[slot].pgalloc + pool->clients[slot].pgfree +

@@ -87,9 +87,10 @@ PyObject *pool_page_count(PyObject *op, PyObject *arg);
 PyObject *pool_split_page(PyObject *op, PyObject *args);
 PyObject *pool_drain_local_pages(PyObject *op, PyObject *unused);
 
-/* py_args.c: 0, or -1 with ValueError or TypeError */
+/* py_args.c: 0, or -1 with ValueError, TypeError or OverflowError */
 int as_u32(PyObject *arg, const char *name, u32 *value);
 int as_u32_max(PyObject *arg, const char *name, u32 max, u32 *value);
+int as_pid(PyObject *arg, s32 *value);
 int as_u64(PyObject *arg, void *value); /* for "O&": 1, or 0 with the error */
 int parse_two(const char *function, const char *const names[2], PyObject *const *args,
 	      Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2]);

@@ -50,6 +50,16 @@ int as_u32(PyObject *arg, const char *name, u32 *value)
 	return as_u32_max(arg, name, 0xffffffffu, value);
 }
 
+int as_pid(PyObject *arg, s32 *value)
+{
+	long number = PyLong_AsLong(arg);
+
+	if (!PyErr_Occurred() && number != (s32)number)
+		PyErr_SetString(PyExc_OverflowError, "a pid must fit into 32 bits");
+	*value = (s32)number;
+	return PyErr_Occurred() ? -1 : 0;
+}
+
 /* Parse up to two arguments, by position or by these names; missing ones stay NULL. */
 int parse_two(const char *function, const char *const names[2], PyObject *const *args,
 	      Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2])

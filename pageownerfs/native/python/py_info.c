@@ -301,6 +301,7 @@ PyObject *pool_stack_counts(PyObject *self, PyObject *Py_UNUSED(unused))
 struct problems {
 	char *text; /* concatenated, each with its NUL */
 	size_t bytes;
+	bool lost; /* no memory for one */
 };
 
 static void note_problem(void *arg, const char *problem)
@@ -309,8 +310,10 @@ static void note_problem(void *arg, const char *problem)
 	size_t size = strlen(problem) + 1;
 	char *more = realloc(problems->text, problems->bytes + size);
 
-	if (!more)
+	if (!more) {
+		problems->lost = true;
 		return;
+	}
 	memcpy(more + problems->bytes, problem, size);
 	problems->text = more;
 	problems->bytes += size;
@@ -319,15 +322,19 @@ static void note_problem(void *arg, const char *problem)
 PyObject *pool_check_all(PyObject *self, PyObject *Py_UNUSED(unused))
 {
 	struct pool *pool = usable(self);
-	struct problems problems = {NULL, 0};
+	struct problems problems = {0};
 	PyObject *list;
 	int result;
 
 	if (!pool)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS result = pool_check(pool, note_problem, &problems);
-	Py_END_ALLOW_THREADS list =
-		result < 0 ? pool_error((PoolObject *)self, result, 0, 0) : PyList_New(0);
+	Py_BEGIN_ALLOW_THREADS;
+	result = pool_check(pool, note_problem, &problems);
+	Py_END_ALLOW_THREADS;
+	if (problems.lost || result == -ENOMEM)
+		list = PyErr_NoMemory();
+	else
+		list = result < 0 ? pool_error((PoolObject *)self, result, 0, 0) : PyList_New(0);
 	for (size_t at = 0; list && at < problems.bytes; at += strlen(problems.text + at) + 1) {
 		PyObject *text = PyUnicode_FromString(problems.text + at);
 

@@ -21,13 +21,13 @@ static int get_buffer(PyObject *object, const char *name, u64 bytes, int flags, 
 {
 	if (PyObject_GetBuffer(object, buffer, flags))
 		return -1;
-	if ((u64)buffer->len < bytes || (uintptr_t)buffer->buf % _Alignof(struct page_owner)) {
-		PyErr_Format(PyExc_ValueError,
-			     "%s has %zd bytes at %p: must be at least %llu, aligned", name,
-			     buffer->len, buffer->buf, (unsigned long long)bytes);
-		return -1;
-	}
-	return 0;
+	if ((u64)buffer->len < bytes)
+		PyErr_Format(PyExc_ValueError, "%s has %zd bytes: must be at least %llu", name,
+			     buffer->len, (unsigned long long)bytes);
+	else if ((uintptr_t)buffer->buf % _Alignof(struct page_owner))
+		PyErr_Format(PyExc_ValueError, "%s lies at %p: must be aligned to %zu bytes", name,
+			     buffer->buf, _Alignof(struct page_owner));
+	return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Fill in the table. 0, or -1 with the error. */

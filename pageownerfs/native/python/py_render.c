@@ -400,7 +400,7 @@ static int parse_pids(PyObject *list, s32 pids[FILTER_PIDS])
 	if (nr > FILTER_PIDS)
 		PyErr_Format(PyExc_ValueError, "at most %d pids are allowed", FILTER_PIDS);
 	for (Py_ssize_t i = 0; i < nr && !PyErr_Occurred(); i++)
-		pids[i] = (s32)PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+		as_pid(PyTuple_GET_ITEM(tuple, i), &pids[i]);
 	Py_XDECREF(tuple);
 	return PyErr_Occurred() ? -1 : (int)nr;
 }

@@ -43,15 +43,10 @@ static int filter_numbers(PyObject *arg, const s32 **numbers, u32 *nr)
 		return -1;
 	*numbers = array = PyMem_Calloc((size_t)PyTuple_GET_SIZE(tuple) + 1, sizeof(*array));
 	for (Py_ssize_t i = 0; array && i < PyTuple_GET_SIZE(tuple); i++) {
-		long number = PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
-
-		if (!PyErr_Occurred() && number != (s32)number)
-			PyErr_SetString(PyExc_OverflowError, "a pid must fit into 32 bits");
-		if (PyErr_Occurred()) {
+		if (as_pid(PyTuple_GET_ITEM(tuple, i), &array[(*nr)++])) {
 			Py_DECREF(tuple);
 			return -1;
 		}
-		array[(*nr)++] = (s32)number;
 	}
 	Py_DECREF(tuple);
 	if (!array)
