@@ -1,4 +1,4 @@
-"""Build of the C core and of the BPF programs: what setup.cfg can't say."""
+"""Build the C core and the BPF programs, which setup.cfg cannot describe."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ if os.environ.get("PAGEOWNERFS_WERROR") == "1":
 
 
 def bpf_command(target: Path) -> list[str]:
-    """Command line that compiles the BPF programs, for any kernel (CO-RE)."""
+    """Return the command line that compiles the BPF programs for any kernel (CO-RE)."""
     multiarch = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
     architecture = BPF_ARCHITECTURES.get(os.uname().machine, os.uname().machine)
     return [
@@ -32,18 +32,18 @@ def bpf_command(target: Path) -> list[str]:
 
 
 class BuildNative(build_ext):
-    """Compile the BPF programs, too; without clang the package lacks them, and says so."""
+    """Also compile the BPF programs; without clang, say so and build the package without."""
 
     def run(self) -> None:
-        """Build all."""
+        """Build the C core and the BPF programs."""
         super().run()
         in_place = self.inplace or getattr(self, "editable_mode", False)
         target = (Path() if in_place else Path(self.build_lib)) / BPF_OBJECT
         target.parent.mkdir(parents=True, exist_ok=True)
         command = bpf_command(target)
         if shutil.which(command[0]) is None:
-            target.unlink(missing_ok=True)  # an old one would be worse than none
-            print("no clang: built without BPF programs (kernel source)", file=sys.stderr)
+            target.unlink(missing_ok=True)  # no object is better than an outdated one
+            print("clang not found: built without BPF programs (kernel source)", file=sys.stderr)
             return
         try:
             subprocess.run(command, check=True)
@@ -58,12 +58,12 @@ class BuildNative(build_ext):
             )
 
     def get_outputs(self) -> list[str]:
-        """List what is installed."""
+        """List the installed files."""
         target = Path(self.build_lib) / BPF_OBJECT
         return [*super().get_outputs(), *([str(target)] if target.exists() else [])]
 
 
-# A room a folder; that of the BPF programs is not for this machine.
+# Every folder is a room of the core, except bpf, which is not compiled for this machine.
 SOURCES = [path for path in NATIVE.glob("*/*.c") if path.parent != BPF_SOURCE.parent]
 
 setup(

@@ -1,1 +1,1 @@
-"""What `scripts/bench` measures: one module a table; native/ has what is compiled for it."""
+"""The measurements of `scripts/bench`: one module per table; native/ holds the compiled parts."""

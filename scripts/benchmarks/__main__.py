@@ -1,4 +1,7 @@
-"""Measure what pageownerfs costs, beside its peers: see scripts/bench."""
+"""Measure the cost of pageownerfs next to its peers and print a table per question.
+
+The exit code is 0 if everything could be measured, 1 if not, 2 for wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class Measure(Protocol):
-    """What makes a table."""
+    """The function that produces a table."""
 
     def __call__(self, *, quick: bool) -> Table:
-        """Measure."""
+        """Measure and return the table."""
         ...
 
 
-# By the name for the command line, in the order of their numbers.
+# By their names on the command line, in the order of their numbers.
 TABLES: Final[Mapping[str, Measure]] = {
     "alloc": pairs_table,
     "tracking": tracking_table,
@@ -63,24 +66,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     much = parser.add_mutually_exclusive_group()
     much.add_argument(
-        "--quick", action="store_true", help="few rounds, small pools: to see it work"
+        "--quick", action="store_true", help="few rounds and small pools: a test run"
     )
     much.add_argument(
         "--full",
         action="store_true",
-        help="sort: let the kernel's tool, too, read the largest text more than once",
+        help="sort: run the kernel's tool on the largest text as often as ours",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables; 0 if all could be measured, 1 if not, 2 wrong use."""
+    """Print the tables; return 0 if all were measured, 1 if some were not, 2 for wrong usage."""
     parser = make_parser()
     args = parser.parse_args(argv)
     unknown = [name for name in args.tables if name not in TABLES]
     if unknown:
-        parser.error(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
-    # As Ctrl-C: mounts and files go.
+        parser.error(f"no table {unknown[0]!r}; choose from {', '.join(TABLES)}")
+    # Handle SIGTERM like Ctrl-C, so that mounts and files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = False
     tables = {**TABLES, "sort": functools.partial(sort_table, full=args.full)}

@@ -1,4 +1,4 @@
-"""Tables 1 and 2: a pair of alloc_pages(0) and free_pages from Python."""
+"""Tables 1 and 2: one alloc_pages(0) and one free_pages() from Python."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096
 POOL_BYTES = 64 << 20
-STACK_DEPTH = 32  # more than is measured, to see that it is as deep as it should be
+STACK_DEPTH = 32  # deeper than any measured stack, so that check_depth() sees its true depth
 DEPOT_BYTES = 8 << 20
 
 
 def register_stack(pool: Pool) -> int:
-    """Make the stack of early pages, and of those whose own can't be stored."""
+    """Capture the stack of early pages, and of pages whose own stack cannot be stored."""
     return pool.capture_stack()
 
 
 @contextlib.contextmanager
 def bare_pool(*, tracking: bool) -> Iterator[Pool]:
-    """Give a pool without a mount."""
+    """Yield a pool without a mount."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory:
         pool = Pool.create(
             os.fspath(Path(directory, "pool")), POOL_BYTES, 0, 0, STACK_DEPTH, DEPOT_BYTES
@@ -47,7 +47,7 @@ def bare_pool(*, tracking: bool) -> Iterator[Pool]:
 
 
 def time_pairs(pool: Pool, nr: int) -> float:
-    """Time alloc_pages(0) and free_pages; microseconds per pair."""
+    """Return the microseconds that an alloc_pages(0) and a free_pages() take."""
     alloc_pages, free_pages = pool.alloc_pages, pool.free_pages
     start = time.perf_counter_ns()
     for _ in itertools.repeat(None, nr):
@@ -56,7 +56,7 @@ def time_pairs(pool: Pool, nr: int) -> float:
 
 
 def time_written_pairs(pool: Pool, nr: int) -> float:
-    """As time_pairs(), with a byte of the page written through its buffer."""
+    """Like time_pairs(), but also write one byte of the page through its buffer."""
     alloc_pages, free_pages = pool.alloc_pages, pool.free_pages
     start = time.perf_counter_ns()
     for _ in itertools.repeat(None, nr):
@@ -67,7 +67,7 @@ def time_written_pairs(pool: Pool, nr: int) -> float:
 
 
 def time_shared_memory(nr: int) -> float:
-    """Time creating, closing and unlinking a segment of a page; microseconds."""
+    """Return the microseconds to create, close and unlink a one-page segment."""
     start = time.perf_counter_ns()
     for _ in itertools.repeat(None, nr):
         segment = shared_memory.SharedMemory(create=True, size=PAGE_SIZE)
@@ -77,7 +77,7 @@ def time_shared_memory(nr: int) -> float:
 
 
 def time_mmap(nr: int) -> float:
-    """Time mapping an anonymous page, touching and unmapping it; microseconds."""
+    """Return the microseconds to map, touch and unmap an anonymous page."""
     start = time.perf_counter_ns()
     for _ in itertools.repeat(None, nr):
         page = mmap.mmap(-1, PAGE_SIZE)
@@ -87,7 +87,7 @@ def time_mmap(nr: int) -> float:
 
 
 def pairs_table(*, quick: bool) -> Table:
-    """Table 1: against other ways to get a page of memory."""
+    """Table 1: the pool and other ways to get a page of memory."""
     rounds, nr = (5, 20_000) if quick else (21, 200_000)
     with bare_pool(tracking=False) as pool:
         runs: dict[str, Callable[[], float]] = {
@@ -116,19 +116,19 @@ def pairs_table(*, quick: bool) -> Table:
                 Goal(100, at_least=True),
             ),
             ("pool", "mmap", "anonymous mmap + touch + munmap", Goal(30, at_least=True)),
-            ("written", "mmap", "the same, our page touched through its buffer too", None),
+            ("written", "mmap", "the same, with our page also touched through its buffer", None),
         )
     ]
     return Table(
-        "alloc_pages(0) + free_pages from Python, tracking off; times faster than",
+        "alloc_pages(0) + free_pages from Python, tracking off (ratio: times faster)",
         rows,
         [f"ours: {spread(times['pool'], 'us')}"],
     )
 
 
 def nr_frames() -> int:
-    """Count the Python frames of the caller."""
-    frame = sys._getframe(1)  # noqa: SLF001 - what the pool walks, too
+    """Count the caller's Python frames."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the pool walks the same frames
     nr = 1
     while frame.f_back is not None:
         frame = frame.f_back
@@ -137,7 +137,7 @@ def nr_frames() -> int:
 
 
 def at_depth(levels: int, function: Callable[[], None]) -> None:
-    """Call the function so many frames further down."""
+    """Call ``function`` from ``levels`` more frames down."""
     if levels:
         at_depth(levels - 1, function)
     else:
@@ -145,24 +145,24 @@ def at_depth(levels: int, function: Callable[[], None]) -> None:
 
 
 def call_at_depth(depth: int, function: Callable[[], None]) -> None:
-    """Call a function such that functions called by it run in frame number ``depth``."""
+    """Call ``function`` so that the functions it calls run in frame number ``depth``."""
 
     def start() -> None:
-        # This frame, at_depth()'s first, the function's own, and the one that it calls.
+        # The other frames: this one, at_depth()'s first, the function's own, and its callee's.
         levels = depth - nr_frames() - 3
         if levels < 0:
             msg = f"a stack of {depth} frames is too short"
             raise ValueError(msg)
         at_depth(levels, function)
 
-    # In a thread, which begins with few frames.
+    # A new thread starts with few frames.
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
 
 
 def check_depth(pool: Pool, depth: int) -> None:
-    """Make sure that what is called like this one has a stack of so many frames."""
+    """Check that a function called from here has a stack of ``depth`` frames."""
     found = len(pool.depot_stack(pool.capture_stack()))
     if found != depth:
         msg = f"the stack has {found} frames, not {depth}"
@@ -170,7 +170,7 @@ def check_depth(pool: Pool, depth: int) -> None:
 
 
 def measure_depth(depth: int, rounds: int, nr: int) -> dict[str, list[float]]:
-    """Measure two pools by turns, with and without tracking, ``depth`` frames deep."""
+    """Measure a pool with tracking and one without, alternating, ``depth`` frames deep."""
     times: dict[str, list[float]] = {"off": [], "on": []}
     with bare_pool(tracking=False) as off, bare_pool(tracking=True) as on:
 
@@ -187,7 +187,7 @@ def measure_depth(depth: int, rounds: int, nr: int) -> dict[str, list[float]]:
 
 
 def tracking_table(*, quick: bool) -> Table:
-    """Table 2: what tracking adds to a pair."""
+    """Table 2: the time that tracking adds to an alloc and a free."""
     rounds, nr = (5, 20_000) if quick else (41, 100_000)
     rows, notes = [], []
     for depth, limit in ((8, 0.5), (16, 0.8)):

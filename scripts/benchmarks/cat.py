@@ -1,4 +1,4 @@
-"""Table 5: cat page_owner, a million records."""
+"""Table 5: `cat page_owner` with a million records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NR_RECORDS = 1 << 20
 
 
 def cat_table(*, quick: bool) -> Table:
-    """Table 5: against the same bytes out of one constant buffer."""
+    """Table 5: page_owner and the same number of bytes from a constant buffer."""
     rounds, wanted = (5, 1 << 16) if quick else (21, NR_RECORDS)
     nr_records = records_that_fit(wanted)
     with filled_pool(nr_records) as mountpoint:
@@ -42,8 +42,8 @@ def cat_table(*, quick: bool) -> Table:
             Goal(0.6, at_least=True),
         )
         for kind, how in (
-            ("ours", "through the same mount code"),
-            ("plain", "by the binding alone"),
+            ("ours", "through our mount code"),
+            ("plain", "through the FUSE binding alone"),
         )
     ]
     rate = found / statistics.median(times["page_owner"]) / 1e6
@@ -53,5 +53,5 @@ def cat_table(*, quick: bool) -> Table:
     notes = [f"{found} records, {nr_bytes / found:.0f} bytes each"]
     notes += [f"{name}: {spread(values, 's')}" for name, values in times.items()]
     if nr_records < wanted:
-        notes.append(f"no memory for {wanted} records: scaled down to {nr_records}")
+        notes.append(f"not enough memory for {wanted} records: scaled down to {nr_records}")
     return Table("cat page_owner >/dev/null", rows, notes)

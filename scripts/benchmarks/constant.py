@@ -1,9 +1,10 @@
-"""A mount with one file, ``constant``, that is one buffer over and over: the peer of page_owner.
+"""Mount one file, ``constant``, that repeats one buffer: the peer of page_owner.
 
     python -m benchmarks.constant MOUNTPOINT BYTES ours|plain
 
-``ours`` serves it through the mount of pageownerfs, with a view that copies the buffer; ``plain``
-through the binding as anybody would use it. Ends when it is unmounted.
+``ours`` serves the file through the mount of pageownerfs, with a view that copies the buffer;
+``plain`` serves it through the FUSE binding as any program would use it. The server ends when the
+file system is unmounted.
 """
 
 from __future__ import annotations
@@ -25,46 +26,46 @@ NAME = "/constant"
 
 
 class ConstantFile:
-    """The open file, and the view of it."""
+    """The view of the file, and its open file."""
 
     mode = 0o400
 
     def __init__(self, nr_bytes: int) -> None:
-        """Make it so long."""
+        """Set the length of the file."""
         self._nr_bytes = nr_bytes
 
     def absent(self) -> None:
-        """Tell that it is there."""
+        """Say that the file exists."""
 
     def size(self) -> int:
-        """Length of the file."""
+        """Return the length of the file."""
         return self._nr_bytes
 
     def open(self) -> ConstantFile:
-        """Open it: nothing to keep."""
+        """Open it; there is no state to keep."""
         return self
 
     def read(self, size: int, offset: int) -> bytes:
-        """Give the buffer, whatever the offset, as the binding takes it."""
+        """Return the buffer at any offset, in the type that the binding expects."""
         return BUFFER[: max(0, min(size, self._nr_bytes - offset))]
 
     def read_into(self, view: memoryview, offset: int, /) -> int:
-        """Copy the buffer, whatever the offset."""
+        """Copy the buffer at any offset."""
         nr = max(0, min(len(view), self._nr_bytes - offset, len(BUFFER)))
         view[:nr] = memoryview(BUFFER)[:nr]
         return nr
 
     def write(self, data: bytes, offset: int) -> int:
-        """Refuse."""
+        """Refuse writes."""
         del data, offset
         raise ViewError(errno.EPERM)
 
     def close(self) -> None:
-        """Nothing to drop."""
+        """Close it; there is nothing to release."""
 
 
 def serve_ours(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
-    """Serve it through the mount of pageownerfs."""
+    """Serve the file through the mount of pageownerfs."""
     file = ConstantFile(nr_bytes)
     Session(binding, FileSystem(Tree({NAME.lstrip("/"): file}), {})).run(
         "constant", os.fsencode(mountpoint)
@@ -72,7 +73,7 @@ def serve_ours(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
 
 
 def serve_plain(binding: ModuleType, mountpoint: str, nr_bytes: int) -> None:
-    """Serve it through the binding alone."""
+    """Serve the file through the FUSE binding alone."""
     base: Any = binding.Operations
     file = ConstantFile(nr_bytes)
 

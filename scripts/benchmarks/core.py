@@ -1,4 +1,4 @@
-"""Tables 3 and 6: the core in C, by benchmarks/native/bench.c; and its part of table 4."""
+"""Tables 3 and 6, and the C part of table 4: the core, measured by benchmarks/native/bench.c."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NATIVE = Path(__file__).parents[2] / "pageownerfs/native"
-# The rooms of the core that a pool needs; without tracking only the first.
+# The rooms of the core that a pool needs; a build without tracking has only the first.
 ROOMS = ("pool", "base", "tables", "text")
-# As in setup.py.
+# The same as in setup.py.
 CFLAGS = ("-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra")
 SHM = Path("/dev/shm")  # noqa: S108 - each pool has a directory of its own there
 
 
 class Bench(NamedTuple):
-    """The program, built with tracking and without, and where it may make its pool."""
+    """The compiled program, with tracking and without, and the directory for its pool."""
 
     tracking: Path
     without: Path
@@ -42,7 +42,7 @@ class Bench(NamedTuple):
     """page_owner text for the renderer."""
 
     def run(self, *args: object, tracking: bool = True) -> str:
-        """Run it; what it prints."""
+        """Run the program and return its output."""
         program = self.tracking if tracking else self.without
         done = subprocess.run(
             [program, *map(str, args)], check=True, stdout=subprocess.PIPE, text=True
@@ -50,19 +50,19 @@ class Bench(NamedTuple):
         return done.stdout
 
     def pairs(self, mode: str, nr: int) -> float:
-        """Nanoseconds per pair; mode is without, off or on."""
+        """Return the nanoseconds per alloc and free; mode is without, off or on."""
         tracking = mode != "without"
         state = mode if tracking else "off"
         return float(self.run("pairs", state, self.pool, nr, 0, tracking=tracking))
 
     def parallel(self, mode: str, seconds: float, nr: int) -> float:
-        """Pairs per second of ``nr`` processes together."""
+        """Return the allocs and frees per second of ``nr`` processes together."""
         return float(self.run("parallel", mode, self.pool, seconds, nr))
 
 
 @contextlib.contextmanager
 def built_bench() -> Iterator[Bench]:
-    """Compile it both ways, in a directory that goes afterwards."""
+    """Compile both variants into a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
         tempfile.TemporaryDirectory(prefix="bench-", dir=SHM) as shm,
@@ -82,7 +82,7 @@ def built_bench() -> Iterator[Bench]:
 
 
 def core_table(*, quick: bool) -> Table:
-    """Table 3: the same loop in C, without tracking, off, and on."""
+    """Table 3: the same loop in C, compiled without tracking, with tracking off, and on."""
     rounds, nr = (5, 1_000_000) if quick else (61, 4_000_000)
     with built_bench() as bench:
         times = interleaved(
@@ -92,14 +92,14 @@ def core_table(*, quick: bool) -> Table:
     without, off, on = (statistics.median(times[mode]) for mode in ("without", "off", "on"))
     rows = [
         compared(
-            "switched off, against compiled without",
+            "tracking off, against compiled without",
             f"{off:.3f} ns",
             f"{without:.3f} ns",
             median_ratio(times["off"], times["without"]),
             Goal(1.02),
         ),
         limited(
-            "what switching on adds, fixed handle",
+            "added by switching on, with a fixed handle",
             on - off,
             "ns",
             Goal(100, unit="ns"),
@@ -123,14 +123,14 @@ def render_table(*, quick: bool) -> Table:
     ours = f"{statistics.median(render):.2f} ms"
     rows = [
         compared(
-            "memcpy of the same bytes, from a buffer of the whole text",
+            "memcpy of the same bytes from a buffer with the whole text",
             ours,
             f"{statistics.median(copy):.2f} ms",
             median_ratio(render, copy),
             Goal(5),
         ),
         compared(
-            "memcpy of as many bytes, from a buffer of 128 KiB in the cache",
+            "memcpy of as many bytes from a cached buffer of 128 KiB",
             ours,
             f"{statistics.median(hot):.2f} ms",
             median_ratio(render, hot),
@@ -138,7 +138,7 @@ def render_table(*, quick: bool) -> Table:
     ]
     seconds = statistics.median(render) / 1e3
     return Table(
-        "The renderer alone, in C, in steps of 128 KiB; times the peer's",
+        "The renderer alone, in C, in steps of 128 KiB (ratio: times the peer's)",
         rows,
         [
             f"{nr} records, {nr_bytes / nr:.0f} bytes each",

@@ -1,9 +1,9 @@
-"""Allocate pages of a pool through call paths of real shape, and leave them.
+"""Allocate pages of a pool through realistic call paths and leave them allocated.
 
     python -m benchmarks.fill MOUNTPOINT COUNT SEED
 
-The functions are real and have the names of a running kernel's; so each page gets a call stack as
-page_owner has them there, 8 to 13 frames deep.
+The functions exist and are named like those of a running kernel, so each page gets a call stack
+like a kernel page's: 8 to 13 frames deep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .shape import Shape
 
-# main() and what calls and is called by it
+# main(), its callers and its callees
 NR_FRAMES_HERE = 3
 
 
@@ -35,7 +35,7 @@ class Path(NamedTuple):
 
 
 def allocate(pool: Pool, path: Path, level: int, nr: int) -> None:
-    """Allocate ``nr`` pages: the innermost function of a path."""
+    """Allocate ``nr`` pages; this is the innermost function of a path."""
     del level
     alloc_pages, gfp_mask = pool.alloc_pages, path.gfp_mask
     for _ in range(nr):
@@ -43,27 +43,27 @@ def allocate(pool: Pool, path: Path, level: int, nr: int) -> None:
 
 
 def go_on(pool: Pool, path: Path, level: int, nr: int) -> None:
-    """Call the next function of the path: all others."""
+    """Call the next function of the path; this is every other function."""
     path.functions[level](pool, path, level + 1, nr)
 
 
 def named(template: Callable[..., None], name: str) -> FunctionType:
-    """Make a function that does the same under another name."""
+    """Return a copy of the function under another name."""
     assert isinstance(template, FunctionType)
     code = template.__code__.replace(co_name=name, co_qualname=name)
     return FunctionType(code, {"__name__": "mm"}, name)
 
 
 def make_path(shape: Shape) -> Path:
-    """Make functions for a shape; frames of this program stand for its outermost ones."""
+    """Make the functions of a shape; frames of this program stand for its outermost ones."""
     innermost, *others = shape.functions[: len(shape.functions) - NR_FRAMES_HERE]
     functions = [named(allocate, innermost), *(named(go_on, name) for name in others)]
     return Path(shape.gfp_mask, tuple(reversed(functions)))
 
 
 def fill(pool: Pool, paths: list[Path], nr_pages: int, seed: int) -> None:
-    """Allocate so many pages; neighbours often by the same path, as in a kernel."""
-    choose = random.Random(seed)  # noqa: S311 - the same in each run
+    """Allocate ``count`` pages; as in a kernel, neighbours often come from the same path."""
+    choose = random.Random(seed)  # noqa: S311 - the same in every run
     while nr_pages > 0:
         path = choose.choice(paths)
         nr = min(nr_pages, 1 + int(choose.expovariate(1 / RUN_LENGTH)))
@@ -72,7 +72,7 @@ def fill(pool: Pool, paths: list[Path], nr_pages: int, seed: int) -> None:
 
 
 def main() -> int:
-    """Do it."""
+    """Attach to the pool and fill it."""
     mountpoint, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     paths = [make_path(shape) for shape in load_shapes()]
     with Pool.attach(mountpoint) as pool:

@@ -1,4 +1,4 @@
-"""Table 10: the running kernel, tracked."""
+"""Table 10: tracking the running kernel."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _LOADS: Final = {
 
 
 class Rounds(NamedTuple):
-    """How often each is measured, and how long."""
+    """How often and how long each load runs."""
 
     load: int
     compiler: int
     nr_files: int | None
-    """C files to compile; None: all."""
+    """C files to compile; None for all."""
     seconds: float
 
 
@@ -55,7 +55,7 @@ _WHOLE: Final = Rounds(load=21, compiler=9, nr_files=None, seconds=0.4)
 
 
 def kernel_table(*, quick: bool) -> Table:
-    """Table 10: what tracking costs the machine, against other ways to do it."""
+    """Table 10: what tracking costs the machine, next to other ways to do it."""
     if os.geteuid():
         msg = "only root may load BPF programs and trace the whole system"
         raise PageOwnerError(msg)
@@ -72,10 +72,8 @@ def kernel_table(*, quick: bool) -> Table:
             ]
         )
     if others:
-        notes.append(
-            f"the kernel was mounted already, which costs if it tracks: {', '.join(others)}"
-        )
-    return Table("The running kernel: CPU time that tracking adds, memory, reading", rows, notes)
+        notes.append(f"mounted meanwhile, and costs time if it tracks: {', '.join(others)}")
+    return Table("The running kernel: CPU time added by tracking, memory, reading", rows, notes)
 
 
 def _joined(parts: Sequence[Part]) -> Part:
@@ -113,9 +111,9 @@ def _fault_part(
     found = against_off(rounds.load, load, runs)
     ours, off = found.added(_STACKS), f"{statistics.median(found.off):.0f} ns off"
     rows = [
-        limited(f"faults, {_STACKS}: added per pair", ours, "ns", _STACKS_GOAL, off, 0),
+        limited(f"page faults, {_STACKS}: added per page", ours, "ns", _STACKS_GOAL, off, 0),
         limited(
-            f"faults, {_NO_STACKS}: added per pair",
+            f"page faults, {_NO_STACKS}: added per page",
             found.added(_NO_STACKS),
             "ns",
             _NO_STACKS_GOAL,
@@ -124,10 +122,10 @@ def _fault_part(
         ),
         *_peer_rows(ours, {peer.name: found.added(peer.name) for peer in peers}),
     ]
-    notes = [f"faults, off: {spread(found.off, 'ns per pair')}"]
+    notes = [f"page faults, off: {spread(found.off, 'ns per page')}"]
     notes += [f"faults, {found.describe(name, 'ns')}" for name in runs]
     notes += [peer.describe() for peer in peers]
-    notes.append("CPU time of the load alone, without what a peer does meanwhile on another CPU")
+    notes.append("CPU time of the load alone; a peer's own work on another CPU is not counted")
     return rows, notes
 
 
@@ -145,7 +143,7 @@ def _peer_rows(ours: float, added: Mapping[str, float]) -> list[Row]:
         cheapest = min(added.values())
         rows.append(
             compared(
-                "against the cheapest of them", text, f"{cheapest:.0f} ns", ours / cheapest,
+                "against the cheapest of these", text, f"{cheapest:.0f} ns", ours / cheapest,
                 _PEER_GOAL,
             )
         )  # fmt: skip
@@ -187,7 +185,7 @@ def _compiler_part(rounds: Rounds, tracker: SwitchedTracker) -> Part:
         found = against_off(rounds.compiler, load, {"gcc": lambda: tracker.run(load)})
     on = statistics.median(run.on for run in found.runs["gcc"])
     row = compared(
-        "gcc -O2 -c of the C core: CPU time",
+        "gcc -O2 -c on the C core: CPU time",
         f"{on:.3f} s",
         f"{statistics.median(found.off):.3f} s off",
         found.ratio("gcc"),
@@ -204,7 +202,7 @@ def _lost_part(tracker: SwitchedTracker, peers: Sequence[Peer]) -> Part:
     ]
     rows = [
         limited(
-            "events lost, at most (ftrace: of its default buffer)",
+            "events lost, upper bound (ftrace: with its default buffer)",
             tracker.nr_lost,
             "",
             Goal(0),
@@ -214,9 +212,9 @@ def _lost_part(tracker: SwitchedTracker, peers: Sequence[Peer]) -> Part:
         limited("stacks lost or found wrong", tracker.nr_stacks_lost, "", Goal(0), digits=0),
     ]
     note = (
-        f"{tracker.nr_events} events, of which the first copies missed {tracker.nr_missed}, and "
-        f"the second ones saw {tracker.nr_recovered} of them; {tracker.walked:.2%} of the stacks "
-        "found without unwinding"
+        f"{tracker.nr_events} events; the first copies missed {tracker.nr_missed}, of which the "
+        f"second copies saw {tracker.nr_recovered}; {tracker.walked:.2%} of the stacks were found "
+        "without unwinding"
     )
     return rows, [note]
 
@@ -231,8 +229,6 @@ def _memory_part(tracker: SwitchedTracker) -> Part:
             per_page / _KERNEL_BYTES,
             Goal(0.9),
         ),
-        limited(
-            "stack depot, of a fixed size", tracker.stack_depot_bytes / 2**20, "MiB", None, "", 0
-        ),
+        limited("stack depot (fixed size)", tracker.stack_depot_bytes / 2**20, "MiB", None, "", 0),
     ]
     return rows, [f"page_ext: {tracker.page_ext_bytes} bytes"]

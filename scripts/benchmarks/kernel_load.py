@@ -1,4 +1,4 @@
-"""What lets the running kernel allocate and free pages, and how its cost is compared."""
+"""Loads that make the running kernel allocate and free pages, and the comparison of their cost."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _FORK_MIB: Final = 4
 
 
 class Result(NamedTuple):
-    """What kernel_load prints."""
+    """The output of kernel_load."""
 
     pages: int
     cpu_ns: int
 
     @property
     def ns_per_page(self) -> float:
-        """CPU time of the load for each page."""
+        """CPU time of the load per page."""
         return self.cpu_ns / self.pages
 
 
 def parse_result(text: str) -> Result:
-    """Find it in what a peer and the load have printed."""
+    """Find the result in the output of a peer and the load."""
     found = _RESULT.search(text)
     if found is None:
-        msg = f"the load has not run: {text.strip()[-300:]}"
+        msg = f"the load did not run: {text.strip()[-300:]}"
         raise PageOwnerError(msg)
     return Result(int(found[1]), int(found[2]))
 
 
 class Loads(NamedTuple):
-    """The compiled load, and where it may write."""
+    """The compiled load and the directory it may write to."""
 
     program: Path
     directory: Path
@@ -54,20 +54,20 @@ class Loads(NamedTuple):
     seconds: float
 
     def command(self, what: str) -> list[str]:
-        """Command line: anon, tmpfs or fork."""
+        """Return the command line; ``what`` is anon, tmpfs or fork."""
         mib = _FORK_MIB if what == "fork" else _ANON_MIB
         command = [os.fspath(self.program), what, str(mib), str(self.seconds)]
         return [*command, os.fspath(self.directory / "file")] if what == "tmpfs" else command
 
     def run(self, what: str) -> Result:
-        """Run it."""
+        """Run the load."""
         done = subprocess.run(self.command(what), check=True, stdout=subprocess.PIPE, text=True)
         return parse_result(done.stdout)
 
 
 @contextlib.contextmanager
 def built_loads(seconds: float) -> Iterator[Loads]:
-    """Compile kernel_load.c; all goes afterwards."""
+    """Compile kernel_load.c into a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
         tempfile.TemporaryDirectory(prefix="bench-", dir=SHM) as shm,
@@ -80,10 +80,10 @@ def built_loads(seconds: float) -> Iterator[Loads]:
 
 def compile_files(directory: Path, nr: int | None = None) -> float:
     """
-    Compile C files of the package, one after the other; CPU seconds.
+    Compile C files of the package one after the other and return the CPU seconds.
 
-    :param directory: for what comes out
-    :param nr: only so many
+    :param directory: where the objects go
+    :param nr: the number of files, or None for all
     """
     sources = sorted(path for path in NATIVE.rglob("*.c") if not path.name.endswith(".bpf.c"))
     include = Path(_python_include())
@@ -105,28 +105,28 @@ def _python_include() -> str:
 
 
 class Run(NamedTuple):
-    """A run with something on, and the mean of its two neighbours with nothing."""
+    """A run with something on, and the mean of its two neighbours with everything off."""
 
     on: float
     off: float
 
 
 class Comparison(NamedTuple):
-    """Runs by turns: off, one, off, another, off..."""
+    """Alternating runs: off, one, off, another, off..."""
 
     off: Sequence[float]
     runs: Mapping[str, Sequence[Run]]
 
     def added(self, name: str) -> float:
-        """Median of what it adds."""
+        """Return the median of the added cost."""
         return statistics.median(run.on - run.off for run in self.runs[name])
 
     def ratio(self, name: str) -> float:
-        """Median of its ratio to off."""
+        """Return the median of the ratio to off."""
         return statistics.median(run.on / run.off for run in self.runs[name])
 
     def describe(self, name: str, unit: str) -> str:
-        """Say what was measured: the middle half of the differences."""
+        """Describe the measurement: the middle half of the differences."""
         values = [run.on - run.off for run in self.runs[name]]
         low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
         return (
@@ -139,9 +139,9 @@ def against_off(
     rounds: int, off: Callable[[], float], runs: Mapping[str, Callable[[], float]]
 ) -> Comparison:
     """
-    Measure each between two runs with nothing on.
+    Measure each between two runs with everything off.
 
-    Every other round goes backwards. One run of each comes before, and does not count.
+    Every other round runs in reverse order. A first run of each warms up and is not counted.
     """
     for run in (off, *runs.values()):
         run()

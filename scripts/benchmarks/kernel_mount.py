@@ -1,4 +1,4 @@
-"""What mounts of the kernel source cost: started, read, and idle."""
+"""The cost of mounts of the kernel source: starting, reading, and being idle."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from .kernel_load import Loads
 
 Part: TypeAlias = tuple[list[Row], list[str]]
-"""Some rows of a table, and notes on them."""
+"""Rows of a table, and notes on them."""
 _READ_BYTES: Final = 128 << 10
 
 
 @contextlib.contextmanager
 def mounted_kernel(*options: str) -> Iterator[Path]:
-    """Give the mount point of the running kernel."""
+    """Yield the mount point of the running kernel."""
     mountpoint = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         pageownerfs("kernel", os.fspath(mountpoint), *options)
@@ -48,7 +48,7 @@ def mounted_kernel(*options: str) -> Iterator[Path]:
 
 
 def read_whole(path: Path) -> tuple[int, float]:
-    """Read a file from the first byte to the end; bytes, seconds."""
+    """Read a whole file and return its bytes and the seconds."""
     buffer = bytearray(_READ_BYTES)
     nr_bytes = 0
     start = time.perf_counter()
@@ -59,13 +59,13 @@ def read_whole(path: Path) -> tuple[int, float]:
 
 
 def read_rate(path: Path) -> float:
-    """Read it; MB/s."""
+    """Read a file and return MB/s."""
     nr_bytes, seconds = read_whole(path)
     return nr_bytes / 1e6 / seconds
 
 
 def cat_part(*, quick: bool) -> Part:
-    """Read page_owner of the whole machine, and as many bytes of a constant file."""
+    """Read page_owner of the whole machine, and a constant file of the same size."""
     with mounted_kernel("-o", "page_owner=on") as mountpoint:
         path = mountpoint / "page_owner"
         nr_bytes, _ = read_whole(path)
@@ -110,7 +110,7 @@ def _early_record() -> PageOwner:
 
 
 def skip_part(*, quick: bool) -> Part:
-    """Look for a record in a table of the machine's size whose pages are all free."""
+    """Search a table of the machine's size, in which all pages are free, for a record."""
     nr_pfns = end_pfn()
     early = _early_record()
     free = early._replace(state=PAGE_EXT_OWNER_FREED).pack()
@@ -118,7 +118,7 @@ def skip_part(*, quick: bool) -> Part:
     size = -(-nr_pfns * len(free) // mmap.PAGESIZE) * mmap.PAGESIZE
     seconds = []
     memory = mmap.mmap(-1, size)
-    # As the kernel's: small pages.
+    # Small pages, like the kernel's.
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     for offset in range(0, size, mmap.PAGESIZE):
         memory[offset : offset + mmap.PAGESIZE] = per_page
@@ -138,7 +138,7 @@ def skip_part(*, quick: bool) -> Part:
 
 
 def start_part(*, quick: bool) -> Part:
-    """Switch tracking on by page_owner_on: load, attach, find the early pages."""
+    """Switch tracking on through page_owner_on: load, attach, find the early pages."""
     seconds = []
     for _ in range(2 if quick else 5):
         with mounted_kernel() as mountpoint:
@@ -147,7 +147,7 @@ def start_part(*, quick: bool) -> Part:
             seconds.append(time.perf_counter() - start)
     size = sum(zone.present_pages for zone in read_zoneinfo()) * mmap.PAGESIZE / 2**30
     row = limited(
-        f"start: 1 written to page_owner_on, {size:.1f} GiB",
+        f"start: echo 1 > page_owner_on, {size:.1f} GiB",
         statistics.median(seconds),
         "s",
         Goal(2, unit="s"),
@@ -165,7 +165,7 @@ def bpf_objects(pid: int) -> int:
 
 
 def idle_part(loads: Loads, *, quick: bool) -> Part:
-    """Mount it with page_owner off: nothing is loaded, nothing costs anything."""
+    """Mount with page_owner off: nothing is loaded, and nothing costs anything."""
     times: dict[str, list[float]] = {"mounted": [], "unmounted": []}
     nr_bpf = nr_bytes = 0
     for _ in range(3 if quick else 11):
@@ -180,7 +180,7 @@ def idle_part(loads: Loads, *, quick: bool) -> Part:
         limited("mounted, off: BPF programs, maps and links", nr_bpf, "", Goal(0), digits=0),
         limited("mounted, off: page_ext", nr_bytes, "B", Goal(0, unit="B"), digits=0),
         compared(
-            "mounted, off: anonymous faults, per pair",
+            "mounted, off: page faults, per page",
             f"{mounted:.0f} ns",
             f"{unmounted:.0f} ns unmounted",
             mounted / unmounted,

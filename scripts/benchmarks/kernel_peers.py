@@ -1,9 +1,9 @@
 """
-The peers of the kernel source: other ways to keep who allocated and freed each page, with stacks.
+The peers of the kernel source: other tools that record each page's allocation with its stack.
 
-Each is a command that runs the load while it records the whole system, in a mount namespace of
-its own, since tracefs need not be mounted. Only the load's own CPU time counts, not what the peer
-does meanwhile on another CPU.
+Each peer is a command that runs the load while it records the whole system. It has its own mount
+namespace, so that tracefs need not be mounted. Only the load's own CPU time counts, not the work
+of the peer on another CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PRIVATE: Final = """
 tracing=/sys/kernel/tracing
 [ -e $tracing/events ] || mount -t tracefs tracefs $tracing || exit
 """
-# A buffer of the default size, that nobody reads.
+# A buffer of the default size, which nobody reads.
 _FTRACE: Final = (
     _PRIVATE
     + """
@@ -64,20 +64,20 @@ _PERF_BUFFER_PAGES: Final = "8192"
 
 
 class Peer:
-    """One of them."""
+    """One peer."""
 
     def __init__(self, name: str, loads: Loads) -> None:
-        """Prepare it for the load of anonymous memory."""
+        """Prepare the peer for the load of anonymous memory."""
         self.name = name
         self._load = loads.command("anon")
         self._data = loads.directory / "perf.data"
         self.kept = self.lost = 0
-        """Events, where the peer tells."""
+        """Events, if the peer reports them."""
         self.nr_bytes = 0
-        """Written to a file, in all."""
+        """Total size of the file it writes."""
 
     def run(self) -> Result:
-        """Run the load while it records."""
+        """Run the load while the peer records."""
         command = self._command()
         environment = {
             **os.environ,
@@ -95,7 +95,7 @@ class Peer:
         try:
             text, _ = process.communicate(timeout=_TIMEOUT_SEC)
         except BaseException:
-            # Not killed: it has to undo what it did to the kernel.
+            # Don't kill it: it has to undo its changes to the kernel.
             process.terminate()
             process.wait(_TIMEOUT_SEC)
             raise
@@ -108,7 +108,7 @@ class Peer:
         return parse_result(text)
 
     def describe(self) -> str:
-        """Say what it has written and lost."""
+        """Say what the peer wrote and lost."""
         written = f"{self.nr_bytes / 1e6:.0f} MB written, " if self.nr_bytes else ""
         return f"{self.name}: {written}{self.lost} events lost"
 
@@ -116,7 +116,7 @@ class Peer:
         raise NotImplementedError
 
     def _count(self, text: str) -> None:
-        """Find what it tells about losses."""
+        """Find the peer's report of losses."""
 
     def _drop_data(self) -> None:
         for path in (self._data, self._data.with_suffix(".data.old")):
@@ -130,7 +130,7 @@ def _private(script: str, command: Sequence[str]) -> list[str]:
 
 
 class Perf(Peer):
-    """Write all events, with kernel stacks, to a file in memory."""
+    """perf writes all events, with kernel stacks, to a file in memory."""
 
     def _command(self) -> list[str]:
         events = "kmem:mm_page_alloc,kmem:mm_page_free"
@@ -143,7 +143,7 @@ class Perf(Peer):
 
 
 class Ftrace(Peer):
-    """Keep the last events, with stacks, in the kernel's ring buffer."""
+    """ftrace keeps the latest events, with stacks, in the kernel's ring buffer."""
 
     def _command(self) -> list[str]:
         return _private(_FTRACE, self._load)
@@ -156,7 +156,7 @@ class Ftrace(Peer):
 
 
 class Bpftrace(Peer):
-    """Keep the stack of each page in a map as long as it is allocated: the nearest to ours."""
+    """bpftrace keeps the stack of each allocated page in a map: the closest to what we do."""
 
     def _command(self) -> list[str]:
         return _private(
@@ -173,7 +173,7 @@ def _sum_of(name: str, text: str) -> int:
 
 
 def working_peers(loads: Loads) -> tuple[list[Peer], list[str]]:
-    """Try each; those that work, and why the others don't."""
+    """Try each peer; return those that work, and why the others don't."""
     peers: list[Peer] = [
         Perf("perf record -g, both events", loads),
         Ftrace("ftrace, both events, stacktrace triggers", loads),

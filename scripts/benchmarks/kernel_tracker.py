@@ -20,12 +20,12 @@ _STACKS_LOST: Final = ("stack_failed", "stack_depot_full", "stack_wrong")
 
 
 class SwitchedTracker:
-    """A tracker that is loaded all the time, but attached only in ``with tracker.on()``."""
+    """A tracker that stays loaded but is attached only inside ``with tracker.on()``."""
 
     def __init__(self, tracker: Tracker) -> None:
-        """Detach what is attached."""
+        """Detach everything."""
         self._tracker = tracker
-        self._object = tracker._object  # noqa: SLF001 - nobody else attaches and detaches
+        self._object = tracker._object  # noqa: SLF001 - only this class attaches and detaches
         self._programs = self._object.attached
         self._total: Counter[str] = Counter()
         self._detach()
@@ -36,11 +36,11 @@ class SwitchedTracker:
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
-        """Attach, and detach."""
+        """Attach on entry, detach on exit."""
         try:
             for program in self._programs:
                 self._object.attach(program)
-            # As a mount does: pages of which it knows nothing would count as lost when missed.
+            # As a mount does: frees of unknown pages would otherwise count as lost events.
             self._tracker.scan_early()
             before = self._read()
             yield
@@ -49,7 +49,7 @@ class SwitchedTracker:
             self._detach()
 
     def run(self, measure: Callable[[], float]) -> float:
-        """Measure while it is on."""
+        """Measure while tracking is on."""
         with self.on():
             return measure()
 
@@ -58,38 +58,38 @@ class SwitchedTracker:
 
     @property
     def nr_events(self) -> int:
-        """Allocations and frees seen while it was on."""
+        """Allocations and frees seen while tracking was on."""
         return self._total["alloc_events"] + self._total["free_events"]
 
     @property
     def nr_allocations(self) -> int:
-        """Allocations seen."""
+        """Allocations seen while tracking was on."""
         return self._total["alloc_events"]
 
     @property
     def nr_missed(self) -> int:
-        """Events that the first copy of a program has missed."""
+        """Events that the first copy of a program missed."""
         return self._total["events_missed_by_first"]
 
     @property
     def nr_recovered(self) -> int:
-        """Those of them that the second copy has seen."""
+        """Events that the first copy missed and the second copy saw."""
         return self._total["events_recovered"]
 
     @property
     def nr_lost(self) -> int:
-        """Events that neither copy has seen, at most, without those of switching on and off."""
+        """Upper bound of the events that neither copy saw, apart from switching on and off."""
         missed = max(0, self.nr_missed - self.nr_recovered)
         return min(self._total["events_missed_by_second"], missed)
 
     @property
     def nr_stacks_lost(self) -> int:
-        """Stacks that could not be taken or stored, or were found wrong."""
+        """Stacks that could not be captured or stored, or were found wrong."""
         return sum(self._total[name] for name in _STACKS_LOST)
 
     @property
     def walked(self) -> float:
-        """Share of the stacks that were found without an unwinding."""
+        """Share of the stacks that were found without unwinding."""
         walked, unwound = self._total["stack_walked"], self._total["stack_unwound"]
         return walked / max(walked + unwound, 1)
 
@@ -105,13 +105,13 @@ class SwitchedTracker:
 
     @property
     def unseen(self) -> list[str]:
-        """What it doesn't see on this kernel."""
+        """What the tracker does not see on this kernel."""
         return self._tracker.unseen
 
 
 @contextlib.contextmanager
 def loaded_tracker(options: KernelOptions) -> Iterator[SwitchedTracker]:
-    """Load it as a mount does, with the early pages found."""
+    """Load the tracker as a mount does, and find the early pages."""
     zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
     with Btf() as btf:
         tracker = Tracker(options, zones, btf, Kallsyms())
@@ -121,5 +121,5 @@ def loaded_tracker(options: KernelOptions) -> Iterator[SwitchedTracker]:
 
 
 def end_pfn() -> int:
-    """Give the number of PFNs of the machine, holes included."""
+    """Return the machine's number of PFNs, holes included."""
     return max(zone.end_pfn for zone in read_zoneinfo())

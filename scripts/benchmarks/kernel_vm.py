@@ -1,8 +1,9 @@
 """
-Ours beside the kernel's own page_owner, in two boots of a virtual machine: scripts/bench-vm.
+The kernel source next to the kernel's own page_owner, in two boots of a virtual machine.
 
-In a machine booted with page_owner=off: off and ours by turns. In one booted with page_owner=on:
-the kernel's own. CPU time per page, divided by that of off.
+scripts/vm/bench-vm runs this. A machine booted with page_owner=off alternates between off and
+ours; one booted with page_owner=on measures the kernel's own. The result is CPU time per page,
+divided by that of off.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _ours(loads: Loads, what: str, tracker: SwitchedTracker) -> tuple[float, lis
 def measure(kind: str) -> dict[str, float]:
     """Measure in the guest: off and ours, or the kernel's own."""
     figures = {}
-    # Huge pages would leave out the page faults.
+    # Huge pages would avoid the page faults.
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if huge.exists():
         huge.write_text("madvise")
@@ -64,7 +65,7 @@ def measure(kind: str) -> dict[str, float]:
 
 
 def report(off: dict[str, float], own: dict[str, float]) -> bool:
-    """Print the ratios; whether the goal is reached."""
+    """Print the ratios and return whether the goal was reached."""
     print(f"{'CPU per page / off':20} {'ours':>8} {'no stacks':>10} {'page_owner=on':>14}")
     for what in LOADS:
         theirs = own[what] / off[f"{what} off"]
@@ -73,12 +74,12 @@ def report(off: dict[str, float], own: dict[str, float]) -> bool:
             f"{theirs:14.2f}"
         )
     reached = off["anon 16 frames"] <= _GOAL
-    print(f"anon: goal at most {_GOAL:.2f}: {'reached' if reached else 'MISSED'}")
+    print(f"anon: goal <= {_GOAL:.2f}: {'reached' if reached else 'MISSED'}")
     return reached
 
 
 def main() -> int:
-    """Measure and write figures, or print them."""
+    """Measure and write the figures, or print them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("off", "own", "report"))
     parser.add_argument("directory", type=Path)

@@ -1,4 +1,4 @@
-"""Table 7: memory of tracking."""
+"""Table 7: the memory that tracking takes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pageownerfs.client import read_mount
 from .mount import mounted_pool
 from .report import Goal, Row, Table, limited
 
-BLOCK_SIZE = 512  # of st_blocks
+BLOCK_SIZE = 512  # the unit of st_blocks
 KERNEL = "72 B in the kernel"
 
 
-# So small that all of it is committed when tracking is switched on.
+# Small enough to be committed at once when tracking is switched on.
 DEPOT = "64K"
 
 
 def memory_table(*, quick: bool) -> Table:
-    """Table 7: bytes per page with tracking on, and off."""
+    """Table 7: bytes per page with tracking on and off."""
     size = "256M" if quick else "2G"
     options = f"page_owner=off,size={size},stack_depot={DEPOT}"
     with mounted_pool(options) as mountpoint, Pool.attach(mountpoint) as pool:
@@ -32,28 +32,26 @@ def memory_table(*, quick: bool) -> Table:
     page_ext, depot = on.page_ext_bytes, on.stack_depot_max_bytes
     rows = [
         per_page("tracking on: page_ext", page_ext / nr_pages, Goal(64, unit="B"), KERNEL),
+        per_page("tracking on: growth of the file, without the depot", (grown - depot) / nr_pages),
         per_page(
-            "tracking on: the file has grown, without the depot by", (grown - depot) / nr_pages
-        ),
-        per_page(
-            "tracking off: page_ext and depot by stats",
+            "tracking off: page_ext and depot, from stats",
             (off.page_ext_bytes + off.stack_depot_bytes) / nr_pages,
             Goal(0, unit="B"),
         ),
         per_page(
-            "tracking off: page_ext and depot in the file's blocks",
+            "tracking off: page_ext and depot, from the file's blocks",
             (page_ext + depot - grown) / nr_pages,
             Goal(0, unit="B"),
         ),
     ]
     notes = [
-        f"A pool of {size}, {nr_pages} pages; page_ext is in whole pages.",
-        f"Switched on: {page_ext} bytes of page_ext, {depot} of stack depot;",
-        f"the file's blocks grew by {grown} bytes; {page_ext + depot - grown} were there before.",
+        f"pool of {size}, {nr_pages} pages; page_ext takes whole pages",
+        f"switched on: {page_ext} bytes of page_ext, {depot} of stack depot;",
+        f"the file's blocks grew by {grown} bytes; {page_ext + depot - grown} were there before",
     ]
     return Table("Memory of tracking", rows, notes)
 
 
 def per_page(name: str, value: float, goal: Goal | None = None, peer: str = "") -> Row:
-    """Make a row; to a tenth of a byte, since page_ext comes in whole pages."""
+    """Make a row, rounded to a tenth of a byte because page_ext takes whole pages."""
     return limited(name, round(value, 1), "B/page", goal, peer, digits=1)

@@ -1,4 +1,4 @@
-"""Mounted pools full of records, and what reading them costs."""
+"""Mounted pools full of records, and the cost of reading them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PAGE_SIZE = 4096
 SCRIPTS = Path(__file__).parents[1]
 MODULE = (sys.executable, "-m")
 NR_FILLERS = 2
-# The allocator keeps its watermarks, and each page has 64 + 32 bytes of metadata.
+# The allocator keeps its watermarks free, and each page has 64 + 32 bytes of metadata.
 SLACK_BYTES = 96 << 20
-MARGIN_BYTES = 2 << 30  # of the machine's memory, for everybody else
+MARGIN_BYTES = 2 << 30  # memory left to the rest of the machine
 _SAMPLE_SEC = 0.005
-_IDLE_SEC = 1.2  # the daemon looks after its clients twice a second
+_IDLE_SEC = 1.2  # the daemon checks its clients twice a second
 _MOUNT_SEC = 30
 
 
 def pageownerfs(*args: str) -> None:
-    """Run a command of the package."""
+    """Run the pageownerfs command."""
     command = [*MODULE, "pageownerfs", *args]
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -44,7 +44,7 @@ def pageownerfs(*args: str) -> None:
 
 @contextlib.contextmanager
 def mounted_pool(options: str) -> Iterator[Path]:
-    """Give the mount point of a new pool."""
+    """Yield the mount point of a new pool."""
     mountpoint = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         pageownerfs("pool", os.fspath(mountpoint), "-o", options)
@@ -57,13 +57,13 @@ def mounted_pool(options: str) -> Iterator[Path]:
 
 
 def pool_bytes(nr_records: int) -> int:
-    """Size of a pool with room for so many pages of order 0."""
+    """Return the size of a pool with room for ``nr_records`` pages of order 0."""
     return nr_records * PAGE_SIZE * 102 // 100 + SLACK_BYTES
 
 
 def records_that_fit(wanted: int) -> int:
-    """Give how many records there is memory for: ``wanted``, or a power of 2 below."""
-    room = os.statvfs("/dev/shm")  # noqa: S108 - where pools are
+    """Return how many records fit into memory: ``wanted``, or a smaller power of 2."""
+    room = os.statvfs("/dev/shm")  # noqa: S108 - pools live there
     free = min(room.f_bavail * room.f_frsize, psutil.virtual_memory().available) - MARGIN_BYTES
     nr = wanted
     while nr > 1 and pool_bytes(nr) * 103 // 100 > free:
@@ -73,19 +73,19 @@ def records_that_fit(wanted: int) -> int:
 
 @contextlib.contextmanager
 def filled_pool(nr_records: int) -> Iterator[Path]:
-    """Give the mount point of a pool whose page_owner has so many records, of real shape."""
+    """Yield the mount point of a pool whose page_owner has ``nr_records`` realistic records."""
     with mounted_pool(f"page_owner=on,size={pool_bytes(nr_records)}") as mountpoint:
         with Pool.attach(mountpoint) as pool:
             missing = nr_records - pool.stats().early_pages
         if missing < 0:
-            msg = f"{nr_records} records are fewer than a pool has by itself"
+            msg = f"a pool has more than {nr_records} records of its own"
             raise PageOwnerError(msg)
         fill(mountpoint, missing)
         yield mountpoint
 
 
 def fill(mountpoint: Path, nr_records: int) -> None:
-    """Let some processes allocate pages, and leave them."""
+    """Let some processes allocate pages and leave them allocated."""
     shares = [nr_records // NR_FILLERS] * NR_FILLERS
     shares[0] += nr_records - sum(shares)
     fillers = [
@@ -100,7 +100,7 @@ def fill(mountpoint: Path, nr_records: int) -> None:
 
 @contextlib.contextmanager
 def constant_mount(nr_bytes: int, kind: str) -> Iterator[Path]:
-    """Give a file that is one constant buffer; kind: see constant.py."""
+    """Yield a file that repeats one constant buffer; see constant.py for ``kind``."""
     mountpoint = Path(tempfile.mkdtemp(prefix="bench-"))
     server = subprocess.Popen([*MODULE, "benchmarks.constant", mountpoint, str(nr_bytes), kind])
     try:
@@ -117,24 +117,24 @@ def constant_mount(nr_bytes: int, kind: str) -> Iterator[Path]:
 
 
 def wait_for_mount(mountpoint: Path, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the mount is there."""
+    """Wait until the file system is mounted."""
     until = time.monotonic() + _MOUNT_SEC
     while not mountpoint.is_mount():
         if server.poll() is not None or time.monotonic() > until:
-            msg = f"the server of {mountpoint} has not mounted it"
+            msg = f"{mountpoint}: the server did not mount it"
             raise PageOwnerError(msg)
         time.sleep(0.01)
 
 
 def time_cat(path: Path) -> float:
-    """Time ``cat path >/dev/null``, seconds."""
+    """Return the seconds that ``cat path >/dev/null`` takes."""
     start = time.perf_counter()
     subprocess.run(["cat", path], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def count_records(path: Path) -> tuple[int, int]:
-    """Count a page_owner file's records and bytes."""
+    """Return the number of records and bytes in a page_owner file."""
     nr_bytes = nr_records = 0
     tail = b""
     with path.open("rb", buffering=0) as file:
@@ -148,9 +148,9 @@ def count_records(path: Path) -> tuple[int, int]:
 
 class RssWatch:
     """
-    The most resident memory that a mount's daemon has during a ``with``; MiB.
+    The peak resident memory of a mount's daemon during a ``with`` block, in MiB.
 
-    Compared with what it has when nobody reads, after it has looked after the pool once more.
+    The baseline is its memory while nobody reads, taken after it has checked the pool once more.
     """
 
     def __init__(self, mountpoint: Path) -> None:
@@ -161,12 +161,12 @@ class RssWatch:
         self.before = self.most = 0.0
 
     def rss(self) -> float:
-        """Give what it has now: RssAnon and RssShmem."""
+        """Return the current RssAnon + RssShmem."""
         fields = dict(line.split(":", 1) for line in self._status.read_text("utf-8").splitlines())
         return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
 
     def __enter__(self) -> Self:
-        """Begin, after a while of quiet."""
+        """Start watching after a quiet moment."""
         time.sleep(_IDLE_SEC)
         self.before = self.most = self.rss()
         self._thread.start()
@@ -178,7 +178,7 @@ class RssWatch:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End."""
+        """Stop watching."""
         self._stop.set()
         self._thread.join()
 

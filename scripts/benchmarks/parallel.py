@@ -29,7 +29,7 @@ GOAL = Goal(1.7, at_least=True)
 
 
 def work(path: str, cpu: int, seconds: float, barrier: Barrier, rates: Any) -> None:  # noqa: ANN401
-    """Allocate and free for so long, on one CPU; pairs per second go to ``rates``."""
+    """Allocate and free for ``seconds`` on one CPU; put the pairs per second into ``rates``."""
     os.sched_setaffinity(0, {cpu})
     with Pool.open(path) if path else contextlib.nullcontext() as pool:
         do_some = functools.partial(time_pairs, pool) if pool else count
@@ -46,7 +46,7 @@ def work(path: str, cpu: int, seconds: float, barrier: Barrier, rates: Any) -> N
 
 
 def count(nr: int) -> None:
-    """Do nothing so many times, which needs nothing that processes share."""
+    """Count to ``nr``, which needs nothing that processes share."""
     for _ in itertools.repeat(None, nr):
         pass
 
@@ -67,13 +67,13 @@ def python_rate(context: SpawnContext, path: str, seconds: float, nr: int) -> fl
 
 
 def rate_row(name: str, rates: dict[str, list[float]], goal: Goal | None = GOAL) -> Row:
-    """Compare what two processes do with what one does."""
+    """Compare the rate of two processes with that of one."""
     two, one = (f"{statistics.median(rates[nr]) / 1e6:.2f} M/s" for nr in ("2", "1"))
     return compared(name, two, one, median_ratio(rates["2"], rates["1"]), goal)
 
 
 def measure_python(path: str, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """One process and two by turns."""
+    """Alternate between one process and two."""
     context = multiprocessing.get_context("spawn")
     return interleaved(
         rounds,
@@ -82,7 +82,7 @@ def measure_python(path: str, rounds: int, seconds: float) -> dict[str, list[flo
 
 
 def measure_core(bench: Bench, mode: str, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """One process and two by turns."""
+    """Alternate between one process and two."""
     return interleaved(
         rounds,
         {str(nr): functools.partial(bench.parallel, mode, seconds, nr) for nr in (1, 2)},
@@ -90,11 +90,11 @@ def measure_core(bench: Bench, mode: str, rounds: int, seconds: float) -> dict[s
 
 
 def parallel_table(*, quick: bool) -> Table:
-    """Table 4: pairs per second, two processes against one."""
+    """Table 4: pairs per second of two processes, against one."""
     nr_cpus = len(os.sched_getaffinity(0))
     if nr_cpus < 2:
         return Table(
-            "Two processes on two cores", [], [f"This machine has {nr_cpus} core: not measured."]
+            "Two processes on two cores", [], [f"not measured: this machine has {nr_cpus} core"]
         )
     rounds, seconds = (3, 0.2) if quick else (9, 0.5)
     rows = []
@@ -108,7 +108,7 @@ def parallel_table(*, quick: bool) -> Table:
             rows.append(rate_row(f"C, tracking {mode}", rates))
     rows.append(
         rate_row(
-            "an empty loop, for what the machine gives", measure_python("", rounds, seconds), None
+            "an empty loop (what the machine can do)", measure_python("", rounds, seconds), None
         )
     )
     return Table(

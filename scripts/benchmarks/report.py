@@ -1,4 +1,4 @@
-"""Measure by turns, and print what came out: one table per question."""
+"""Alternate measurements, and print the results: one table per question."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ HEADINGS = ("", "ours", "peer", "ratio", "goal", "")
 
 
 class Goal(NamedTuple):
-    """What a value must reach."""
+    """The limit that a value must reach."""
 
     limit: float
     at_least: bool = False
-    """False: the value must be at most the limit."""
+    """False: the value must not exceed the limit."""
     unit: str = ""
 
     def reached(self, value: float) -> bool:
-        """Tell whether a value is good enough."""
+        """Return whether a value is good enough."""
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
-        """Say it: ``<= 64 B``."""
+        """Format the goal, as in ``<= 64 B``."""
         return f"{'>=' if self.at_least else '<='} {self.limit:g} {self.unit}".rstrip()
 
 
 class Row(NamedTuple):
-    """One line of a table; cells are texts with their units."""
+    """One line of a table; each cell is text with its unit."""
 
     name: str
     ours: str
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     ratio: str = ""
     goal: str = ""
     verdict: str = ""
-    """``reached``, ``MISSED``, or nothing where there is no goal."""
+    """``reached``, ``MISSED``, or empty if there is no goal."""
 
 
 class Table(NamedTuple):
@@ -46,11 +46,11 @@ class Table(NamedTuple):
     title: str
     rows: Sequence[Row]
     notes: Sequence[str] = ()
-    """Printed below: what was measured, and how often."""
+    """Printed below the table: what was measured, and how often."""
 
 
 def compared(name: str, ours: str, peer: str, ratio: float, goal: Goal | None = None) -> Row:
-    """Make a row that is judged by its ratio, or not at all."""
+    """Make a row judged by its ratio, or not judged at all."""
     return Row(name, ours, peer, f"{ratio:.3g}", str(goal or ""), _verdict(ratio, goal))
 
 
@@ -62,7 +62,7 @@ def limited(  # noqa: PLR0913, PLR0917 - the cells of a row
     peer: str = "",
     digits: int = 3,
 ) -> Row:
-    """Make a row that is judged by its own value."""
+    """Make a row judged by its own value."""
     text = f"{value:.{digits}f} {unit}".rstrip()
     return Row(name, text, peer, "", str(goal or ""), _verdict(value, goal))
 
@@ -75,9 +75,9 @@ def _verdict(value: float, goal: Goal | None) -> str:
 
 def interleaved(rounds: int, runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """
-    Run all of them ``rounds`` times by turns.
+    Run each function ``rounds`` times, alternating between them.
 
-    Every other round goes backwards, so that none always follows the same one.
+    Every other round runs in reverse order, so that none always follows the same one.
     """
     results: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
@@ -87,12 +87,12 @@ def interleaved(rounds: int, runs: Mapping[str, Callable[[], float]]) -> dict[st
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Ratio of the medians."""
+    """Return the ratio of the medians."""
     return statistics.median(above) / statistics.median(below)
 
 
 def spread(values: Sequence[float], unit: str) -> str:
-    """Say what a row's values were: median, smallest, largest, how many."""
+    """Describe the values of a row: median, minimum, maximum and count."""
     return (
         f"median {statistics.median(values):.4g} {unit} (min {min(values):.4g}, "
         f"max {max(values):.4g}; {len(values)} runs)"
@@ -100,7 +100,7 @@ def spread(values: Sequence[float], unit: str) -> str:
 
 
 def print_table(number: int, table: Table) -> None:
-    """Print it: text to the left, numbers to the right."""
+    """Print a table: text aligned left, numbers aligned right."""
     cells = [HEADINGS, *table.rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     print(f"\n{number}. {table.title}")

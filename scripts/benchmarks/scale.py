@@ -1,4 +1,4 @@
-"""Table 8: from few records to many, and the daemon's memory meanwhile."""
+"""Table 8: from few records to many, and the daemon's memory while they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDERS, BASE_ORDER = (14, 16, 20, 22), 18
 QUICK_ORDERS, QUICK_BASE_ORDER = (14, 16), 15
 GOAL_RATIO = Goal(1.3)
 GOAL_RSS = Goal(32, unit="MiB")
-# For a small file more runs than for a large one.
+# A small file gets more runs than a large one.
 RUNS_RECORDS = 1 << 24
 MIN_RUNS, MAX_RUNS = 7, 101
 RSS_RUNS = 3
@@ -24,25 +24,25 @@ WARM_SECONDS = 0.05
 
 
 class Measured(NamedTuple):
-    """What was found for one size."""
+    """The measurement of one size."""
 
     nr_records: int
     per_record: float
-    """Nanoseconds to cat a record, without the start of cat; the median."""
+    """Nanoseconds to cat one record, without the start-up of cat; the median."""
     base_per_record: float
-    """The same of the base, by turns."""
+    """The same for the base, measured in alternation."""
     start: float
-    """Milliseconds of a cat of a file of two bytes."""
+    """Milliseconds to cat a file of two bytes."""
     nr_runs: int
 
     @property
     def ratio(self) -> float:
-        """Time per record against the base's."""
+        """Time per record divided by the base's."""
         return self.per_record / self.base_per_record
 
 
 def warm_cat(path: Path) -> float:
-    """Time a cat that comes after some of the same file."""
+    """Time a cat that follows others of the same file."""
     warmed = 0.0
     while warmed < WARM_SECONDS:
         warmed += time_cat(path)
@@ -51,10 +51,10 @@ def warm_cat(path: Path) -> float:
 
 def measure(mountpoint: Path, base: Path, nr_runs: int) -> Measured:
     """
-    Measure one pool by turns with the base, and with a cat of a file of two bytes.
+    Measure one pool in alternation with the base and with a two-byte file.
 
-    Before each are some that are not counted: the CPU's caches are full of what another daemon has
-    read before, for which a small file would pay and a large one not.
+    Uncounted runs come before each: the CPU's caches hold what another daemon has just read, which
+    would slow down a small file but not a large one.
     """
     paths = {
         "pool": mountpoint / "page_owner",
@@ -76,7 +76,7 @@ def measure(mountpoint: Path, base: Path, nr_runs: int) -> Measured:
 
 
 def rss_row(mountpoint: Path) -> Row:
-    """Compare what the daemon has in memory when idle with the most that it has while reading."""
+    """Compare the daemon's idle memory with its peak while it is read."""
     path = mountpoint / "page_owner"
     watches = [RssWatch(mountpoint) for _ in range(RSS_RUNS)]
     for watch in watches:
@@ -84,7 +84,7 @@ def rss_row(mountpoint: Path) -> Row:
             time_cat(path)
     worst = max(watches, key=lambda watch: watch.most - watch.before)
     return limited(
-        f"{count_records(path)[0]} records: RSS of the daemon while reading, against idle +",
+        f"{count_records(path)[0]} records: RSS added to the idle daemon by reading",
         worst.most - worst.before,
         "MiB",
         GOAL_RSS,
@@ -94,7 +94,7 @@ def rss_row(mountpoint: Path) -> Row:
 
 
 def scale_table(*, quick: bool) -> Table:
-    """Table 8: time per record, and resident memory, by number of records."""
+    """Table 8: time per record and resident memory, by number of records."""
     orders, base_order = (QUICK_ORDERS, QUICK_BASE_ORDER) if quick else (ORDERS, BASE_ORDER)
     notes, found, rss = [], [], []
     with filled_pool(1 << base_order) as base:
@@ -102,7 +102,7 @@ def scale_table(*, quick: bool) -> Table:
         for order in orders:
             nr_records = records_that_fit(1 << order)
             if nr_records < 1 << order:
-                notes.append(f"no memory for 2^{order} records: 2^{order} is left out")
+                notes.append(f"2^{order} records left out: not enough memory")
                 continue
             nr_runs = MIN_RUNS if quick else min(max(RUNS_RECORDS >> order, MIN_RUNS), MAX_RUNS)
             with filled_pool(nr_records) as mountpoint:
@@ -112,7 +112,7 @@ def scale_table(*, quick: bool) -> Table:
 
 
 def time_rows(found: list[Measured], base_order: int) -> list[Row]:
-    """Make the rows of the times, the worst of them judged."""
+    """Make the rows of the times; only the worst ratio is judged."""
     rows = [
         compared(
             f"{one.nr_records} records, {one.nr_runs} runs, against 2^{base_order}",
@@ -125,4 +125,4 @@ def time_rows(found: list[Measured], base_order: int) -> list[Row]:
     ratios = [1.0, *(one.ratio for one in found)]
     start = f"{statistics.median(one.start for one in found):.2f} ms" if found else ""
     worst = compared("slowest / fastest", "", "", max(ratios) / min(ratios), GOAL_RATIO)
-    return [*rows, worst, Row("the start of cat, in none of these times", start)]
+    return [*rows, worst, Row("start-up of cat, not included above", start)]

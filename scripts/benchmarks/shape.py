@@ -1,4 +1,4 @@
-"""The shape of real records: call paths and masks out of a running kernel's page_owner."""
+"""The shape of real records: call paths and masks from a running kernel's page_owner."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pageownerfs.page_owner_sort import read_records
 
 SAMPLE = Path(__file__).parents[2] / "tests/data/oracle_sample.txt"
 NR_STACKS = 512
-"""Different call stacks that a small kernel has soon after boot."""
+"""Number of different call stacks in a small kernel soon after boot."""
 RUN_LENGTH = 17
-"""Neighbouring pages that share one call stack there, on average."""
+"""Average number of neighbouring pages that share one call stack."""
 MIN_FRAMES, MAX_FRAMES = 8, 13
 
-# What a pool refuses (__GFP_NOFAIL), or has little of (__GFP_DMA, __GFP_DMA32).
+# A pool refuses __GFP_NOFAIL and has few pages for __GFP_DMA and __GFP_DMA32.
 UNWANTED_MASK = 0x8000 | 0x1 | 0x4
 
 
 class Shape(NamedTuple):
-    """What many records have in common."""
+    """The parts that many records have in common."""
 
     gfp_mask: int
     head: str
     """The first two lines."""
     stack: tuple[str, ...]
-    """Frames in print, innermost first."""
+    """Formatted frames, innermost first."""
 
     @property
     def functions(self) -> list[str]:
@@ -35,12 +35,12 @@ class Shape(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The record in print."""
+        """Return the text of a record."""
         return self.head + "".join(f" {frame}\n" for frame in self.stack) + "\n"
 
 
 def variant(shape: Shape, number: int) -> Shape:
-    """Make another call path of the same length: its caller is another clone of its function."""
+    """Return a call path of the same length whose caller is another clone of its function."""
     if number == 0:
         return shape
     name, plus, rest = shape.stack[3].partition("+")
@@ -50,7 +50,7 @@ def variant(shape: Shape, number: int) -> Shape:
 
 
 def load_shapes(seed: int = 1) -> list[Shape]:
-    """Give NR_STACKS shapes with different stacks, 8 to 13 frames deep."""
+    """Return NR_STACKS shapes with different stacks, 8 to 13 frames deep."""
     found: dict[tuple[str, ...], Shape] = {}
     for record in read_records(str(SAMPLE)):
         stack = tuple(line[1:] for line in record.stack.decode().splitlines())
@@ -63,10 +63,10 @@ def load_shapes(seed: int = 1) -> list[Shape]:
         variant(originals[number % len(originals)], number // len(originals))
         for number in range(NR_STACKS)
     ]
-    random.Random(seed).shuffle(shapes)  # noqa: S311 - the same in each run
+    random.Random(seed).shuffle(shapes)  # noqa: S311 - the same in every run
     return shapes
 
 
 def write_shapes(path: Path) -> None:
-    """Write them as page_owner text."""
+    """Write the shapes as page_owner text."""
     path.write_text("".join(shape.text for shape in load_shapes()))

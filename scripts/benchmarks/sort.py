@@ -1,4 +1,4 @@
-"""Table 9: page_owner_sort against the kernel's tool of that name."""
+"""Table 9: our page_owner_sort against the kernel's."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = SCRIPTS.parent
-# The text of a whole kernel; without it, one like it is made of the sample.
+# The text of a whole kernel; without it, a similar one is made from the sample.
 DUMP = ROOT.parent / "shared" / "oracle" / "page_owner_full.txt.xz"
 SAMPLE = ROOT / "tests" / "data" / "oracle_sample.txt"
 NR_RECORDS = 92_332
-NR_SAMPLE_PIDS = 50  # of each record of the sample; makes as many groups as the dump has
+NR_SAMPLE_PIDS = 50  # pids per record of the sample, which make as many groups as the dump has
 
 ROUNDS, QUICK_ROUNDS = 5, 3
 MANY, MOST = 10, 100
-# What each copy of the dump is later, and has higher pids, than the one before. With these a
-# hundred copies have no pid in common, and none above a kernel's largest, 4194304.
+# Each copy of the dump has a later ts and higher pids than the one before. With these steps, a
+# hundred copies share no pid, and none exceeds the kernel's largest, 4194304.
 TS_STEP = 3600 * 10**9
 PID_STEP = 40_000
-# The kernel's tool has the text in memory, while it should be in the page cache, too.
+# The kernel's tool holds the text in memory, and the page cache should hold it, too.
 MEMORY_FACTOR = 2.1
-DISK_FACTOR = 1.25  # the text, and what both tools make of it
+DISK_FACTOR = 1.25  # the text and the output of both tools
 
-# A comm that the kernel's tool takes for something else, or for the end of the line.
+# A comm that the kernel's tool mistakes for another field or for the end of the line.
 MISREAD = re.compile(rb"\), ts|ts\s*\d*\s*ns|pid\s*\d*,|order\s*\d*,|\n")
 HEADER = re.compile(rb"(.*, pid )(\d+)(, tgid )(\d+)( \(.*\), ts )(\d+)( ns.*\n)", re.DOTALL)
 PFN_LINE = re.compile(rb"(PFN 0x)([0-9a-f]+)( .*)")
 
-# Runs a command; prints its exit code, seconds and KiB. A process starts with the memory of the
-# one that starts it as its maximum, which therefore has to be a small one.
+# Run a command and print its exit code, seconds and KiB. A process inherits the peak memory of the
+# process that starts it, so that one has to be small.
 MEASURE = """
 import os, sys, time
 command = sys.argv[1:]
@@ -64,10 +64,10 @@ print(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss)
 
 
 class Piece(NamedTuple):
-    """A record of the dump, to be made again with other numbers."""
+    """A record of the dump that can be repeated with other numbers."""
 
     template: bytes
-    """Its text, for ``%`` with the numbers below in their order."""
+    """A ``%`` format for the numbers below, in their order."""
     pid: int
     tgid: int
     ts_nsec: int
@@ -75,35 +75,35 @@ class Piece(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """What all inputs are made of."""
+    """The records that all inputs are made of."""
 
     pieces: Sequence[Piece]
     note: str
-    """Where it is from."""
+    """Where the records come from."""
 
     @property
     def nr_bytes(self) -> int:
-        """Its size as a text, but for some digits."""
+        """Approximate size of the text."""
         return sum(len(piece.template) for piece in self.pieces) + 16 * len(self.pieces)
 
 
 class Case(NamedTuple):
-    """A command line, and what is to be reached with it."""
+    """A command line and its goals."""
 
     options: tuple[str, ...]
     times_faster: float
     times_less: float = 0
-    """Of the kernel's tool's memory; 0: no goal."""
+    """Goal for the kernel's memory divided by ours; 0 for none."""
     max_mb: float = 0
-    """Of memory; 0: no goal."""
+    """Goal for our memory; 0 for none."""
 
     def __str__(self) -> str:
-        """Name it by its options."""
+        """Return the options as the name."""
         return " ".join(self.options) or "default"
 
 
 class Input(NamedTuple):
-    """A text to sort, and how."""
+    """A text to sort, and the command lines for it."""
 
     name: str
     nr_copies: int
@@ -113,24 +113,24 @@ class Input(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a tool took, in each of its rounds."""
+    """Time and memory of a tool in each of its rounds."""
 
     seconds: list[float]
     megabytes: list[float]
 
 
 def sort_table(*, quick: bool, full: bool = False) -> Table:
-    """Table 9: time and memory of the whole process, for one dump and for many times it."""
+    """Table 9: time and memory of the whole process, for one dump and for many copies of it."""
     tools = {"ours": our_tool(), "peer": kernel_tool()}
     dump = read_dump()
     rounds = QUICK_ROUNDS if quick else ROUNDS
     rows: list[Row] = []
     notes = [
         dump.note,
-        "time: of the whole process, Python's start included; memory: the most that is resident",
-        "what both write is the same, byte for byte, in each row",
-        "copies differ in PFN and ts; with other pids, in pid and tgid, too",
-        f"--pid=1: few records are left; {python_start(rounds)}",
+        "time of the whole process, including Python's start-up; memory: peak resident size",
+        "both tools write the same bytes in every row",
+        "copies differ in PFN and ts, and with 'other pids' also in pid and tgid",
+        f"--pid=1 leaves few records; {python_start(rounds)}",
     ]
     with clean_directory() as directory:
         nr_most = copies_that_fit(MOST, dump.nr_bytes, directory)
@@ -149,12 +149,14 @@ def sort_table(*, quick: bool, full: bool = False) -> Table:
                 ]
             path.unlink()
     return Table(
-        "page_owner_sort against the kernel's; times faster, times less memory", rows, notes
+        "page_owner_sort against the kernel's (ratio: times faster, times less memory)",
+        rows,
+        notes,
     )
 
 
 def make_inputs(rounds: int, nr_most: int, *, full: bool) -> list[Input]:
-    """List what is sorted; nothing large if nr_most is not above MANY."""
+    """List the inputs; large ones only if nr_most is above MANY."""
     options = ((), ("-m",), ("--cull=st",), ("--pid=1",))
     inputs = [Input("x1", 1, False, [Case(one, 10) for one in options], rounds)]
     variants = (("", False), (", other pids", True))
@@ -170,14 +172,14 @@ def make_inputs(rounds: int, nr_most: int, *, full: bool) -> list[Input]:
 
 
 def notes_on_most(nr_most: int, *, full: bool) -> list[str]:
-    """Say what is not as wanted with the largest input."""
+    """Describe how the largest input was reduced."""
     if nr_most <= MANY:
-        return [f"no memory or disk for x{MOST}: left out"]
+        return [f"x{MOST} left out: not enough memory or disk"]
     notes = []
     if nr_most < MOST:
-        notes.append(f"no memory or disk for x{MOST}: scaled down to x{nr_most}")
+        notes.append(f"not enough memory or disk for x{MOST}: scaled down to x{nr_most}")
     if not full:
-        notes.append(f"x{nr_most}: one run of the kernel's tool (--full: as many as of ours)")
+        notes.append(f"x{nr_most}: the kernel's tool ran once (--full runs it as often as ours)")
     return notes
 
 
@@ -185,7 +187,7 @@ def notes_on_most(nr_most: int, *, full: bool) -> list[str]:
 
 
 def our_tool() -> Path:
-    """Find our command, where this Python is."""
+    """Find our command in the directory of this Python."""
     path = Path(sys.executable).parent / "page_owner_sort"
     if not path.exists():
         raise PageOwnerError(f"{path}: not installed")
@@ -193,19 +195,19 @@ def our_tool() -> Path:
 
 
 def kernel_tool() -> Path:
-    """Find the kernel's tool: PAGEOWNERFS_PAGE_OWNER_SORT, empty if there is none; or build it."""
+    """Return the kernel's tool from PAGEOWNERFS_PAGE_OWNER_SORT (empty: none), or build it."""
     named = os.environ.get("PAGEOWNERFS_PAGE_OWNER_SORT")
     if named is None:
         script = SCRIPTS / "dev/build-page-owner-sort"
         done = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True)
         named = done.stdout.strip()
     if not os.access(named, os.X_OK):
-        raise PageOwnerError(f"no kernel's page_owner_sort to compare with: {named!r}")
+        raise PageOwnerError(f"the kernel's page_owner_sort was not found: {named!r}")
     return Path(named)
 
 
 def python_start(rounds: int) -> str:
-    """Say how long Python takes to do nothing: no command of ours can be faster."""
+    """Measure how long Python takes to do nothing, which no command of ours can beat."""
     nothing = Measured([], [])
     for _ in range(rounds):
         run_tool([sys.executable, "-c", ""], nothing)
@@ -213,7 +215,7 @@ def python_start(rounds: int) -> str:
 
 
 def run_tool(command: Sequence[str | Path], measured: Measured) -> float:
-    """Run it to its end; seconds, which go to the measured ones, too."""
+    """Run a command, record its time and memory, and return the seconds."""
     helper = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", MEASURE, *command],
         stdin=subprocess.DEVNULL,
@@ -226,7 +228,7 @@ def run_tool(command: Sequence[str | Path], measured: Measured) -> float:
         try:
             out, err = helper.communicate()
         except BaseException:
-            # The tool as well: it may have minutes and gigabytes ahead of it.
+            # Kill the tool as well: it may have minutes and gigabytes ahead of it.
             os.killpg(helper.pid, signal.SIGKILL)
             raise
     exit_code, seconds, kib = out.split() if helper.returncode == 0 else ("?", "0", "0")
@@ -241,10 +243,10 @@ def measure(
     tools: dict[str, Path], path: Path, case: Case, rounds: tuple[int, int]
 ) -> dict[str, Measured]:
     """
-    Run both tools on a text by turns.
+    Run both tools on a text, alternating.
 
-    :param rounds: of our tool, and of the other; after as many as there are of both ours goes on
-    :raises PageOwnerError: they don't write the same
+    :param rounds: rounds of our tool and of the kernel's; the longer series ends with ours alone
+    :raises PageOwnerError: the tools write different output
     """
     outputs = {name: path.with_suffix(f".{name}") for name in tools}
     measured = {name: Measured([], []) for name in tools}
@@ -265,16 +267,16 @@ def measure(
 
 
 def check_same(ours: Path, peer: Path, case: Case) -> None:
-    """Check that both tools wrote something, and the same."""
+    """Check that both tools wrote the same, and not nothing."""
     sizes = [path.stat().st_size for path in (ours, peer)]
     if 0 in sizes or not filecmp.cmp(ours, peer, shallow=False):
         raise PageOwnerError(
-            f"{case}: ours writes {sizes[0]} bytes, the kernel's tool {sizes[1]}, not the same"
+            f"{case}: the outputs differ: ours has {sizes[0]} bytes, the kernel's {sizes[1]}"
         )
 
 
 def make_rows(name: str, case: Case, measured: dict[str, Measured]) -> list[Row]:
-    """Make the row of a case's time, and that of its memory if it has a goal."""
+    """Make the row of a case's time, and one of its memory if that has a goal."""
     ours, peer = measured["ours"], measured["peer"]
     rows = [make_row(name, ours.seconds, peer.seconds, "s", case.times_faster)]
     name += ", memory"
@@ -288,7 +290,7 @@ def make_rows(name: str, case: Case, measured: dict[str, Measured]) -> list[Row]
 
 
 def make_row(name: str, ours: list[float], peer: list[float], unit: str, limit: float) -> Row:
-    """Make a row that is judged by how many times less ours is."""
+    """Make a row judged by how many times less ours takes."""
     text, other = (f"{statistics.median(values):.4g} {unit}" for values in (ours, peer))
     return compared(name, text, other, median_ratio(peer, ours), Goal(limit, at_least=True))
 
@@ -297,13 +299,13 @@ def make_row(name: str, ours: list[float], peer: list[float], unit: str, limit: 
 
 
 def read_dump() -> Dump:
-    """Take the records that both tools understand, of the real dump or of one made up."""
+    """Read the records that both tools understand, from the real dump or from the sample."""
     path = DUMP if DUMP.exists() else SAMPLE
     records = list(read_records(os.fspath(path), refuse))
     pieces = [make_piece(record) for record in records if not MISREAD.search(record.comm or b"")]
-    note = f"left out, as the kernel's tool misreads their comm: {len(records) - len(pieces)}"
+    note = f"{len(records) - len(pieces)} left out because the kernel's tool misreads their comm"
     if path == SAMPLE:
-        note = f"made of the {len(pieces)} records of {SAMPLE.name}"
+        note = f"made from the {len(pieces)} records of {SAMPLE.name}"
         pieces = list(repeated(pieces, NR_RECORDS))
     dump = Dump(pieces, "")
     size = f"x1: {len(pieces)} records, {dump.nr_bytes / 1e6:.0f} MB"
@@ -311,12 +313,12 @@ def read_dump() -> Dump:
 
 
 def refuse(damage: Damage) -> NoReturn:
-    """Don't measure anything with a text that is not whole."""
+    """Refuse to measure with a damaged text."""
     raise PageOwnerError(f"the input is damaged: {damage}")
 
 
 def make_piece(record: Record) -> Piece:
-    """Put the numbers of a record aside."""
+    """Turn a record into a template and its numbers."""
     header = HEADER.fullmatch(record.header)
     pfn_line = PFN_LINE.fullmatch(record.pfn_line)
     if not header or not pfn_line:
@@ -330,12 +332,12 @@ def make_piece(record: Record) -> Piece:
     )
     piece = Piece(template, int(pid), int(tgid), int(ts_nsec), int(pfn, 16))
     if piece.template % piece[1:] != record.text:
-        raise PageOwnerError(f"a record that can't be made again: {record.header!r}")
+        raise PageOwnerError(f"this record cannot be reproduced: {record.header!r}")
     return piece
 
 
 def repeated(pieces: Sequence[Piece], nr: int) -> Iterator[Piece]:
-    """Give so many pieces, none with the PFN of another, and with some pids each."""
+    """Yield ``nr`` pieces with distinct PFNs and several pids each."""
     pfn_step = 1 << max(piece.pfn for piece in pieces).bit_length()
     for number in range(nr):
         turn, index = divmod(number, len(pieces))
@@ -345,7 +347,7 @@ def repeated(pieces: Sequence[Piece], nr: int) -> Iterator[Piece]:
 
 
 def write_copies(pieces: Sequence[Piece], path: Path, item: Input) -> None:
-    """Write a text that is the dump several times."""
+    """Write several copies of the dump as one text."""
     pfn_step = 1 << max(piece.pfn for piece in pieces).bit_length()
     with path.open("wb") as file:
         for number in range(item.nr_copies):
@@ -356,13 +358,13 @@ def write_copies(pieces: Sequence[Piece], path: Path, item: Input) -> None:
                 for template, pid, tgid, ts_nsec, pfn in pieces
             ]
             file.write(b"".join(copy))
-        # So that nothing is still being written while something is measured.
+        # Finish writing before anything is measured.
         file.flush()
         os.fsync(file.fileno())
 
 
 def copies_that_fit(wanted: int, nr_bytes: int, directory: Path) -> int:
-    """Give how many times the dump there is memory and disk for: ``wanted``, or fewer."""
+    """Return how many copies of the dump fit into memory and on disk, up to ``wanted``."""
     memory = psutil.virtual_memory().available - MARGIN_BYTES
     disk = shutil.disk_usage(directory).free
     fit = min(memory / MEMORY_FACTOR, disk / DISK_FACTOR) // nr_bytes
@@ -371,7 +373,7 @@ def copies_that_fit(wanted: int, nr_bytes: int, directory: Path) -> int:
 
 @contextlib.contextmanager
 def clean_directory() -> Iterator[Path]:
-    """Give a directory for large files, where TMPDIR says, which is gone whatever happens."""
+    """Yield a directory for large files under TMPDIR that is removed in any case."""
 
     def end(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)

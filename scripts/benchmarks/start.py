@@ -1,4 +1,4 @@
-"""Table 12: what is done before anything else."""
+"""Table 12: start-up."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def _symbols() -> float:
 
 
 def start_table(*, quick: bool) -> Table:
-    """Table 12: how long the import takes, and learning the kernel's names."""
+    """Table 12: the time to import the package and to read the kernel's types and symbols."""
     parts: dict[str, tuple[Callable[[], float], float]] = {
         "import pageownerfs": (_import, 50),
-        f"types of the kernel: load, an enum, {_NR_QUESTIONS} questions; CPU": (_types, 100),
-        "symbols of the kernel: read; CPU": (_symbols, 300),
+        f"kernel types: load, one enum, {_NR_QUESTIONS} queries; CPU time": (_types, 100),
+        "kernel symbols: read; CPU time": (_symbols, 300),
     }
     rows: list[Row] = []
     notes = []

@@ -1,4 +1,4 @@
-"""What the other files of the mount cost: stacks, snapshots, sorted, pagetypeinfo; and a dump."""
+"""Table 11: the other files of the mount (stacks, snapshots, sorted, pagetypeinfo) and a dump."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGE_POOL = "16G"
 
 
 def views_table(*, quick: bool) -> Table:
-    """Measure them."""
+    """Table 11: the cost of the other files."""
     rounds = 3 if quick else 15
     nr_records = records_that_fit(1 << 16 if quick else NR_RECORDS)
     rows: list[Row] = []
@@ -51,14 +51,14 @@ def views_table(*, quick: bool) -> Table:
     if records_that_fit(1 << 17) == 1 << 17:
         with mounted_pool(f"page_owner=on,size={LARGE_POOL}") as mountpoint:
             rows.append(pagetypeinfo_row(mountpoint, "4 M", rounds, notes, Goal(20, unit="ms")))
-    return Table(f"views: the other files, {nr_records:,} records", rows, notes)
+    return Table(f"The other files of the mount, {nr_records:,} records", rows, notes)
 
 
 def write_dump(path: Path, nr_records: int) -> None:
-    """Write records of order 0 with so many different stacks, in runs as a kernel has them."""
+    """Write records of order 0 with NR_STACKS stacks, in runs like a kernel's."""
     shapes = load_shapes()
     many = [variant(shapes[i % len(shapes)], i // len(shapes)) for i in range(NR_STACKS)]
-    choose = random.Random(1)  # noqa: S311 - the same in each run
+    choose = random.Random(1)  # noqa: S311 - the same in every run
     with path.open("w") as file:
         pfn = 0
         while pfn < nr_records:
@@ -74,14 +74,14 @@ def write_dump(path: Path, nr_records: int) -> None:
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Milliseconds that a call takes."""
+    """Return the milliseconds that a call takes."""
     start = time.perf_counter_ns()
     function()
     return (time.perf_counter_ns() - start) / 1e6
 
 
 def dump_rows(dump: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
-    """Measure the reading of a dump."""
+    """Measure loading a dump."""
     nr_bytes = dump.stat().st_size
     process = psutil.Process()
     before = process.memory_info().rss
@@ -95,11 +95,11 @@ def dump_rows(dump: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
     notes.append(f"dump of {nr_bytes >> 20} MiB: {spread(times, 'ms')}")
     yield limited("dump, read", rate, "MB/s", Goal(300, at_least=True, unit="MB/s"), digits=0)
     nr_records = source.table().nr_records
-    yield limited("dump, memory per record (RSS)", grown / nr_records, "B", digits=1)
+    yield limited("dump: memory per record (RSS)", grown / nr_records, "B", digits=1)
 
 
 def stack_rows(dump: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
-    """Measure counting and printing of stacks."""
+    """Measure counting and printing stacks."""
     source = DumpSource(DumpOptions(path=os.fspath(dump)))
     table, nr_records = source.table(), source.table().nr_records
     assert isinstance(table, _native.RecordTable)
@@ -112,7 +112,7 @@ def stack_rows(dump: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
     times = [timed(stacks.show_stacks) for _ in range(rounds)]
     notes.append(f"show_stacks of {NR_STACKS:,} stacks: {spread(times, 'ms')}, first {first:.1f}")
     yield limited(
-        "show_stacks, with its count",
+        "show_stacks, including the count",
         statistics.median(times),
         "ms",
         Goal(50, unit="ms"),
@@ -121,7 +121,7 @@ def stack_rows(dump: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
 
 
 def snapshot_row(mountpoint: Path, rounds: int, notes: list[str]) -> Row:
-    """Measure mkdir."""
+    """Measure mkdir of a snapshot."""
     path = mountpoint / "snapshots" / "bench"
 
     def once() -> float:
@@ -135,7 +135,7 @@ def snapshot_row(mountpoint: Path, rounds: int, notes: list[str]) -> Row:
 
 
 def sorted_rows(mountpoint: Path, rounds: int, notes: list[str]) -> Iterator[Row]:
-    """Compare cat of sorted/by_memory with cat of page_owner and the kernel's tool."""
+    """Compare sorted/by_memory with a copy of page_owner sorted by the kernel's tool."""
     tool = kernel_tool()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         text, result = Path(name, "text"), Path(name, "sorted")
@@ -166,9 +166,9 @@ def sorted_rows(mountpoint: Path, rounds: int, notes: list[str]) -> Iterator[Row
 def pagetypeinfo_row(
     mountpoint: Path, what: str, rounds: int, notes: list[str], goal: Goal | None = None
 ) -> Row:
-    """Measure cat of pagetypeinfo, which walks over all records."""
+    """Measure reading pagetypeinfo, which walks over all records."""
     path = mountpoint / "pagetypeinfo"
-    path.read_bytes()  # its memory is looked at for the first time
+    path.read_bytes()  # touch its memory once
     times = [timed(path.read_bytes) for _ in range(rounds)]
     notes.append(f"pagetypeinfo, {what} pages: {spread(times, 'ms')}")
     return limited(f"pagetypeinfo, {what} pages", statistics.median(times), "ms", goal, digits=1)
