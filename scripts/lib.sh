@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Functions that the scripts share. To be sourced by bash; prints to stderr only.
+# Functions that the scripts share. bash sources this file; it prints to stderr only.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
 CACHE_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/pageownerfs
-# fusepy comes as source only: build it the modern way also where pip's default is still the old one.
+# fusepy has no wheel. PEP 517 builds it even where pip still defaults to the legacy build.
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USE_PEP517=1
 
 say() {
@@ -17,7 +17,7 @@ die() {
 	exit 1
 }
 
-# as_root COMMAND... - run it as root; false if that is not possible without a question nobody answers
+# as_root COMMAND... - run it as root; false if that would ask a question that nobody can answer
 as_root() {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
@@ -29,10 +29,10 @@ as_root() {
 }
 
 apt_update() {
-	as_root apt-get -q update >/dev/null || say "apt-get update failed; going on with the package lists that are here"
+	as_root apt-get -q update >/dev/null || say "apt-get update failed; continuing with the old package lists"
 }
 
-# usable_python PROGRAM - 3.11 or later, able to make a virtual environment and to build C extensions?
+# usable_python PROGRAM - true if it is 3.11 or later and can make virtual environments and build C extensions
 usable_python() {
 	"$1" -c '
 import ensurepip, os, sys, sysconfig, venv
@@ -41,8 +41,8 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(header))
 ' >/dev/null 2>&1
 }
 
-# find_python - set PYTHON. The system's goes first: every user can run it, which a Python in somebody's
-# home directory does not promise. The variable PYTHON, if set, names the one to take.
+# find_python - set PYTHON. The system's Python comes first because every user can run it, unlike one in a home
+# directory. The variable PYTHON, if set, names the one to use.
 find_python() {
 	local candidate
 	for candidate in ${PYTHON:-/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11}; do
@@ -54,7 +54,7 @@ find_python() {
 	return 1
 }
 
-# python_packages - names of the packages of a Python that will do
+# python_packages - package names of a suitable Python
 python_packages() {
 	local version
 	if ! command -v apt-cache >/dev/null ||
@@ -87,23 +87,23 @@ has_libbpf() {
 	PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "libbpf\.so\.1 " >/dev/null
 }
 
-# can_build_bpf - are there clang and libbpf's headers, with which setup.py builds the kernel source's programs?
+# can_build_bpf - true if setup.py can build the kernel source's programs: it needs clang and libbpf's headers
 can_build_bpf() {
 	echo '#include <bpf/bpf_helpers.h>' | "${CLANG:-clang}" -M -x c - >/dev/null 2>&1
 }
 
-# has_source VERSION - can linux-source-VERSION be downloaded? By its exact name: apt takes a name that it doesn't
-# know for a pattern, in which a dot is any character, and 6.12 for what was meant by 6.1.
+# has_source VERSION - true if linux-source-VERSION can be downloaded. The name must match exactly: apt treats an
+# unknown name as a pattern, in which a dot is any character, and would take 6.12 for 6.1.
 has_source() {
 	apt-cache madison "linux-source-$1" 2>/dev/null | awk -v name="linux-source-$1" '$1 == name { found = 1 } END { exit !found }'
 }
 
-# download_source VERSION DIRECTORY - the package linux-source-VERSION, not installed
+# download_source VERSION DIRECTORY - download the package linux-source-VERSION without installing it
 download_source() {
-	command -v apt-get >/dev/null || die "apt-get not found, which brings the kernel's source"
+	command -v apt-get >/dev/null || die "apt-get not found; it is needed to download the kernel's source"
 	has_source "$1" || apt_update
-	has_source "$1" || die "apt knows no linux-source-$1: it can't be had on this distribution"
-	# The download user of apt, _apt, has no right to a private directory: stay root if we are root.
+	has_source "$1" || die "apt knows no linux-source-$1: this distribution does not have it"
+	# apt's download user, _apt, may not write to a private directory: stay root if we are root.
 	(cd "$2" && apt-get -q -o APT::Sandbox::User=root download "linux-source-$1" >apt.log 2>&1) ||
 		die "cannot download linux-source-$1: $(tail -n 1 "$2/apt.log")"
 }
@@ -112,9 +112,9 @@ has_libelf_headers() {
 	echo '#include <gelf.h>' | gcc -E -x c - >/dev/null 2>&1
 }
 
-# missing_packages FOR... - what is not there, as package names of Debian and Ubuntu. FOR is any of
-# python, build (a C compiler), mount (libfuse and fusermount), bpf (clang and libbpf, for the kernel
-# source), kernel (to build one), and COMMAND:PACKAGE.
+# missing_packages FOR... - print the missing packages by their Debian and Ubuntu names. FOR is any of python,
+# build (a C compiler), mount (libfuse and fusermount), bpf (clang and libbpf, for the kernel source), kernel (to
+# build one), and COMMAND:PACKAGE.
 missing_packages() {
 	local item
 	for item in "$@"; do
@@ -122,7 +122,7 @@ missing_packages() {
 		python) find_python || python_packages ;;
 		build) has_compiler || echo gcc libc6-dev ;;
 		mount)
-			# Since 64-bit time_t the library has another package name.
+			# The package was renamed for 64-bit time_t.
 			has_libfuse || if apt_has libfuse2t64; then echo libfuse2t64; else echo libfuse2; fi
 			command -v fusermount >/dev/null || echo fuse3
 			;;
@@ -139,13 +139,13 @@ missing_packages() {
 	done | xargs
 }
 
-# need_packages FOR... - install what is missing, and set PYTHON; die naming the packages if that fails
+# need_packages FOR... - install missing packages and set PYTHON; if that fails, die and name the packages
 need_packages() {
 	local missing
 	missing=$(missing_packages "$@")
 	if [ -n "$missing" ]; then
-		command -v apt-get >/dev/null || die "missing: $missing (Debian's names; apt-get is not here: install them yourself)"
-		as_root true || die "missing packages: $missing. Neither root nor sudo here; ask for: apt-get install $missing"
+		command -v apt-get >/dev/null || die "missing: $missing (Debian's names). apt-get not found; install them yourself"
+		as_root true || die "missing packages: $missing. Installing them needs root or sudo: apt-get install $missing"
 		say "Installing system packages..."
 		apt_update
 		missing=$(missing_packages "$@")
@@ -158,18 +158,18 @@ need_packages() {
 	find_python || die "no Python 3.11 or later with venv, pip and headers (tried ${PYTHON:-the usual places})"
 }
 
-# sources_key - changes when the editable install must be made again: not with a .py file
+# sources_key - changes if the editable install must be repeated; a changed .py file does not need that
 sources_key() {
 	{
 		echo "$ROOT ${PAGEOWNERFS_WERROR:-0} ${CLANG:-}"
-		# Once they can be, the BPF programs are built.
+		# Rebuild once the BPF programs can be built.
 		can_build_bpf && echo bpf
 		"$VENV/bin/python" -VV
 		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*/*.[ch]
 	} 2>/dev/null | sha256sum | cut -d' ' -f1
 }
 
-# has_extras EXTRA... - was the install made with them all?
+# has_extras EXTRA... - true if the install has all of them
 has_extras() {
 	local extra
 	for extra in "$@"; do
@@ -177,8 +177,8 @@ has_extras() {
 	done
 }
 
-# make_venv [EXTRA...] - the checkout's virtual environment with the package in it (editable) and the
-# dependencies of each EXTRA. Does nothing if nothing has changed since it did.
+# make_venv [EXTRA...] - make the checkout's virtual environment, with the package (editable) and the dependencies of
+# each EXTRA. Does nothing if nothing has changed since the last time.
 make_venv() {
 	local key extras
 	if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -189,7 +189,7 @@ make_venv() {
 	if grep -qsx "key $key" "$VENV/installed" && has_extras "$@"; then
 		return
 	fi
-	# Keep what an earlier run asked for, so that two scripts don't undo each other's work.
+	# Keep the extras of earlier runs, so that two scripts don't undo each other's work.
 	extras=$({ printf '%s\n' "$@"; sed -n 's/^extra //p' "$VENV/installed" 2>/dev/null; } | sort -u | xargs)
 	say "Building and installing pageownerfs into $VENV..."
 	rm -f "$VENV/installed"

@@ -1,9 +1,9 @@
-"""A long storm over one mounted pool: clients killed at any moment, readers all the while.
+"""Run a long storm on one mounted pool: clients are killed at any moment while readers read.
 
-Workers allocate, fill and free pages, and are killed (SIGKILL) and replaced, MINUTES long. Readers
-cat page_owner meanwhile, and every record is looked at; snapshots are taken, and must be of one
-moment. After each few kills the pool's invariants are checked, the pages that the dead have left
-are compared with what they had written, and freed. The figures are printed at the end; the exit
+For MINUTES, workers allocate, fill and free pages until they are killed (SIGKILL) and replaced.
+Meanwhile readers cat page_owner and check every record, and snapshots are taken and checked for
+consistency. After every few kills the pool's invariants are checked, and the pages of the dead are
+checked against what they had written, then freed. At the end it prints the figures; the exit
 code is 1 if anything was wrong.
 """
 
@@ -43,22 +43,22 @@ EXIT_SEC: Final = 30
 
 
 class Figures:
-    """What has happened so far; each counter has one writer."""
+    """Counters of the run; each has one writer."""
 
     def __init__(self) -> None:
-        """Begin at nothing."""
+        """Start from zero."""
         self.kills = self.checks = self.leaked_pages = self.snapshots = 0
         self.reads = self.records = self.read_bytes = 0
         self.problems: list[str] = []
 
     def problem(self, text: str) -> None:
-        """Note what is wrong, at once and for the end."""
+        """Report a problem now and remember it for the end."""
         print(f"soak: {text}", file=sys.stderr, flush=True)
         self.problems.append(text)
 
 
 class Reader(threading.Thread):
-    """Reads page_owner from the first to the last byte, over and over, with cat."""
+    """Reads the whole of page_owner over and over with cat."""
 
     def __init__(self, path: Path, figures: Figures) -> None:
         """Read ``path``."""
@@ -83,29 +83,29 @@ class Reader(threading.Thread):
             figures.problem(f"the text ends in the middle of a record: {text[-80:]!r}")
         for record in parse_records(text, lambda damage: figures.problem(f"torn {damage}")):
             figures.records += 1
-            # A worker's comm is made from its pid, and each has one thread.
+            # A worker's comm contains its pid, and each worker has one thread.
             kind, _, pid = (record.comm or b"").partition(b" ")
             if kind == b"soak" and not int(pid) == record.pid == record.tgid:
                 figures.problem(f"torn record: {record.text!r}")
 
 
 class Snapshots(threading.Thread):
-    """Takes copies meanwhile, and looks whether each is of one moment."""
+    """Takes snapshots during the storm and checks that each is consistent."""
 
     def __init__(self, mountpoint: Path, figures: Figures) -> None:
-        """Take them of a mount."""
+        """Take snapshots of a mount."""
         super().__init__(name="snapshots")
         self.stop = threading.Event()
         self._path = mountpoint / "snapshots" / "soak"
         self._figures = figures
 
     def run(self) -> None:
-        """Take one after the other."""
+        """Take one snapshot after the other."""
         while not self.stop.is_set():
             try:
                 self._path.mkdir()
             except OSError as error:
-                # EBUSY: a client is stopped within an operation, or killed in it just now.
+                # EBUSY: a client is stopped inside an operation or was just killed in one.
                 if error.errno != errno.EBUSY:
                     self._figures.problem(f"mkdir {self._path}: {error}")
                 continue
@@ -124,31 +124,31 @@ class Snapshots(threading.Thread):
         shown = (path / "page_owner_stacks" / "show_stacks").read_bytes()
         counted = sum(map(int, re.findall(rb"^nr_base_pages: (\d+)$", shown, re.MULTILINE)))
         if counted != pages:
-            self._figures.problem(f"a snapshot has {pages} pages, its stacks {counted}")
+            self._figures.problem(f"a snapshot has {pages} pages, but its stacks count {counted}")
 
 
 class Storm:
-    """The workers, and who kills them."""
+    """The workers, and the code that kills them."""
 
     def __init__(self, mountpoint: Path, pool: Pool, seed: int, figures: Figures) -> None:
-        """Prepare; nobody works yet."""
+        """Prepare the storm; no worker runs yet."""
         self._mountpoint = mountpoint
         self._pool = pool
-        self._random = random.Random(seed)  # noqa: S311 - printed, so that it can be repeated
+        self._random = random.Random(seed)  # noqa: S311 - the seed is printed, for a repeat
         self._figures = figures
-        # Not fork: the readers' threads may hold any lock.
+        # Not fork: threads of the readers may hold any lock.
         self._context = multiprocessing.get_context("forkserver")
         self._workers: list[ForkServerProcess] = []
 
     def start_worker(self) -> None:
-        """Start one more."""
+        """Start one more worker."""
         seed = self._random.getrandbits(32)
         worker = self._context.Process(target=work, args=(os.fspath(self._mountpoint), seed))
         worker.start()
         self._workers.append(worker)
 
     def run(self, nr_workers: int, until: float) -> None:
-        """Kill and replace workers until then, and check."""
+        """Kill and replace workers until the deadline, and check the pool."""
         for _ in range(nr_workers):
             self.start_worker()
         while time.monotonic() < until:
@@ -163,22 +163,22 @@ class Storm:
                 self.check()
 
     def kill(self, victim: ForkServerProcess) -> None:
-        """Kill a worker, which must not have ended before."""
+        """Kill a worker, which must not have ended earlier."""
         self._workers.remove(victim)
         victim.kill()
         victim.join()
         if victim.exitcode != -signal.SIGKILL:
-            self._figures.problem(f"worker {victim.pid} ended with {victim.exitcode}")
+            self._figures.problem(f"worker {victim.pid} ended early, exit code {victim.exitcode}")
         self._figures.kills += 1
 
     def finish(self) -> None:
-        """Kill all, and free what they have left; nothing else may be allocated then."""
+        """Kill all workers and free their pages; nothing else may be allocated after that."""
         while self._workers:
             self.kill(self._workers[-1])
         self.check()
 
     def check(self) -> None:
-        """Check the pool, and free the pages of the dead."""
+        """Check the pool and free the pages of the dead."""
         figures, pool = self._figures, self._pool
         figures.checks += 1
         pool.recover_clients()
@@ -192,7 +192,7 @@ class Storm:
             nr = 1 << info.order if info.state in {"allocated", "buddy"} else 1
             if info.state == "allocated":
                 if owner is None or not owner.handle:
-                    figures.problem(f"PFN {pfn:#x} is allocated, and has no owner")
+                    figures.problem(f"PFN {pfn:#x} is allocated but has no owner")
                 elif not owner.state & EARLY and owner.tgid not in living:
                     self._free(pfn, owner.tgid)
             pfn += nr
@@ -202,27 +202,27 @@ class Storm:
         nr_pages = 1 << page.order
         with page.buffer as data:
             found = bytes(data[: len(page_pattern(tgid, pfn))])
-        # All zeroes or somebody's old data: killed between allocating and writing.
+        # Zeroes or older data: the worker was killed between allocating and writing.
         if found.startswith(b"soak") and found != page_pattern(tgid, pfn):
             other = found.split()[1:2]
             if other and other[0] in {str(w.pid).encode() for w in self._workers}:
-                self._figures.problem(f"PFN {pfn:#x} of {tgid} has data of another: {found!r}")
+                self._figures.problem(f"PFN {pfn:#x} of {tgid} holds data of another: {found!r}")
         self._pool.free_pages(pfn)
         self._figures.leaked_pages += nr_pages
 
 
 def daemon_process(mountpoint: Path) -> psutil.Process:
-    """Give the process that serves a mount."""
+    """Return the process that serves a mount."""
     return psutil.Process(int(read_mount(mountpoint)["pid"]))
 
 
 def command(*args: str) -> None:
-    """Run a command of the package."""
+    """Run the pageownerfs command."""
     subprocess.run([sys.executable, "-m", "pageownerfs", *args], check=True)
 
 
 def storm(mountpoint: Path, args: argparse.Namespace, figures: Figures) -> None:
-    """Do it all on a mounted pool."""
+    """Run the storm on a mounted pool."""
     daemon = daemon_process(mountpoint)
     rss, fds = daemon.memory_info().rss, daemon.num_fds()
     readers: list[Reader | Snapshots] = [Snapshots(mountpoint, figures)]
@@ -247,7 +247,7 @@ def storm(mountpoint: Path, args: argparse.Namespace, figures: Figures) -> None:
 
 
 def report(pool: Pool, figures: Figures) -> None:
-    """Print the figures, and check that all pages are free again."""
+    """Print the figures and check that all pages are free again."""
     stats = pool.stats()
     pool.drain_local_pages()
     zones = pool.zones
@@ -259,7 +259,7 @@ def report(pool: Pool, figures: Figures) -> None:
     counts = {handle: nr for handle, nr in pool.stack_counts() if nr}
     counted = {handle: nr for handle, nr, _ in pool.table().count_stacks()}
     if counts != counted:
-        figures.problem(f"stacks have {counts} pages, their records say {counted}")
+        figures.problem(f"the stacks count {counts} pages, the records {counted}")
     print(f"kills             {figures.kills}")
     print(f"checks            {figures.checks}")
     print(f"pages allocated   {stats.pgalloc}, freed {stats.pgfree}")
@@ -267,23 +267,25 @@ def report(pool: Pool, figures: Figures) -> None:
     print(f"recovered         {stats.recovered_pages} pages of {stats.dead_clients} clients")
     print(f"zones rebuilt     {stats.zone_rebuilds} times")
     print(f"out of memory     {stats.oom} times")
-    print(f"snapshots         {figures.snapshots}, each of one moment")
+    print(f"snapshots         {figures.snapshots}, all consistent")
     print(f"reads             {figures.reads}, {figures.records} records, {figures.read_bytes} B")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
-    parser.add_argument("minutes", nargs="?", type=float, default=10.0, metavar="MINUTES")
-    parser.add_argument("--workers", type=int, default=4, help="processes at a time (4)")
-    parser.add_argument("--readers", type=int, default=2, help="readers at a time (2)")
-    parser.add_argument("--size", default="64M", help="of the pool (64M)")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument(
+        "minutes", nargs="?", type=float, default=10.0, metavar="MINUTES", help="default 10"
+    )
+    parser.add_argument("--workers", type=int, default=4, help="workers at a time (default 4)")
+    parser.add_argument("--readers", type=int, default=2, help="readers at a time (default 2)")
+    parser.add_argument("--size", default="64M", help="size of the pool (default 64M)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Mount, let the storm go, and unmount."""
+    """Mount, run the storm, and unmount."""
     args = parse(argv)
     figures = Figures()
     print(f"{args.minutes:g} minutes, {args.workers} workers, seed {args.seed}", flush=True)
@@ -299,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(psutil.NoSuchProcess):
             daemon.wait(EXIT_SEC)
     if shm.exists():
-        figures.problem(f"{shm} is still there")
+        figures.problem(f"{shm} still exists after the unmount")
     print(f"problems          {len(figures.problems)}")
     return 1 if figures.problems else 0
 

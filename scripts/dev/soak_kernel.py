@@ -14,7 +14,7 @@ from typing import Any, Final
 _LIB: Final = Path(__file__).resolve().parents[2] / "tests" / "lib"
 _MODULE: Final = [sys.executable, "-m", "pageownerfs"]
 _STALE_PER_MILLION: Final = 10
-# Of what gets lost; all must be 0.
+# Counters of lost events and stacks; all must be 0.
 _LOSSES: Final = ("events_lost", "stack_wrong", "stack_failed", "stack_depot_full")
 
 
@@ -41,7 +41,7 @@ def _run(mount: Path, work: Path, minutes: float) -> bool:
 
 
 def main() -> int:
-    """0: nothing lost, at most ten records in a million of pages that are free; 1: more."""
+    """Return 0 if nothing was lost and at most 10 records in a million are of free pages."""
     parser = argparse.ArgumentParser(prog="soak kernel", description=__doc__)
     parser.add_argument("minutes", metavar="MINUTES", nargs="?", type=float, default=10)
     args = parser.parse_args()

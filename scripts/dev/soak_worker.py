@@ -1,4 +1,4 @@
-"""One client of the storm: allocates, writes, checks and frees, until it is killed."""
+"""One client of the storm: it allocates, writes, checks and frees until it is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pageownerfs import (
 if TYPE_CHECKING:
     from pageownerfs import Page
 
-# Under a name that may be used in a class, where two underscores mean something else.
+# Aliased to a name that a class may use: in a class body, two leading underscores get mangled.
 ZERO: Final = __GFP_ZERO
 MASKS: Final = (
     GFP_KERNEL,
@@ -37,21 +37,21 @@ MAX_HELD: Final = 300
 
 
 def page_pattern(tgid: int, pfn: int) -> bytes:
-    """What a worker writes to the beginning of each block that it holds."""
+    """Return what a worker writes to the beginning of each block that it holds."""
     return f"soak {tgid} {pfn:#x}\n".encode()
 
 
 class Worker:
-    """What one process does."""
+    """The actions of one worker process."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
-        """Hold nothing yet."""
+        """Start without pages."""
         self._pool = pool
         self._random = random.Random(seed)  # noqa: S311 - repeatable
         self._held: list[Page] = []
 
     def step(self) -> None:
-        """Do any one thing."""
+        """Do one random thing."""
         number = self._random.random()
         if number < 0.55 or not self._held:
             self._alloc()
@@ -97,9 +97,9 @@ class Worker:
         text = page_pattern(os.getpid(), page.pfn)
         found = bytes(page.buffer[: len(text)])
         if found != text:
-            msg = f"PFN {page.pfn:#x}: somebody else wrote {found!r} to it"
+            msg = f"PFN {page.pfn:#x} was overwritten by another process: {found!r}"
             raise AssertionError(msg)
-        # Not found again in the next owner's hands, who may die before writing.
+        # Erase the pattern: the next owner may die before writing its own.
         page.buffer[: len(text)] = bytes(len(text))
         self._pool.free_pages(page)
 

@@ -1,11 +1,11 @@
-"""A program that leaks 64 MiB of the kernel's memory, for the page_owner of the kernel source.
+"""Leak 64 MiB of kernel memory, so that page_owner of the kernel source has something to show.
 
     leak.py [pipe|tmpfs|anon]
 
-pipe: fill pipes that nobody reads. tmpfs: write a file that has no name (memfd). anon: write to
-memory of its own. Without an operand all three, one after the other. While it does so its name is
-leak_pipe, leak_tmpfs or leak_anon, which is what the records of the pages say. Each leak is one
-line of output; then it waits, with all that it holds, for the end of its standard input.
+pipe fills pipes that nobody reads, tmpfs writes an unnamed file in memory (memfd), and anon
+touches memory of its own; without an operand the program does all three, one after the other.
+Meanwhile its name is leak_pipe, leak_tmpfs or leak_anon, and the records of the pages show that
+name. It prints one line per leak and then keeps everything until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 LEAK_BYTES: Final = 64 << 20
 PIPE_BYTES: Final = 1 << 20
 
-# What is leaked is what is reachable from here.
+# Everything reachable from here is leaked.
 _held: list[object] = []
 
 
 def leak_pipe() -> int:
-    """Fill pipes to the brim."""
+    """Fill pipes until they take no more."""
     done, data = 0, bytes(PIPE_BYTES)
     while done < LEAK_BYTES:
         _, writer = os.pipe()
         os.set_blocking(writer, False)
-        # A user's pipes stay small once there are many of them.
+        # A user who has many pipes gets only small ones.
         with suppress(OSError):
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         with suppress(BlockingIOError):
@@ -68,7 +68,7 @@ LEAKS: Final[dict[str, Callable[[], int]]] = {
 
 
 def main() -> int:
-    """Leak, say so, wait."""
+    """Leak, report it, and wait."""
     modes = sys.argv[1:] or list(LEAKS)
     if len(modes) > len(LEAKS) or not set(modes) <= LEAKS.keys():
         print(f"usage: leak.py [{'|'.join(LEAKS)}]", file=sys.stderr)

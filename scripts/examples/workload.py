@@ -2,10 +2,10 @@
 
     workload.py MOUNTPOINT [WORKERS]
 
-Each worker process attaches to the pool, reads a file into pages, compresses it into others,
-decompresses those again to verify, and frees them. One code path forgets to: files that contain
-bytes other than ASCII have their original kept, in pages that nobody frees. Who allocated those is
-what page_owner then tells.
+Each worker process attaches to the pool, reads a file into pages, compresses it into other pages,
+decompresses those to verify them, and frees all pages. One code path has a leak: if a file
+contains bytes other than ASCII, its original is kept in pages that nobody frees. page_owner shows
+who allocated them.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ CHUNK_BYTES = 65536
 
 
 class Totals(NamedTuple):
-    """What was done to one file, or to many."""
+    """What was done to one file, or to several."""
 
     nr_files: int = 0
     original_bytes: int = 0
     compressed_bytes: int = 0
     nr_kept: int = 0
-    """Files whose original was kept in pages of its own."""
+    """Files whose original was kept in extra pages."""
     nr_too_large: int = 0
-    """Files whose compression might outgrow the largest block, 4 MiB, which are left out."""
+    """Files left out because their compressed form might exceed the largest block, 4 MiB."""
 
     def plus(self, other: Totals) -> Totals:
-        """Add up, field by field."""
+        """Add two totals, field by field."""
         return Totals(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def order_for(nr_bytes: int) -> int:
-    """Order of the smallest block that holds so many bytes, as the kernel's get_order()."""
+    """Return the order of the smallest block of that size, like the kernel's get_order()."""
     return max(0, (nr_bytes - 1) // PAGE_SIZE).bit_length()
 
 
 def read_file(pool: Pool, path: Path, nr_bytes: int) -> Page:
-    """Read the file into pages of its own."""
+    """Read the file into new pages."""
     page = pool.alloc_pages(order_for(nr_bytes), GFP_HIGHUSER_MOVABLE)
     with path.open("rb", buffering=0) as file, page.buffer[:nr_bytes] as text:
         done = 0
@@ -65,9 +65,9 @@ def read_file(pool: Pool, path: Path, nr_bytes: int) -> Page:
 
 
 def compress(pool: Pool, text: memoryview) -> tuple[Page, int]:
-    """Compress the text into pages; they, and how many of their bytes are used."""
+    """Compress the text into pages; return them and the number of bytes used."""
     compressor = zlib.compressobj()
-    # zlib's own bound, compressBound(), with some room.
+    # zlib's own bound, compressBound(), plus some room.
     room = len(text) + (len(text) >> 10) + 64
     page = pool.alloc_pages(order_for(room), GFP_KERNEL)
     used = 0
@@ -82,15 +82,15 @@ def compress(pool: Pool, text: memoryview) -> tuple[Page, int]:
 
 
 def verify(text: memoryview, page: Page, used: int) -> None:
-    """Check that what was compressed is the text."""
+    """Check that the compressed data expands to the text."""
     with page.buffer[:used] as data:
         if zlib.decompress(data) != text:
-            msg = f"PFN {page.pfn:#x}: the text is not what was compressed"
+            msg = f"PFN {page.pfn:#x}: the decompressed text differs"
             raise PageOwnerError(msg)
 
 
 def keep_original(pool: Pool, text: memoryview) -> None:
-    """Keep a copy of a text that a terminal may not show, for a report nobody ever makes.
+    """Keep a copy of a text that a terminal may be unable to show, for a report nobody makes.
 
     This is the bug: the pages are never freed.
     """
@@ -100,7 +100,7 @@ def keep_original(pool: Pool, text: memoryview) -> None:
 
 
 def compress_file(pool: Pool, path: Path) -> Totals:
-    """Do one file."""
+    """Process one file."""
     nr_bytes = path.stat().st_size
     if nr_bytes > MAX_FILE_BYTES:
         return Totals(nr_too_large=1)
@@ -117,7 +117,7 @@ def compress_file(pool: Pool, path: Path) -> Totals:
 
 
 def work(mountpoint: str, paths: Sequence[Path]) -> Totals:
-    """Do a worker's share of the files."""
+    """Process a worker's share of the files."""
     totals = Totals()
     with Pool.attach(mountpoint) as pool:
         for path in paths:
@@ -126,20 +126,20 @@ def work(mountpoint: str, paths: Sequence[Path]) -> Totals:
 
 
 def standard_library() -> list[Path]:
-    """List the .py files of Python's standard library, without what was installed next to it."""
+    """List the .py files of Python's standard library, without packages installed next to it."""
     top = Path(sysconfig.get_path("stdlib"))
     installed = {"site-packages", "dist-packages", "__pycache__"}
     return sorted(path for path in top.rglob("*.py") if not installed & set(path.parts))
 
 
 def main() -> int:
-    """Share the files out to the workers and print what they did."""
+    """Divide the files among the workers and print what they did."""
     mountpoint = sys.argv[1]
     nr_workers = int(sys.argv[2]) if len(sys.argv) > 2 else max(2, os.cpu_count() or 2)
     paths = standard_library()
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
-    # The workers inherit that they ignore Ctrl-C: this process ends them, by leaving the "with".
+    # The workers inherit SIG_IGN for Ctrl-C; leaving the "with" in this process ends them.
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with context.Pool(nr_workers) as workers:
         signal.signal(signal.SIGINT, on_interrupt)
@@ -156,12 +156,12 @@ def main() -> int:
     )
     print(f"{totals.nr_kept} of the files are not plain ASCII.")
     if totals.nr_too_large:
-        print(f"{totals.nr_too_large} files are too large for a block of pages; left out.")
+        print(f"{totals.nr_too_large} files were left out: too large for a block of pages.")
     return 0
 
 
 if __name__ == "__main__":
-    # By its name, so that the frames say [workload] and not [__main__].
+    # Import the module by its name, so that frames show [workload] and not [__main__].
     import workload
 
     try:

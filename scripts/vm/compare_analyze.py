@@ -1,4 +1,4 @@
-"""Compare dumps of the kernel's page_owner and of ours: see scripts/compare-page-owner."""
+"""Compare dumps of the kernel's page_owner with ours; see scripts/compare-page-owner."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from pageownerfs.page_owner_sort import Record
 
-# Frames of the allocator itself: the kernel's hook lies deeper in it than a tracepoint.
+# Frames of the allocator itself: the kernel's hook runs deeper inside it than a tracepoint.
 _INNER: Final = re.compile(
     r"(post_alloc_hook|prep_new_page|get_page_from_freelist|__alloc_pages_direct_compact"
     r"|__alloc_pages_slowpath.*|__alloc_pages_noprof|__alloc_pages|__alloc_frozen_pages_noprof"
     r"|alloc_pages_bulk_noprof|__alloc_pages_bulk|alloc_contig_range_noprof|split_free_pages"
     r"|alloc_pages_bulk_array_mempolicy_noprof|bpf_trampoline_[0-9]+)"
 )
-# Code of the programs that watch, which the kernel's own stacks pass through; some has no name.
+# Frames of the programs that watch, which appear in the kernel's own stacks; some have no name.
 _FOREIGN: Final = re.compile(rb" (bpf_|0x)")
 # A slab page has this flag while its slab is on a list, and reading either file changes that.
 _SLAB_LIST_FLAG: Final = b"workingset|"
@@ -37,21 +37,21 @@ Records = dict[int, "Record"]
 
 
 class Pair(NamedTuple):
-    """Records of one PFN in both."""
+    """The records of one PFN in both dumps."""
 
     kernel: Record
     ours: Record
 
 
 class Comparison:
-    """What came of it, record by record."""
+    """The result of the comparison, record by record."""
 
     def __init__(self, offset: int, attached_nsec: int) -> None:
         """
-        Begin.
+        Start an empty comparison.
 
-        :param offset: the kernel's time less ours, nanoseconds
-        :param attached_nsec: kernel's time of our start
+        :param offset: the kernel's time minus ours, in nanoseconds
+        :param attached_nsec: the time of our start on the kernel's clock
         """
         self.offset = offset
         self.attached_nsec = attached_nsec
@@ -64,24 +64,24 @@ class Comparison:
         self.remarks: Counter[str] = Counter()
 
     def count(self, what: str, record: Record) -> None:
-        """Count a record, and its pages."""
+        """Count a record and its pages."""
         self.counts[what] += 1
         self.pages[what] += record.nr_base_pages
 
     def both(self, pair: Pair) -> None:
-        """Take a record that both have."""
+        """Add a record that both have."""
         self.count("in both", pair.kernel)
         for field, text in compare_fields(pair, self.offset).items():
             self.differing[field][text] += 1
         if compare_times(pair, self.offset) > _SAME_TIME_NSEC:
-            self.remarks["ts: ours is more than 1 ms later, an interruption between"] += 1
+            self.remarks["ts: ours is more than 1 ms later (interrupted in between)"] += 1
         stacks = compare_stacks(pair)
         self.remarks[stacks.split(":")[0]] += 1
         if stacks.startswith("DIFFERENT"):
             self.differing["stack"][stacks] += 1
 
     def only_kernel(self, record: Record, all_ours: Records, our_tails: set[int]) -> None:
-        """Take a record of which we don't know the owner, or that we don't have."""
+        """Add a record that we lack, or whose owner we don't know."""
         pfn, nr_pages = record.pfn or 0, record.nr_base_pages
         if (record.ts_nsec or 0) < self.attached_nsec - _SAME_TIME_NSEC:
             pfns = range(pfn, pfn + nr_pages)
@@ -89,9 +89,7 @@ class Comparison:
             whole = "shown as early" if shown == nr_pages else "not all of it shown as early"
             self.count(f"before the start: {whole}", record)
             return
-        self.count(
-            "only the kernel has it" + (" (unknown to us)" if pfn in all_ours else ""), record
-        )
+        self.count("missing from ours" + (" (owner unknown)" if pfn in all_ours else ""), record)
         self.missing[class_of(record)] += 1
         self.missing_classes["split" if pfn in our_tails else miss_class(record)] += 1
 
@@ -101,18 +99,18 @@ _MISS_CLASSES: Final = {
     "contiguous range": re.compile(rb" alloc_contig_"),
     "migrated": re.compile(rb"Page has been migrated| (compaction_alloc|migrate_pages)"),
 }
-_UNNAMED: Final = "of no class"
+_UNNAMED: Final = "unclassified"
 
 
 def miss_class(record: Record) -> str:
-    """Name the way on which a page passes the tracepoints by."""
+    """Name the way in which a page bypassed the tracepoints."""
     text = record.stacktrace
     found = (name for name, pattern in _MISS_CLASSES.items() if pattern.search(text))
     return next(found, _UNNAMED)
 
 
 def load(path: Path) -> Records:
-    """Read a dump, by PFN."""
+    """Read a dump into a dictionary by PFN."""
     damage: list[object] = []
     records = {
         r.pfn: r for r in parse_records(path.read_bytes(), damage.append) if r.pfn is not None
@@ -128,12 +126,12 @@ def stable(before: Records, after: Records) -> Records:
 
 
 def functions(record: Record) -> list[str]:
-    """Name the functions of its stack, innermost first."""
+    """Return the functions of the record's stack, innermost first."""
     return [line.strip().split(b"+")[0].decode() for line in record.stack.splitlines()]
 
 
 def outer_frames(record: Record) -> list[bytes]:
-    """Frames of a stack beyond the allocator's own."""
+    """Return the frames of a stack without the allocator's own."""
     frames = [frame for frame in record.stack.splitlines() if not _FOREIGN.match(frame)]
     while frames and _INNER.fullmatch(frames[0].strip().split(b"+")[0].decode()):
         del frames[0]
@@ -141,12 +139,12 @@ def outer_frames(record: Record) -> list[bytes]:
 
 
 def is_early(record: Record) -> bool:
-    """Whether we don't know its owner."""
+    """Return whether we don't know the record's owner."""
     return _EARLY_STACK in record.stack.split(b"\n", 1)[0]
 
 
 def clock_offset(kernel: Records, ours: Records) -> int:
-    """Kernel's time less ours: local_clock() and CLOCK_MONOTONIC started apart."""
+    """Return the kernel's time minus ours: local_clock() and CLOCK_MONOTONIC started apart."""
     differences = [
         (record.ts_nsec or 0) - (ours[pfn].ts_nsec or 0)
         for pfn, record in kernel.items()
@@ -156,14 +154,14 @@ def clock_offset(kernel: Records, ours: Records) -> int:
 
 
 def class_of(record: Record) -> str:
-    """Name the kind of allocation, for what is missing."""
+    """Name the kind of allocation, to classify missing records."""
     note = record.notes.split(b"\n")[0].decode(errors="replace")
     migrated = " | migrated" if note.startswith("Page has been migrated") else ""
     return " < ".join(functions(record)[:_CLASS_FRAMES]) + migrated
 
 
 def compare_fields(pair: Pair, offset: int) -> dict[str, str]:
-    """Name the fields that differ, with what the two say."""
+    """Name the fields that differ, with both values."""
     kernel, ours = pair
     names = ("order", "mask", "pid", "tgid", "comm", "page_mt", "pageblock", "pageblock_mt",
              "flags", "notes")  # fmt: skip
@@ -182,18 +180,18 @@ def compare_fields(pair: Pair, offset: int) -> dict[str, str]:
 
 
 def compare_times(pair: Pair, offset: int) -> int:
-    """How much later ours is, nanoseconds: the tracepoint comes after the kernel's record."""
+    """Return how many ns ours is later: the tracepoint comes after the kernel's record."""
     return (pair.ours.ts_nsec or 0) - (pair.kernel.ts_nsec or 0) + offset
 
 
 def compare_stacks(pair: Pair) -> str:
-    """Tell how the stacks compare."""
+    """Say how the stacks compare."""
     kernel, ours = outer_frames(pair.kernel), outer_frames(pair.ours)
     common = min(len(kernel), len(ours))
     if kernel == ours:
-        return "equal beyond the allocator's frames"
+        return "equal apart from the allocator's frames"
     if b"register_dummy_stack" in pair.kernel.stack:
-        return "the kernel's is a dummy: its stack depot allocated"
+        return "the kernel's is a dummy: its stack depot was allocating"
     if common and kernel[:common] == ours[:common]:
         return "equal as far as both reach (16 frames)"
     return (
@@ -218,19 +216,19 @@ def compare(kernel: Records, ours: Records, all_ours: Records, all_kernel: Recor
     covered = tails(all_kernel)
     for pfn, record in ours.items():
         if pfn not in all_kernel and not is_early(record):
-            result.count("only we have it", record)
-            tail = " (a tail page for the kernel)" if pfn in covered else ""
+            result.count("only in ours", record)
+            tail = " (the kernel's tail page)" if pfn in covered else ""
             result.only_ours[class_of(record) + tail] += 1
     return result
 
 
 def tails(records: Records) -> set[int]:
-    """PFNs of tail pages."""
+    """Return the PFNs of tail pages."""
     return {p for pfn, r in records.items() for p in range(pfn + 1, pfn + r.nr_base_pages)}
 
 
 def print_counter(title: str, counter: Mapping[str, int]) -> None:
-    """Print the most frequent."""
+    """Print the most frequent entries."""
     if not counter:
         return
     print(f"  {title}:")
@@ -240,10 +238,10 @@ def print_counter(title: str, counter: Mapping[str, int]) -> None:
 
 def report(number: int, result: Comparison, unseen: Sequence[str]) -> bool:
     """
-    Print a comparison; whether it is as it should be.
+    Print a comparison and return whether it is as expected.
 
-    With all hooks nothing may be missing, differ, or be only ours. Without, what is missing must
-    be of a class that has a name, and blocks that were split may have another order.
+    With all hooks, nothing may be missing, differ, or exist in ours only. Without hooks, a missing
+    record must belong to a named class, and blocks that were split may have another order.
     """
     print(f"mount {number}:")
     for what, nr in sorted(result.counts.items()):
@@ -255,18 +253,18 @@ def report(number: int, result: Comparison, unseen: Sequence[str]) -> bool:
     print_counter("stacks and times", result.remarks)
     for field, counter in result.differing.items():
         print_counter(f"{field} differs (kernel's | ours)", counter)
-    print_counter("only the kernel has it, by class", result.missing_classes)
-    print_counter("only the kernel has it", result.missing)
-    print_counter("only we have it", result.only_ours)
+    print_counter("missing from ours, by class", result.missing_classes)
+    print_counter("missing from ours", result.missing)
+    print_counter("only in ours", result.only_ours)
     for text in unseen:
-        print(f"  not seen, it says: {text}")
+        print(f"  not seen, according to its status: {text}")
     allowed = {"order"} if unseen else set()
     unnamed = result.missing_classes[_UNNAMED] if unseen else missed
     return both > 0 and not (unnamed or result.differing.keys() - allowed or result.only_ours)
 
 
 def report_alone(path: Path) -> bool:
-    """Print what one dump has, without the kernel's; whether no record lies in another's block."""
+    """Describe one dump of ours; return whether no record lies inside another's block."""
     records = load(path)
     orders = Counter(record.order for record in records.values() if not is_early(record))
     early = sum(map(is_early, records.values()))
@@ -280,7 +278,7 @@ def report_alone(path: Path) -> bool:
 
 
 def main() -> int:
-    """0: equal; 1: not."""
+    """Return 0 if the dumps are equal, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dumps", type=Path)
     args = parser.parse_args()

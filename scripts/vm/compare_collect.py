@@ -1,4 +1,4 @@
-"""Take dumps of the kernel's page_owner and of ours: see scripts/compare-page-owner."""
+"""Take dumps of the kernel's page_owner and of ours; see scripts/compare-page-owner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULE: Final = [sys.executable, "-m", "pageownerfs"]
 _READ_BYTES: Final = 4096
 _SETTLE_SEC: Final = 0.7
 
-# Name, kind, amount at 1.5 GiB of memory or more.
+# Name, kind, and amount for 1.5 GiB of memory or more.
 LOADS: Final = (
     ("anonhog", "anon", 40),
     ("my app (1)", "anon", 8),
@@ -41,18 +41,18 @@ LOADS: Final = (
     ("descriptors", "descriptors", 600000),
     ("fragger", "fragments", 160),
 )
-# With less memory the kernel has to reclaim; more fragments than fit.
+# With less memory the kernel has to reclaim: the fragments exceed what fits.
 _PRESSURE_FRAGMENTS: Final = 260
 _ROOMY_KB: Final = 1 << 20
 
 
 def say(text: str) -> None:
-    """Tell what goes on."""
+    """Report progress."""
     print(f"{time.monotonic():8.2f} {text}", flush=True)
 
 
 def read_kernel_file(target: Path) -> int:
-    """Copy the kernel's file, a record for each read(); number of records."""
+    """Copy the kernel's file with one record per read(); return the number of records."""
     nr = 0
     with KERNEL_FILE.open("rb", buffering=0) as source, target.open("wb") as file:
         while record := source.read(_READ_BYTES):
@@ -68,14 +68,14 @@ def vmstat() -> dict[str, int]:
 
 
 def memory_kb() -> int:
-    """Memory of this machine."""
+    """Return the machine's memory."""
     found = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager
 def mounted(directories: list[Path], options: str) -> Iterator[None]:
-    """Mount our source on each, and unmount it."""
+    """Mount our source on each directory; unmount at the end."""
     try:
         for directory in directories:
             directory.mkdir(exist_ok=True)
@@ -90,28 +90,28 @@ class Load:
     """Processes that hold memory of all kinds."""
 
     def __init__(self, program: str, work: Path) -> None:
-        """Start none yet."""
+        """Prepare the load without starting a process."""
         self._program = program
         self._work = work
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def start(self) -> None:
-        """Start all, and wait until they hold what they shall."""
+        """Start all processes and wait until they hold their memory."""
         pressure = memory_kb() < _ROOMY_KB
         for name, kind, amount in LOADS:
             much = _PRESSURE_FRAGMENTS if pressure and kind == "fragments" else amount
             command = ["bash", "-c", 'exec -a "$0" "$@"', name, self._program, kind, str(much)]
-            command.append(f"/dev/shm/compare-{kind}")  # noqa: S108 - of a virtual machine
+            command.append(f"/dev/shm/compare-{kind}")  # noqa: S108 - inside a virtual machine
             self.processes[name] = subprocess.Popen(
                 command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
             )
         for name, process in self.processes.items():
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
-                say(f"{name} did not get what it wanted")
+                say(f"{name} did not get all its memory")
 
     def disturb(self) -> None:
-        """Split, compact, read files, run short programs, take huge pages."""
+        """Split blocks, compact, read files, run short programs, take huge pages."""
         before = vmstat()
         self._read_files()
         for _ in range(30):
@@ -145,27 +145,27 @@ class Load:
                 return
 
     def freeze(self) -> None:
-        """Stop them."""
+        """Stop the processes."""
         for process in self.processes.values():
             process.send_signal(signal.SIGSTOP)
         time.sleep(_SETTLE_SEC)
 
     def end(self) -> None:
-        """Kill them."""
+        """Kill the processes."""
         for process in self.processes.values():
             process.kill()
             process.wait()
 
 
 def take_gigantic_page() -> None:
-    """Take a page of 1 GiB from the running system: alloc_contig_range()."""
+    """Take a 1 GiB page from the running system, which calls alloc_contig_range()."""
     pool = Path("/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages")
     pool.write_text("1")
     say(f"pages of 1 GiB: {pool.read_text().strip()}")
 
 
 def collect(args: argparse.Namespace, out: Path, work: Path) -> None:
-    """Mount, load, freeze, dump."""
+    """Mount, load, freeze and dump."""
     mounts = [work / f"mnt{number}" for number in range(args.mounts)]
     load = Load(args.load, work)
     with mounted(mounts, f"page_owner=on{args.options}"):
@@ -188,30 +188,30 @@ def _status(mount: Path) -> str:
 
 
 def dump(out: Path, mounts: list[Path]) -> None:
-    """Ours, the kernel's twice, ours again: what is the same in both is stable."""
+    """Dump ours, the kernel's twice, and ours again: records that are equal in both are stable."""
     for moment in ("before", "after"):
         for number, mount in enumerate(mounts):
             text = (mount / "page_owner").read_bytes()
             if moment == "before" and KERNEL_FILE.exists():
-                # The first look at a page names its stack and cgroup; it allocates less later.
+                # The first look at a page names its stack and cgroup; later looks allocate less.
                 text = (mount / "page_owner").read_bytes()
             (out / f"ours{number}.{moment}").write_bytes(text)
         if KERNEL_FILE.exists():
             nr = read_kernel_file(out / f"kernel.{moment}")
-            say(f"{nr} records of the kernel's own, {moment}")
+            say(f"{nr} records in the kernel's own file, {moment}")
     for number, mount in enumerate(mounts):
         (out / f"ours{number}.stats").write_bytes((mount / "stats").read_bytes())
         (out / f"ours{number}.status").write_text(_status(mount))
 
 
 def main() -> int:
-    """Run in the machine that is looked at."""
+    """Run inside the machine that is examined."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="where the dumps go")
-    parser.add_argument("--load", required=True, help="the program compare_load")
-    parser.add_argument("--mounts", type=int, default=1)
-    parser.add_argument("--options", default="", help="more mount options: ,hooks=off")
-    parser.add_argument("--gigantic", action="store_true")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the dumps")
+    parser.add_argument("--load", required=True, help="path of the program compare_load")
+    parser.add_argument("--mounts", type=int, default=1, help="number of mounts to compare")
+    parser.add_argument("--options", default="", help="more mount options, such as ,hooks=off")
+    parser.add_argument("--gigantic", action="store_true", help="take a 1 GiB page, too")
     args = parser.parse_args()
     os.umask(0o022)
     with tempfile.TemporaryDirectory() as work:

@@ -1,4 +1,4 @@
-"""Mix pageblocks of a kernel with page_owner and save its files; compare ours with them.
+"""Mix pageblocks on a kernel with page_owner, save its files, and compare ours with them.
 
 compare_views.py collect DIRECTORY
 compare_views.py compare DIRECTORY
@@ -24,21 +24,21 @@ PAGE_SIZE = 4096
 CHUNK_BYTES = 1 << 20
 NR_ROUNDS = 3
 KEPT_KIB = 6000
-"""Free memory that is left: any less, and the machine would kill us."""
+"""Free memory to leave alone; with less, the machine would kill this process."""
 HOLE_STEP = 5
-"""Of so many pages one is given back, so that what is free lies in many pieces."""
+"""One page in this many is given back, so that free memory is in many pieces."""
 MAX_PIPES = 1500
 DEBUGFS = Path("/sys/kernel/debug")
 MIXED = "Number of mixed blocks"
 
 
 def free_kib() -> int:
-    """Free memory of the machine."""
+    """Return the machine's free memory."""
     return int(Path("/proc/meminfo").read_text().partition("MemFree:")[2].split()[0])
 
 
 def fill() -> list[mmap.mmap]:
-    """Fill memory with movable pages, and make holes of single pages."""
+    """Fill memory with movable pages and make one-page holes."""
     chunks = []
     while free_kib() > KEPT_KIB:
         chunk = mmap.mmap(-1, CHUNK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -52,7 +52,7 @@ def fill() -> list[mmap.mmap]:
 
 
 def make_pipes() -> list[tuple[int, int]]:
-    """Fill the holes with unmovable pages, which have to go to blocks of movable ones."""
+    """Fill the holes with unmovable pages, which must go to movable blocks."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
     pipes: list[tuple[int, int]] = []
     while free_kib() > KEPT_KIB * 3 // 2 and len(pipes) < MAX_PIPES:
@@ -65,14 +65,14 @@ def make_pipes() -> list[tuple[int, int]]:
 
 
 def reads(path: Path) -> Iterator[bytes]:
-    """Read it unbuffered: page_owner gives ENOMEM where a record does not fit into the rest."""
+    """Read unbuffered: page_owner returns ENOMEM if a record exceeds the rest of a buffer."""
     with path.open("rb", buffering=0) as file:
         while data := file.read(1 << 16):
             yield data
 
 
 def collect(directory: Path) -> int:
-    """Save the files a few times, while blocks get freer."""
+    """Save the files a few times while blocks are being freed."""
     Path("/sys/kernel/mm/transparent_hugepage/enabled").write_text("never")
     Path("/proc/sys/vm/min_free_kbytes").write_text("300")
     chunks = fill()
@@ -84,7 +84,7 @@ def collect(directory: Path) -> int:
             ("after", Path("/proc/pagetypeinfo")),
             ("show_stacks", DEBUGFS / "page_owner_stacks/show_stacks"),
         ):
-            # Piece by piece: there is no memory for all of it.
+            # Read in pieces: there is no memory for the whole text.
             with (directory / f"{name}{number}").open("wb") as file:
                 file.writelines(reads(path))
         for pipe in pipes[number * 100 : number * 100 + 60]:
@@ -95,12 +95,12 @@ def collect(directory: Path) -> int:
 
 
 def mixed_blocks(text: str) -> list[str]:
-    """Lines of the section."""
+    """Return the lines of the section."""
     return text.partition(MIXED)[2].splitlines()[1:]
 
 
 def stacks_of(text: bytes) -> dict[bytes, int]:
-    """Pages of each stack of show_stacks."""
+    """Return the pages of each stack in show_stacks."""
     counts = {}
     for entry in filter(None, text.split(b"\n\n")):
         stack, _, pages = entry.rpartition(b"nr_base_pages: ")
@@ -109,7 +109,7 @@ def stacks_of(text: bytes) -> dict[bytes, int]:
 
 
 def compare(directory: Path) -> int:
-    """Print ours beside the kernel's; 0: the mixed blocks are equal."""
+    """Print ours next to the kernel's; return 0 if the mixed blocks are equal."""
     equal = True
     for number in range(NR_ROUNDS):
         source = DumpSource(DumpOptions(path=os.fspath(directory / f"page_owner{number}")))
