@@ -1,8 +1,8 @@
-"""What tests share: what this machine can do, mounted pools, an ordinary user.
+"""Shared fixtures: what this machine can do, mounted pools, an ordinary user.
 
-A test says what it needs by a mark, ``@pytest.mark.require("fuse", "root")``, or by a fixture
-that needs it. Without it the test is skipped, with the reason in a sentence; if the environment
-variable PAGEOWNERFS_REQUIRE (a comma list of features) names it, the test fails instead.
+A test names its needs with a mark, ``@pytest.mark.require("fuse", "root")``, or uses a fixture
+that has the mark's effect. If a need is not met, the test is skipped with a reason; if the
+environment variable PAGEOWNERFS_REQUIRE (a comma-separated list) names the feature, it fails.
 """
 
 from __future__ import annotations
@@ -39,97 +39,97 @@ ORDINARY_USER = "nobody"
 def fuse_missing() -> str | None:
     """FUSE: the device, libfuse 2 (or 3, for mfusepy), a Python binding, fusermount."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "/dev/fuse is not there or not open to this user."
+        return "needs FUSE: /dev/fuse is missing, or this user may not open it"
     if not (shutil.which("fusermount") or shutil.which("fusermount3")):
-        return "fusermount is not on PATH (package fuse3)."
+        return "needs FUSE: fusermount is not on PATH (package fuse3)"
     if importlib.util.find_spec("fuse") and ctypes.util.find_library("fuse"):
         return None
     if importlib.util.find_spec("mfusepy"):
         return None
-    return "fusepy or libfuse.so.2 is not installed."
+    return "needs FUSE: fusepy or libfuse.so.2 is not installed"
 
 
 def root_missing() -> str | None:
     """The tests run as root."""
-    return None if os.geteuid() == 0 else "The tests don't run as root."
+    return None if os.geteuid() == 0 else "needs root"
 
 
 def shm_missing() -> str | None:
-    """/dev/shm takes a few pools."""
+    """/dev/shm has room for a few pools."""
     if not os.access(SHM, os.W_OK):
-        return "/dev/shm is not writable."
+        return "needs /dev/shm: it is not writable"
     if shutil.disk_usage(SHM).free < 512 << 20:
-        return "/dev/shm has less than 512 MiB free."
+        return "needs /dev/shm: less than 512 MiB are free"
     return None
 
 
 def page_owner_sort_missing() -> str | None:
-    """The kernel's page_owner_sort is built."""
+    """The kernel's page_owner_sort has been built."""
     if find_page_owner_sort() is None:
-        return "The kernel's page_owner_sort is not built: run scripts/dev/build-page-owner-sort."
+        return "needs the kernel's page_owner_sort: run scripts/dev/build-page-owner-sort"
     return None
 
 
 def page_owner_sort_6_1_missing() -> str | None:
-    """The kernel's page_owner_sort of Linux 6.1 is built, which has options of its own."""
+    """The page_owner_sort of Linux 6.1, which has options of its own, has been built."""
     if page_owner_sort_cache("6.1").exists():
         return None
     return (
-        "That of Linux 6.1 is not built: run scripts/dev/build-page-owner-sort 6.1, where the "
-        "distribution has linux-source-6.1."
+        "needs the page_owner_sort of Linux 6.1: run scripts/dev/build-page-owner-sort 6.1 (the "
+        "distribution must have linux-source-6.1)"
     )
 
 
 def user_missing() -> str | None:
-    """Root can run programs as an ordinary user, who can mount."""
+    """Root can run programs as an ordinary user who can mount."""
     if os.geteuid() != 0:
-        return "Only root can run programs as another user."
+        return "needs root: only root can run programs as another user"
     setpriv, fusermount = shutil.which("setpriv"), shutil.which("fusermount")
     if setpriv is None or fusermount is None:
-        return "setpriv or fusermount is not on PATH (packages util-linux, fuse3)."
+        return "needs setpriv and fusermount on PATH (packages util-linux, fuse3)"
     if not Path(fusermount).stat().st_mode & stat.S_ISUID:
-        return "fusermount is not setuid root, so that an ordinary user can't mount."
+        return "needs a setuid fusermount: an ordinary user can't mount without it"
     if not Path("/etc/mtab").exists():
-        return "/etc/mtab is not there, without which an ordinary user can't unmount."
+        return "needs /etc/mtab: an ordinary user can't unmount without it"
     command = [*as_user_prefix(), base_python(), "-c", "import ctypes"]
     if subprocess.run(command, cwd="/", capture_output=True, check=False).returncode:
-        return f"The user {ORDINARY_USER} can't run {base_python()}."
+        return f"needs {base_python()}: the user {ORDINARY_USER} can't run it"
     return None
 
 
 def tmpfs_missing() -> str | None:
     """Root may mount a tmpfs."""
     if os.geteuid() != 0:
-        return "Only root can mount a tmpfs."
+        return "needs root: only root can mount a tmpfs"
     with tempfile.TemporaryDirectory(prefix="pageownerfs-tmpfs-") as path:
         mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
-            return "Mounting a tmpfs is not permitted here."
+            return "needs tmpfs: mounting one is not permitted here"
         subprocess.run(["umount", path], check=True)
     return None
 
 
 def busybox_missing() -> str | None:
-    """The shell and tools with which the kernel's file was tried."""
-    return None if shutil.which("busybox") else "busybox is not on PATH (package busybox)."
+    """The shell and tools that the kernel's file was tried with."""
+    return None if shutil.which("busybox") else "needs busybox on PATH (package busybox)"
 
 
 def unshare_missing() -> str | None:
     """Root may make a mount namespace."""
     if os.geteuid() != 0:
-        return "Only root can make a mount namespace."
+        return "needs root: only root can make a mount namespace"
     done = subprocess.run(["unshare", "-m", "true"], capture_output=True, text=True, check=False)
-    return f"A mount namespace can't be made: {done.stderr.strip()}." if done.returncode else None
+    return f"needs a mount namespace: {done.stderr.strip()}" if done.returncode else None
 
 
 def bpf_missing() -> str | None:
-    """The kernel source can be mounted: root, libbpf, the BPF programs, a fitting kernel."""
+    """The kernel source can be mounted: root, libbpf, the BPF programs, a suitable kernel."""
     from pageownerfs.errors import MountError
     from pageownerfs.sources.kernel.checks import check_all, rehearse
     from pageownerfs.sources.pid_ns import pid_namespace
 
     if not pid_namespace().is_initial:
-        return "The tests run in a PID namespace; the kernel source has the machine's pids."
+        return "needs the machine's pids: the tests run in a PID namespace"
     try:
         check_all()
         rehearse()
@@ -153,13 +153,13 @@ FEATURES: dict[str, Callable[[], str | None]] = {
 
 
 def required_features() -> set[str]:
-    """Features that PAGEOWNERFS_REQUIRE names."""
+    """Return the features that PAGEOWNERFS_REQUIRE names."""
     names = os.environ.get("PAGEOWNERFS_REQUIRE", "").split(",")
     return {name.strip() for name in names} - {""}
 
 
 def require_feature(name: str) -> None:
-    """Go on if the feature is there; else skip the test, or fail it if the feature is required."""
+    """Skip the test if the feature is missing, or fail it if the feature is required."""
     reason = FEATURES[name]()
     if reason is None:
         return
@@ -170,9 +170,9 @@ def require_feature(name: str) -> None:
 
 def pytest_configure() -> None:
     """
-    Refuse a PAGEOWNERFS_REQUIRE that would require nothing because of a misspelt name.
+    Refuse a PAGEOWNERFS_REQUIRE with a misspelt name, which would require nothing.
 
-    And take Ctrl-C, which a shell's background jobs ignore, and with them all that they start.
+    Also handle Ctrl-C, which background jobs of a shell and all their children ignore.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     unknown = required_features() - FEATURES.keys()
@@ -182,7 +182,7 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look at the ``require`` marks of a test before its fixtures are made."""
+    """Check the ``require`` marks of a test before its fixtures are made."""
     for mark in item.iter_markers("require"):
         for name in mark.args:
             require_feature(name)
@@ -190,7 +190,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
-    """Function for a test that learns only while it runs what it needs: ``require("tmpfs")``."""
+    """Return a function for needs that a test learns of while it runs: ``require("tmpfs")``."""
     return require_feature
 
 
@@ -198,7 +198,7 @@ def require() -> Callable[[str], None]:
 
 
 def find_page_owner_sort() -> Path | None:
-    """Find the kernel's tool: PAGEOWNERFS_PAGE_OWNER_SORT, or what the build script left."""
+    """Find the kernel's tool: PAGEOWNERFS_PAGE_OWNER_SORT, or the result of the build script."""
     named = os.environ.get("PAGEOWNERFS_PAGE_OWNER_SORT")
     if named:
         return Path(named) if os.access(named, os.X_OK) else None
@@ -209,14 +209,14 @@ def find_page_owner_sort() -> Path | None:
 
 
 def page_owner_sort_cache(version: str) -> Path:
-    """Path at which scripts/dev/build-page-owner-sort leaves the tool of a version."""
+    """Return the path where scripts/dev/build-page-owner-sort puts the tool of a version."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "pageownerfs" / f"page_owner_sort-{version}"
 
 
 @pytest.fixture(scope="session")
 def page_owner_sort() -> Path:
-    """Path of the kernel's own page_owner_sort."""
+    """Return the path of the kernel's own page_owner_sort."""
     require_feature("page_owner_sort")
     path = find_page_owner_sort()
     assert path is not None
@@ -225,23 +225,23 @@ def page_owner_sort() -> Path:
 
 @pytest.fixture(scope="session")
 def page_owner_sort_6_1() -> Path:
-    """Path of that of Linux 6.1."""
+    """Return the path of the page_owner_sort of Linux 6.1."""
     require_feature("page_owner_sort_6_1")
     return page_owner_sort_cache("6.1")
 
 
 @pytest.fixture(scope="session")
 def pageownerfs() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Function that runs the command: ``pageownerfs("status", "--json", path)``."""
+    """Return a function that runs the command: ``pageownerfs("status", "--json", path)``."""
     return run_pageownerfs
 
 
 @pytest.fixture
 def mount_pool(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
-    """Give a function that mounts pools, each on its own directory.
+    """Return a function that mounts pools, each on its own directory.
 
-    ``pool = mount_pool("page_owner=on", "size=64M")``; more parameters are ``Mount``'s, and
-    ``path`` mounts on another directory. At the end of the test each is unmounted.
+    ``pool = mount_pool("page_owner=on", "size=64M")``; other parameters are those of ``Mount``,
+    and ``path`` mounts on another directory. All pools are unmounted at the end of the test.
     """
     require_feature("fuse")
     require_feature("shm")
@@ -274,16 +274,16 @@ def as_user_prefix() -> list[str]:
 
 @dataclass(frozen=True)
 class OrdinaryUser:
-    """How a test of root runs programs as somebody else."""
+    """Lets a test that runs as root run programs as another user."""
 
     directory: Path
     """The user's home, empty; mount points can be made there."""
     python: Sequence[str]
-    """Start of a command line: Python as the user, with the package and what it needs."""
+    """Start of a command line: Python as the user, with the package and its dependencies."""
 
     @property
     def pageownerfs(self) -> Sequence[str]:
-        """Start of a command line: the program, as the user."""
+        """Return the start of a command line: the program, as the user."""
         return [*self.python, "-m", "pageownerfs"]
 
 
@@ -291,7 +291,7 @@ class OrdinaryUser:
 def ordinary_user() -> Iterator[OrdinaryUser]:
     """Let the ordinary user run the package and open /dev/fuse, and undo that afterwards.
 
-    The checkout may be in a directory that only root can enter, so the package is copied.
+    The checkout may be below a directory that only root can enter, so the package is copied.
     """
     require_feature("user")
     require_feature("fuse")

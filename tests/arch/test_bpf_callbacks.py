@@ -1,4 +1,4 @@
-"""What the callbacks of bpf_loop() may change: nothing that lies on the stack."""
+"""The callbacks of bpf_loop() change no state on the stack."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CALLBACK = re.compile(r"^static long (\w+)\(u32 \w+, ([^)]+)\)", re.MULTILINE)
 
 def test_state_of_callbacks_is_not_on_the_stack() -> None:
     """
-    A callback's context is const: either read only, or a pointer to a value of a map.
+    The context of a callback is const: either it is only read, or it points to a map value.
 
-    Up to Linux 6.7 the verifier takes what a callback finds on the stack at its first call for
-    constants, and drops the branches that these rule out.
+    Up to Linux 6.7 the verifier treats stack values that a callback sees in its first call as
+    constants, and drops the branches that these exclude.
     """
     text = "".join(path.read_text() for path in sorted(NATIVE.glob("bpf/*.bpf.[ch]")))
     callbacks = dict(_CALLBACK.findall(text))

@@ -1,4 +1,4 @@
-"""The shape of the package: who may import whom, and that importing it starts nothing."""
+"""The shape of the package: who may import whom, and what importing it may load."""
 
 import ast
 import json
@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pageownerfs"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = sorted(path.parent for path in PACKAGE.glob("sources/*/__init__.py"))
 
-# What each room may use beside itself, the lowest room first. Data flows one way: a source writes
-# tables, a view reads them, the mount knows views, the daemon puts them together. A name with a
-# dot is one thing of that room: commands know sources by SOURCES only.
+# What each room may use besides itself, the lowest room first. Data flows one way: a source writes
+# tables, a view reads them, the mount knows views, and the daemon puts them together. A dotted
+# name is one item of that room: commands know sources only through SOURCES.
 LAYERS = {
     "errors": set(),
     "stdio": set(),
@@ -47,22 +47,22 @@ MAX_IMPORTED = 20
 
 
 def module_id(path: Path) -> str:
-    """Name a module as the test's parameter: ``mm/gfp``."""
+    """Return a module's name as a test parameter: ``mm/gfp``."""
     return str(path.relative_to(PACKAGE).with_suffix(""))
 
 
 def layer_of(path: Path) -> str:
-    """Name the layer that a file belongs to: its top-level module or folder."""
+    """Return the layer of a file: its top-level module or folder."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def walk(path: Path) -> Iterator[ast.AST]:
-    """Give every node of the file's syntax tree."""
+    """Yield every node of the file's syntax tree."""
     return ast.walk(ast.parse(path.read_bytes()))
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Yield the dotted name of everything a file imports, wherever in the file it does so."""
+    """Yield the dotted name of every import in the file, at any depth."""
     package = ["pageownerfs", *path.relative_to(PACKAGE).parent.parts]
     for node in walk(path):
         if isinstance(node, ast.Import):
@@ -70,12 +70,12 @@ def imported_names(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] if node.level else []
             base = [*base, *(node.module.split(".") if node.module else [])]
-            # "from pageownerfs import mm" imports the layer mm; other names say nothing new.
+            # "from pageownerfs import mm" imports the layer mm; other names add nothing.
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
 def imported_ours(path: Path) -> Iterator[str]:
-    """Yield what a file imports of ours, without the package's name: ``sources.base.Source``."""
+    """Yield the file's imports from our package, without its name: ``sources.base.Source``."""
     for name in imported_names(path):
         package, _, ours = name.partition(".")
         if package == "pageownerfs":
@@ -83,12 +83,12 @@ def imported_ours(path: Path) -> Iterator[str]:
 
 
 def is_in(name: str, allowed: str) -> bool:
-    """Whether a dotted name is another, or something of it."""
+    """Return whether a dotted name is the other one or lies inside it."""
     return f"{name}.".startswith(f"{allowed}.")
 
 
 def in_fresh_python(code: str) -> dict[str, object]:
-    """Run the code in a new interpreter, and return the JSON object that it prints."""
+    """Run the code in a new interpreter and return the JSON object that it prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     result: dict[str, object] = json.loads(done.stdout)
     return result
@@ -96,14 +96,14 @@ def in_fresh_python(code: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_imports_go_one_way(path: Path) -> None:
-    """A module imports its own room and what it may of those below, never one above or beside."""
+    """A module imports its own room and permitted rooms below it, never one above or beside it."""
     allowed = {layer_of(path), *LAYERS[layer_of(path)]}
     wrong = {name for name in imported_ours(path) if not any(is_in(name, a) for a in allowed)}
     assert not wrong
 
 
 def test_layers_are_in_order() -> None:
-    """Each room uses rooms that stand above it in the table, so that there is no circle."""
+    """Each room uses only rooms that come earlier in the table, so there is no cycle."""
     rooms = list(LAYERS)
     for number, (room, allowed) in enumerate(LAYERS.items()):
         later = {name for name in allowed if name.partition(".")[0] not in rooms[:number]}
@@ -112,7 +112,7 @@ def test_layers_are_in_order() -> None:
 
 @pytest.mark.parametrize("folder", SOURCES, ids=lambda path: path.name)
 def test_sources_are_alike(folder: Path) -> None:
-    """A source is a folder with its kind, options and source, and knows no other source."""
+    """Each source is a folder with a kind, options and a source, and knows no other source."""
     assert {path.name for path in folder.iterdir()} >= SOURCE_FILES
     others = [f"sources.{other.name}" for other in SOURCES if other != folder]
     names = {name for path in folder.rglob("*.py") for name in imported_ours(path)}
@@ -121,21 +121,21 @@ def test_sources_are_alike(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=module_id)
 def test_rooms_explain_themselves(path: Path) -> None:
-    """Each folder begins with what lives there and what it may use: more than a title."""
+    """Each folder's docstring says what lives there and what it may use, in more than a title."""
     text = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     assert "\n\n" in text
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_only_the_mount_knows_fuse(path: Path) -> None:
-    """The FUSE binding is imported in fs.py and nowhere else, so that it can be exchanged."""
+    """Only fs.py imports the FUSE binding, so that the binding can be exchanged."""
     packages = {name.partition(".")[0] for name in imported_names(path)}
     assert layer_of(path) == "fs" or not packages & FUSE_BINDINGS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_only_the_mount_imports_by_name(path: Path) -> None:
-    """Only fs.py, which chooses the binding, imports what no import statement names."""
+    """Only fs.py, which chooses the binding, imports a module by a computed name."""
     names = {
         n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", None) for n in walk(path)
     }
@@ -144,7 +144,7 @@ def test_only_the_mount_imports_by_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_modules_are_small(path: Path) -> None:
-    """No module is above 500 lines and no function above 60."""
+    """No module exceeds 500 lines, and no function 60."""
     assert len(path.read_text().splitlines()) <= MAX_MODULE_LINES
     functions = [n for n in walk(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= MAX_FUNCTION_LINES]
@@ -152,7 +152,7 @@ def test_modules_are_small(path: Path) -> None:
 
 
 def test_every_module_has_a_layer() -> None:
-    """A new part of the package gets its place in the order of layers first."""
+    """Every part of the package has a place in the order of layers."""
     assert {layer_of(path) for path in MODULES} <= LAYERS.keys()
 
 
@@ -169,7 +169,7 @@ def test_import_starts_nothing() -> None:
 
 
 def test_import_needs_no_libfuse() -> None:
-    """The commands load no FUSE binding either: ``doctor`` must run without one."""
+    """The commands load no FUSE binding: ``doctor`` must run without one."""
     result = in_fresh_python(
         "import json, sys; import pageownerfs.cli; print(json.dumps({'m': list(sys.modules)}))"
     )
@@ -179,7 +179,7 @@ def test_import_needs_no_libfuse() -> None:
 
 
 def test_import_loads_little() -> None:
-    """``import pageownerfs`` loads few modules, of the package and of others."""
+    """``import pageownerfs`` loads few modules, its own and others."""
     result = in_fresh_python(
         "import json, sys; before = set(sys.modules); import pageownerfs; "
         "print(json.dumps({'new': sorted(set(sys.modules) - before)}))"

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "pageownerfs" / "native"
 
-# Lowest first. bpf/ stands beside them: it runs in the kernel.
+# Lowest first. bpf/ stands apart: it runs in the kernel.
 ROOMS = ("base", "pool", "tables", "text", "sort", "python")
 FILES = sorted(path for path in NATIVE.glob("*/*") if path.suffix in {".c", ".h"})
 SOURCES = [path for path in FILES if path.suffix == ".c" and path.parent.name in ROOMS]
@@ -22,29 +22,29 @@ MAX_LINES = 500
 
 _QUOTED = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _PYTHON = re.compile(r"^\s*#\s*include\s+[<\"](Python\.h|internal/pycore_)", re.MULTILINE)
-# CPython's own headers, which it wants quoted.
+# CPython's own headers, which must be included with quotes.
 _INTERPRETER: Final = "internal/pycore_"
 _POOL_FILE = re.compile(r"^ {4}(\w+) {2,}\S", re.MULTILINE)
 
 
 def name_of(path: Path) -> str:
-    """Name a file as the test's parameter and as ``#include`` does: ``pool/layout.h``."""
+    """Return a file's name as ``#include`` has it, for a test parameter: ``pool/layout.h``."""
     return str(path.relative_to(NATIVE))
 
 
 def included(path: Path) -> list[str]:
-    """List what a file includes of ours."""
+    """Return the headers of ours that a file includes."""
     return [name for name in _QUOTED.findall(path.read_text()) if _INTERPRETER not in name]
 
 
 def pool_order() -> list[str]:
-    """List the files of pool/, lowest first, as its README does."""
+    """Return the files of pool/, lowest first, in the order of its README."""
     return _POOL_FILE.findall((NATIVE / "pool/README").read_text())
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_includes_go_down(path: Path) -> None:
-    """A file includes its own room and the rooms below; BPF programs those of bpf/ and base/."""
+    """A file includes its own room and rooms below it; BPF programs include bpf/ and base/."""
     room = path.parent.name
     allowed = {"bpf", "base"} if room == "bpf" else set(ROOMS[: ROOMS.index(room) + 1])
     assert {name.partition("/")[0] for name in included(path)} <= allowed
@@ -52,7 +52,7 @@ def test_includes_go_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_includes_name_a_file_with_its_room(path: Path) -> None:
-    """What is included in quotes is there, seen from native/."""
+    """Every quoted include is a path that exists below native/."""
     for name in included(path):
         assert name.count("/") == 1
         assert (NATIVE / name).is_file(), name
@@ -60,7 +60,7 @@ def test_includes_name_a_file_with_its_room(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_only_the_bindings_know_python(path: Path) -> None:
-    """Python.h is included in python/ and nowhere else."""
+    """Only python/ includes Python.h."""
     assert path.parent.name == "python" or not _PYTHON.search(path.read_text())
 
 
@@ -73,19 +73,19 @@ def test_only_the_bindings_know_python(path: Path) -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_files_are_small(path: Path) -> None:
-    """No file of C is above 500 lines."""
+    """No C file exceeds 500 lines."""
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
 def test_every_room_says_what_it_is() -> None:
-    """Each folder has a README, and a place in the order."""
+    """Each folder has a README and a place in the order."""
     rooms = {path.parent.name for path in FILES}
     assert rooms == {*ROOMS, "bpf"}
     assert [room for room in rooms if not (NATIVE / room / "README").is_file()] == []
 
 
 def test_pool_files_go_one_way() -> None:
-    """The files of pool/ have an order, and each includes only those that come before it."""
+    """Each file of pool/ includes only files that come earlier in the order."""
     order = pool_order()
     assert sorted(order) == sorted({path.stem for path in NATIVE.glob("pool/*.[ch]")})
     for path in NATIVE.glob("pool/*.[ch]"):
@@ -95,14 +95,14 @@ def test_pool_files_go_one_way() -> None:
 
 
 class Symbols(NamedTuple):
-    """The names that an object file has for others, and those that it needs."""
+    """The names that an object file defines for others, and those it needs."""
 
     defined: set[str]
     undefined: set[str]
 
 
 def symbols_of(path: Path) -> Symbols:
-    """Read an object file."""
+    """Read the symbols of an object file."""
     command = ["nm", "--extern-only", "--format=posix", path]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     kinds = [(fields[0], fields[1]) for fields in map(str.split, lines)]
@@ -113,7 +113,7 @@ def symbols_of(path: Path) -> Symbols:
 
 
 def compile_all(sources: list[Path], folder: Path, *options: str) -> dict[Path, Symbols]:
-    """Compile files, unoptimized; the symbols of each."""
+    """Compile files without optimization and return the symbols of each."""
     if not (compiler := shutil.which("cc")) or not shutil.which("nm"):
         pytest.skip("no C compiler")
     symbols = {}
@@ -141,12 +141,12 @@ def homes(objects: dict[Path, Symbols]) -> dict[str, Path]:
 
 
 def test_names_are_defined_once(objects: dict[Path, Symbols], homes: dict[str, Path]) -> None:
-    """No two files define one name, so that a name says which file it is in."""
+    """No two files define the same name."""
     assert len(homes) == sum(len(symbols.defined) for symbols in objects.values()) > 100
 
 
 def test_calls_go_down(objects: dict[Path, Symbols], homes: dict[str, Path]) -> None:
-    """What a file calls is in its own room, or in one below."""
+    """A file calls only functions of its own room and of rooms below it."""
     wrong = [
         f"{name_of(path)} uses {name} of {name_of(homes[name])}"
         for path, symbols in objects.items()
@@ -157,7 +157,7 @@ def test_calls_go_down(objects: dict[Path, Symbols], homes: dict[str, Path]) -> 
 
 
 def test_calls_in_the_pool_go_down(objects: dict[Path, Symbols], homes: dict[str, Path]) -> None:
-    """What a file of pool/ calls there is in a file that comes before it."""
+    """A file of pool/ calls only functions of pool/ files that come earlier in the order."""
     order = pool_order()
     wrong = [
         f"{name_of(path)} uses {name} of {name_of(homes[name])}"
@@ -170,7 +170,7 @@ def test_calls_in_the_pool_go_down(objects: dict[Path, Symbols], homes: dict[str
 
 
 def test_pool_stands_without_tracking(tmp_path: Path, homes: dict[str, Path]) -> None:
-    """With CONFIG_PAGE_OWNER=0 pool/ needs no other file, and those of tracking are empty."""
+    """With CONFIG_PAGE_OWNER=0, pool/ needs no other room, and its tracking files are empty."""
     sources = [path for path in SOURCES if path.parent.name == "pool"]
     objects = compile_all(sources, tmp_path, "-DCONFIG_PAGE_OWNER=0")
     defined = set().union(*(symbols.defined for symbols in objects.values()))

@@ -1,4 +1,4 @@
-"""A new source is a folder and its entry in sources/__init__.py, and nothing else."""
+"""A new source needs a folder and an entry in sources/__init__.py, and nothing else."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Copy:
     """A copy of the package with one more source."""
 
     def __init__(self, root: Path) -> None:
-        """Make it below ``root``."""
+        """Make the copy below ``root``."""
         self._root = root
         self.package = root / "pageownerfs"
         shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -95,12 +95,12 @@ class Copy:
         init.write_text(text)
 
     def run(self, *words: str | Path) -> str:
-        """Run the command of the copy; its output."""
+        """Run the copy's command and return its output."""
         return self.python("-m", "pageownerfs", *words)
 
     def python(self, *words: str | Path) -> str:
-        """Run Python with the copy; its output."""
-        # Not with the package of our working directory, nor with one that is installed.
+        """Run Python with the copy and return its output."""
+        # Use neither the package of our working directory nor an installed one.
         env = os.environ | {"PYTHONPATH": os.fspath(self._root)}
         line = [sys.executable, *words]
         done = subprocess.run(
@@ -125,7 +125,7 @@ def mountpoint(copy: Copy, tmp_path: Path) -> Iterator[Path]:
 
 
 def changed(compared: filecmp.dircmp[str], prefix: str = "") -> Iterator[str]:
-    """Yield the paths of what differs."""
+    """Yield the paths of files that differ."""
     names = {*compared.diff_files, *compared.left_only, *compared.right_only}
     yield from (prefix + name for name in names - {"__pycache__"})
     for name, below in compared.subdirs.items():
@@ -133,14 +133,14 @@ def changed(compared: filecmp.dircmp[str], prefix: str = "") -> Iterator[str]:
 
 
 def test_nothing_else_has_changed(copy: Copy) -> None:
-    """The folder is new, the list of sources has its entry, and no other file is different."""
+    """Only the new folder and the list of sources differ."""
     compared = filecmp.dircmp(PACKAGE, copy.package)
     assert set(changed(compared)) == {"sources/made", "sources/__init__.py"}
 
 
 @pytest.mark.require("fuse")
 def test_mounted(copy: Copy, mountpoint: Path) -> None:
-    """Its page_owner is read through the mount, with the options that it declares."""
+    """page_owner is readable through the mount, with the options that the source declares."""
     text = (mountpoint / "page_owner").read_text()
     assert text.count("mask 0xcc0(GFP_KERNEL), pid 1, tgid 1 (made), ts ") == 7
     assert text.count(" f+0x1/0x2\n") == 7
@@ -150,7 +150,7 @@ def test_mounted(copy: Copy, mountpoint: Path) -> None:
 
 
 def test_commands_know_it(copy: Copy) -> None:
-    """--help lists it with its options, doctor has its checks."""
+    """--help lists the source and its options, and doctor runs its checks."""
     text = copy.run("mount", "--help")
     assert "what to mount: pool, kernel, dump:FILE, made:FILE, trace:FILE" in " ".join(
         text.split()

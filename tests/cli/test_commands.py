@@ -1,4 +1,4 @@
-"""The commands: what they print, how they fail, what they return."""
+"""The commands: their output, their errors and their exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def test_version_and_help(pageownerfs: Command) -> None:
-    """--version names the version; --help of each verb tells what it is for."""
+    """--version prints the version, and --help of each verb says what the verb does."""
     assert pageownerfs("--version").stdout == f"pageownerfs {__version__}\n"
     text = pageownerfs("--help").stdout
     for verb in COMMANDS:
@@ -61,7 +61,7 @@ def test_version_and_help(pageownerfs: Command) -> None:
 def test_errors(
     pageownerfs: Command, tmp_path: Path, args: list[str], code: int, message: str
 ) -> None:
-    """Each error is one line that says what to do, and has its exit code."""
+    """Each error is one line that says what to do, and has its own exit code."""
     tmp, full = tmp_path / "empty", tmp_path / "full"
     tmp.mkdir()
     full.mkdir()
@@ -73,7 +73,7 @@ def test_errors(
 
 
 def test_impossible_size(pageownerfs: Command, tmp_path: Path) -> None:
-    """An error of the background process reaches the shell, with its exit code."""
+    """An error of the background process reaches the shell with its exit code."""
     before = set(Path("/dev/shm").iterdir())
     done = pageownerfs("pool", tmp_path, "-o", "size=4K")
     assert done.returncode == 2
@@ -84,20 +84,20 @@ def test_impossible_size(pageownerfs: Command, tmp_path: Path) -> None:
 
 @pytest.mark.require("fuse", "shm")
 def test_doctor(pageownerfs: Command) -> None:
-    """Where a pool can be mounted doctor returns 0; what is not right has advice."""
+    """``doctor`` returns 0 if a pool can be mounted, and has advice for each problem."""
     done = pageownerfs("doctor", "--json")
     assert done.returncode == 0
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert checks["libfuse"]["state"] == OK
     assert checks["/dev/fuse"]["state"] == OK
     assert all(check["advice"] for check in checks.values() if check["state"] != OK)
-    # A pool does not need what the kernel source needs.
+    # A pool does not need the requirements of the kernel source.
     assert checks["kernel source"]["state"] in {OK, WARN}
     assert pageownerfs("doctor").stdout.count("\n") >= len(checks)
 
 
 def test_doctor_without_libfuse(pageownerfs: Command, tmp_path: Path) -> None:
-    """Without a binding doctor says so and returns 1, and so does a mount."""
+    """Without a FUSE binding, doctor says so and returns 1, and a mount fails the same way."""
     for name in ("fuse", "mfusepy"):
         (tmp_path / f"{name}.py").write_text("raise OSError('Unable to find libfuse')")
     root = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_doctor_without_libfuse(pageownerfs: Command, tmp_path: Path) -> None:
 
 
 def test_doctor_reads_fuse_conf(tmp_path: Path) -> None:
-    """Only a line of its own counts, a comment does not."""
+    """Only an uncommented line counts."""
     (tmp_path / "etc").mkdir()
     assert check_fuse_conf(tmp_path).state == WARN
     (tmp_path / "etc/fuse.conf").write_text("#user_allow_other\n")
@@ -124,7 +124,7 @@ def test_doctor_reads_fuse_conf(tmp_path: Path) -> None:
 
 
 def test_doctor_reads_the_kernel(tmp_path: Path) -> None:
-    """Configuration, boot line and debugfs together tell why page_owner is not there."""
+    """Configuration, boot line and debugfs together explain why page_owner is missing."""
     assert "configuration is not readable" in check_kernel(tmp_path).text
     (tmp_path / "boot").mkdir()
     config = tmp_path / f"boot/config-{os.uname().release}"
@@ -151,7 +151,7 @@ class TestAlloc:
         return mount_pool("page_owner=on", "size=16M")
 
     def test_frees_at_once(self, pool: Any, pageownerfs: Command) -> None:
-        """By default nothing stays allocated."""
+        """By default all pages are freed at once."""
         before = pool.status()["pages_allocated"]
         done = pageownerfs("alloc", pool.path, "--order", "2", "--count", "3")
         assert done.returncode == 0
@@ -161,7 +161,7 @@ class TestAlloc:
         assert pool.status()["pages_allocated"] == before
 
     def test_leak(self, pool: Any, pageownerfs: Command) -> None:
-        """What is leaked stays in page_owner, with order, mask, pid and comm."""
+        """A leaked block stays in page_owner, with its order, mask, pid and comm."""
         done = pageownerfs(
             *("alloc", pool.path, "--order", "2", "--leak", "--gfp", "GFP_KERNEL|__GFP_COMP")
         )
@@ -174,7 +174,7 @@ class TestAlloc:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_hold(self, pool: Any, number: int) -> None:
-        """With --hold the pages stay until a signal, and then go."""
+        """With --hold the pages stay until a signal arrives, and are then freed."""
         before = pool.status()["pages_allocated"]
         line = [sys.executable, "-m", "pageownerfs", "alloc", pool.path, "--hold", "60"]
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as holder:
@@ -188,13 +188,13 @@ class TestAlloc:
         assert pool.status()["pages_allocated"] == before
 
     def test_hold_ends(self, pool: Any, pageownerfs: Command) -> None:
-        """After SECONDS the pages go by themselves."""
+        """The pages are freed after SECONDS."""
         start = time.monotonic()
         assert pageownerfs("alloc", pool.path, "--hold", "0.3").returncode == 0
         assert time.monotonic() - start >= 0.3
 
     def test_out_of_memory(self, pool: Any, pageownerfs: Command) -> None:
-        """The error names order, mask and what is free, and what was allocated is freed."""
+        """The error names the order, the mask and the free pages, and earlier pages are freed."""
         before = pool.status()["pages_allocated"]
         done = pageownerfs("alloc", pool.path, "--order", "10", "--count", "100")
         assert done.returncode == 7
@@ -208,7 +208,7 @@ NEED_OUTPUT = ("status", "doctor", "--help", "--version")
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
 @pytest.mark.parametrize("args", [*NEED_OUTPUT, "status --json", "mount --help"])
 def test_output_that_can_not_be_written(args: str, redirection: str) -> None:
-    """It is an error, in a line."""
+    """Output that cannot be written is a one-line error."""
     line = f"exec {sys.executable} -m pageownerfs {args} {redirection}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
     reason = "Bad file descriptor" if "&" in redirection else "No space left on device"
@@ -219,7 +219,7 @@ def test_output_that_can_not_be_written(args: str, redirection: str) -> None:
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 @pytest.mark.parametrize(("args", "code"), [("fool", 2), ("fool /", 2), ("umount /proc", 4)])
 def test_errors_that_can_not_be_written(args: str, code: int, redirection: str) -> None:
-    """The exit code is what it is, and nothing comes elsewhere."""
+    """If errors cannot be written, the exit code stays the same and nothing goes elsewhere."""
     line = f"exec {sys.executable} -m pageownerfs {args} {redirection}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
@@ -230,7 +230,7 @@ def test_errors_that_can_not_be_written(args: str, code: int, redirection: str) 
     "redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"]
 )
 def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection: str) -> None:
-    """A mount needs none of them, nor does what else says nothing."""
+    """A mount needs no standard streams, and neither does any silent command."""
     program = f"{sys.executable} -m pageownerfs"
     line = f"{program} pool {tmp_path} -o size=16M {redirection}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
@@ -238,7 +238,7 @@ def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection
         assert "Traceback" not in done.stderr
         assert done.returncode == 0
         status = json.loads(pageownerfs("status", "--json", tmp_path).stdout)
-        # Its own streams are what they always are.
+        # The daemon's own streams are the usual ones.
         for number in range(3):
             stream = Path(f"/proc/{status['pid']}/fd/{number}")
             assert stream.readlink() == Path(os.devnull)
@@ -248,7 +248,7 @@ def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection
             done = subprocess.run(shell, capture_output=True, text=True, check=False)
             assert done.returncode == 1
             assert done.stderr.startswith("pageownerfs: standard output: ")
-        # Nobody was told of these pages, so they are not left behind.
+        # The PFNs could not be printed, so the pages are not left allocated.
         status = json.loads(pageownerfs("status", "--json", tmp_path).stdout)
         assert status["pages_allocated"] == 0
     finally:
@@ -259,7 +259,7 @@ def test_mount_without_streams(pageownerfs: Command, tmp_path: Path, redirection
 
 @pytest.mark.require("unshare")
 def test_without_proc(tmp_path: Path) -> None:
-    """Without /proc doctor says so, and no command ends in a traceback."""
+    """Without /proc, doctor says so and no command ends in a traceback."""
     program = f"{sys.executable} -m pageownerfs"
     for args, code in (("doctor", None), ("status", 3), (f"umount {tmp_path}", 3)):
         line = f"mount -t tmpfs none /proc && exec {program} {args}"

@@ -1,4 +1,4 @@
-"""What doctor, and a mount, say of the kernel source on machines of all kinds."""
+"""What doctor and a mount say about the kernel source on all kinds of machines."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ Node 0, zone   Normal
 
 
 def write(root: Path, path: str, text: str) -> None:
-    """Make a file below a root of our own."""
+    """Write a file below the fake root."""
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
 
 
 def write_status(root: Path, uid: int, capabilities: int) -> None:
-    """Say who the process is."""
+    """Write the identity of the process."""
     write(
         root,
         "proc/self/status",
@@ -63,7 +63,7 @@ def write_status(root: Path, uid: int, capabilities: int) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make the files of a machine that has all."""
+    """Write the files of a machine that meets all requirements."""
     write_status(tmp_path, 0, ALL_CAPABILITIES)
     write(tmp_path, "proc/self/uid_map", "         0          0 4294967295\n")
     write(tmp_path, "proc/sys/kernel/unprivileged_bpf_disabled", "2\n")
@@ -77,14 +77,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def named(found: list[Check], name: str) -> Check:
-    """Pick a check."""
+    """Return the check with a name."""
     (check,) = [check for check in found if check.name == name]
     return check
 
 
 @pytest.fixture
 def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have libbpf and the programs, and a kernel that takes them."""
+    """Pretend that libbpf and the programs exist and that the kernel accepts them."""
     monkeypatch.setattr(checks, "check_age", lambda: None)
     monkeypatch.setattr(checks, "library", object)
     monkeypatch.setattr(doctor, "check_object", lambda: None)
@@ -95,10 +95,10 @@ def _all_built(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_all_built")
 class TestRequirements:
-    """The checks one by one, on made-up machines."""
+    """The single checks, on fake machines."""
 
     def test_ready(self, root: Path) -> None:
-        """Where there is all, the last line says so."""
+        """If nothing is missing, the last line says that the source is ready."""
         found = doctor.run_kernel_checks(root)
         assert {check.state for check in found} == {OK}
         assert found[-1].name == "kernel source"
@@ -137,7 +137,7 @@ class TestRequirements:
     def test_what_blocks(
         self, root: Path, path: str, text: str | None, name: str, wanted: str
     ) -> None:
-        """What is missing is named, with what to do, and the last line says that it blocks."""
+        """A missing requirement is named with advice, and the last line says that it blocks."""
         if text is None:
             (root / path).unlink()
         else:
@@ -162,20 +162,20 @@ class TestRequirements:
         ],
     )
     def test_rights(self, root: Path, uid: int, capabilities: int, message: str) -> None:
-        """Loading alone is not enough: PFNs are shown to CAP_SYS_ADMIN only."""
+        """The right to load programs is not enough: only CAP_SYS_ADMIN may see PFNs."""
         write_status(root, uid, capabilities)
         with pytest.raises(MountError, match=message):
             checks.check_rights(root)
 
     def test_rights_by_capability(self, root: Path) -> None:
-        """Who has CAP_SYS_ADMIN need not be root; user namespaces may not be built in."""
+        """CAP_SYS_ADMIN is enough without root, even if the kernel lacks user namespaces."""
         write_status(root, 1000, SYS_ADMIN)
         checks.check_rights(root)
         (root / "proc/self/uid_map").unlink()
         checks.check_rights(root)
 
     def test_no_lockdown(self, root: Path) -> None:
-        """A kernel without lockdown is no obstacle, and the JIT's switch is not everywhere."""
+        """A kernel without lockdown passes, and so does one without the JIT's switch."""
         (root / "sys/kernel/security/lockdown").unlink()
         (root / "proc/sys/net/core/bpf_jit_enable").unlink()
         found = doctor.check_requirements(root)
@@ -184,13 +184,13 @@ class TestRequirements:
         assert named(found, "BPF JIT").state == OK
 
     def test_symbols_at_zero(self, root: Path) -> None:
-        """The first symbols of some kernels are at 0, or near it, and hidden are all or none."""
+        """Some kernels have their first symbols at or near 0; kptr_restrict hides all or none."""
         zeros = "0000000000000000 A fixed_percpu_data\n" * 3
         write(root, "proc/kallsyms", zeros + "0000000000001000 A cpu_debug_store\n")
         checks.check_symbols(root)
 
     def test_machine(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where it is experimental doctor says so, and tries all the same."""
+        """On an experimental machine doctor warns, but still tries the programs."""
         check = doctor.check_machine("aarch64")
         assert check.state == WARN
         assert "experimental" in check.text
@@ -202,14 +202,14 @@ class TestRequirements:
     def test_nothing_is_loaded_without_need(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where something blocks, the programs are not tried out."""
+        """If something blocks, doctor does not load the programs."""
         write_status(root, 1000, 0)
         monkeypatch.setattr(checks, "rehearse", lambda: pytest.fail("loads"))
         found = doctor.run_kernel_checks(root)
         assert not {"BPF loading", "BPF hooks"} & {check.name for check in found}
 
     def test_missing_hooks_do_not_block(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A kernel without fentry is told of, and is ready."""
+        """A kernel without fentry gets a remark and is ready."""
         found = checks.Rehearsal([], ["bulk allocations", "splits"], "built in")
         monkeypatch.setattr(checks, "rehearse", lambda: found)
         rows = doctor.run_kernel_checks(root)
@@ -218,7 +218,7 @@ class TestRequirements:
         assert check.text == "none. Not seen: bulk allocations; splits"
         assert "CONFIG_FUNCTION_TRACER" in check.advice
         assert rows[-1].state == OK
-        # What is missing for another reason is not said to be missing for this one.
+        # A program missing for another reason is not blamed on this one.
         found = checks.Rehearsal(["hook_bulk"], ["types of pageblocks"], "built in")
         check = named(doctor.run_kernel_checks(root), "BPF hooks")
         assert check.text == "hook_bulk. Not seen: types of pageblocks"
@@ -235,7 +235,7 @@ class TestRequirements:
     def test_refused(
         self, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
     ) -> None:
-        """A kernel that refuses a step blocks; the step and the reason are quoted."""
+        """A kernel that refuses a step blocks, and the step and the reason are quoted."""
 
         def refuse() -> None:
             with step("loading its BPF programs"):
@@ -257,7 +257,7 @@ class TestRequirements:
         "helpers", [{}, {"BPF_FUNC_unspec": 0, "BPF_FUNC_snprintf": 165, "__BPF_FUNC_MAX_ID": 166}]
     )
     def test_too_old(self, helpers: dict[str, int]) -> None:
-        """A kernel without bpf_loop() is told to be too old, in place of the verifier's words."""
+        """A kernel without bpf_loop() is reported as too old, not with the verifier's message."""
 
         class Types(Btf):
             def __init__(self) -> None:
@@ -276,7 +276,7 @@ class TestRequirements:
         assert advice
 
     def test_refused_by_us(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What the source itself does not take is quoted, too."""
+        """A refusal by the source itself is quoted, too."""
 
         def refuse() -> None:
             raise MountError("no enum pageflags")
@@ -288,7 +288,7 @@ class TestRequirements:
 
 
 class TestWhatWasNotInstalled:
-    """Built without clang, run without libbpf: told by doctor and by a mount."""
+    """doctor and a mount report a build without clang and a machine without libbpf."""
 
     @pytest.fixture(autouse=True)
     def _may(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +297,7 @@ class TestWhatWasNotInstalled:
     def test_no_programs(
         self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The programs that were not built are named, and what builds them."""
+        """The missing programs are named, with the way to build them."""
         monkeypatch.setattr(bpf_object, "OBJECT_PATH", tmp_path / "page_owner.bpf.o")
         monkeypatch.setattr(checks, "library", object)
         with pytest.raises(MountError, match=r"without clang; apt install clang libbpf-dev"):
@@ -307,7 +307,7 @@ class TestWhatWasNotInstalled:
         assert "apt install clang libbpf-dev, and install it again" in check.advice
 
     def test_no_libbpf(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The library is named with its package; what needs it is not looked at."""
+        """The missing library is named with its package, and checks that need it are skipped."""
         monkeypatch.setattr(libbpf, "_LIBRARY", "libbpf-none.so.1")
         monkeypatch.setattr(checks, "library", libbpf.library.__wrapped__)
         with pytest.raises(MountError, match=r"can't be loaded .*apt install libbpf1"):
@@ -318,7 +318,7 @@ class TestWhatWasNotInstalled:
         assert "libbpf" in found[-1].text
 
     def test_old_libbpf(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One that lacks a function is as good as none."""
+        """A libbpf that lacks a function counts as missing."""
 
         def library() -> None:
             raise AttributeError("undefined symbol: bpf_x")
@@ -330,31 +330,31 @@ class TestWhatWasNotInstalled:
 
 @pytest.mark.require("bpf")
 class TestThisMachine:
-    """The kernel that runs here."""
+    """The kernel of this machine."""
 
     def test_ready(self) -> None:
-        """Where the kernel source can be mounted, doctor says so."""
+        """``doctor`` says ready if the kernel source can be mounted."""
         found = doctor.run_kernel_checks()
         assert found[-1].text.startswith("ready: ")
         assert named(found, "BPF loading").state == OK
         assert named(found, "BPF tracepoints").state == OK
 
     def test_a_tracepoint_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The kernel's types tell which tracepoints there are."""
+        """The kernel's BTF says which tracepoints exist."""
         monkeypatch.setattr(checks, "TRACEPOINTS", ("mm_page_alloc", "mm_page_x"))
         with pytest.raises(MountError, match=r"no tracepoint kmem:mm_page_x: .*BPF_EVENTS"):
             checks.check_tracepoints()
 
     def test_it_is_not_too_old(self) -> None:
-        """Where the programs load, the kernel is not called too old."""
+        """A kernel that loads the programs is not called too old."""
         checks.check_age()
 
     def test_lockdown_without_securityfs(self, require: Callable[[str], None]) -> None:
-        """Where securityfs is not mounted, lockdown is asked all the same."""
+        """Lockdown is read even if securityfs is not mounted."""
         require("unshare")
         mounted = checks.read_lockdown()
         if mounted is None:
-            pytest.skip("This kernel has no lockdown.")
+            pytest.skip("needs a kernel with lockdown")
         code = "from pageownerfs.sources.kernel.checks import read_lockdown as r; print(r())"
         line = f"umount -l /sys/kernel/security; exec {sys.executable} -c '{code}'"
         done = subprocess.run(
@@ -379,13 +379,13 @@ class TestThisMachine:
         assert not os.path.ismount(tmp_path)
 
     def test_rehearsal_leaves_nothing(self) -> None:
-        """The programs are gone from the kernel afterwards, and so are their descriptors."""
-        before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all
+        """The programs and their descriptors are gone afterwards."""
+        before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only names are needed
         assert checks.rehearse().gfp_source in {"tracefs", "built in"}
         assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
     def test_ordinary_user(self, ordinary_user: OrdinaryUser, pageownerfs: Command) -> None:
-        """Who may not load programs is told in one line, before anything is started."""
+        """A user who may not load programs is told so in one line, before anything starts."""
         line = ["kernel", ordinary_user.directory, "-o", "page_owner=on"]
         done = pageownerfs(*line, command=ordinary_user.pageownerfs)
         assert done.returncode == 3

@@ -1,4 +1,4 @@
-"""dump:FILE and trace:FILE on the command line: pipes that are slow, files that are cut."""
+"""dump:FILE and trace:FILE on the command line: slow pipes and truncated files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.require("fuse")
 
 @pytest.fixture
 def mountpoint(tmp_path: Path) -> Iterator[Path]:
-    """Give a directory to mount on; whatever is mounted there at the end goes."""
+    """Yield a directory to mount on, and unmount it at the end."""
     path = tmp_path / "mnt"
     path.mkdir()
     yield path
@@ -33,7 +33,7 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
 
 
 def daemons_of(mountpoint: Path) -> list[psutil.Process]:
-    """Processes that have the mount point as an argument, and are no zombies."""
+    """Return the processes with the mount point as an argument, except zombies."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         words = process.info["cmdline"] or []
@@ -48,14 +48,14 @@ def daemons_of(mountpoint: Path) -> list[psutil.Process]:
 def test_who_waits_no_longer(
     mountpoint: Path, kind: str, foreground: bool, number: signal.Signals
 ) -> None:
-    """While it waits for a pipe a signal ends it; no process stays, nothing is mounted."""
+    """A signal ends a mount that waits for a pipe; no process and no mount is left."""
     command = [*MODULE, f"{kind}:-", os.fspath(mountpoint), *(["-f"] if foreground else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdin is not None
         child.stdin.write(SAMPLE.read_bytes()[:700])
         child.stdin.flush()
         assert wait_until(lambda: len(daemons_of(mountpoint)) == 2 - foreground)
-        # Not before it has got as far as to read.
+        # Wait until it has got as far as reading.
         time.sleep(0.5)
         child.send_signal(number)
         child.wait(TIMEOUT)
@@ -65,7 +65,7 @@ def test_who_waits_no_longer(
 
 
 def test_cut_dump(mountpoint: Path, tmp_path: Path) -> None:
-    """Of packed data that ends too early the start is there; what is lost is told."""
+    """A truncated compressed dump keeps its beginning, and the loss is reported."""
     path = tmp_path / "cut.xz"
     text = SAMPLE.read_bytes() * 40
     path.write_bytes(lzma.compress(text, preset=0)[:-2000])
@@ -77,7 +77,7 @@ def test_cut_dump(mountpoint: Path, tmp_path: Path) -> None:
 
 
 def test_cut_trace(mountpoint: Path, tmp_path: Path) -> None:
-    """So it is with a recording."""
+    """The same holds for a trace."""
     path = tmp_path / "cut.xz"
     path.write_bytes(lzma.compress(TRACE_SAMPLE.read_bytes(), preset=0)[:-1000])
     assert run_mount(f"trace:{path}", mountpoint).returncode == 0
@@ -87,7 +87,7 @@ def test_cut_trace(mountpoint: Path, tmp_path: Path) -> None:
 
 
 def test_cut_at_once(mountpoint: Path, tmp_path: Path) -> None:
-    """Where there is nothing but the start of packed data there is no mount."""
+    """A file with nothing but the start of compressed data is not mounted."""
     path = tmp_path / "cut.xz"
     path.write_bytes(lzma.compress(SAMPLE.read_bytes())[:40])
     done = run_mount(f"dump:{path}", mountpoint)
@@ -98,7 +98,7 @@ def test_cut_at_once(mountpoint: Path, tmp_path: Path) -> None:
 
 
 def test_options(mountpoint: Path) -> None:
-    """What makes no sense for a file is refused; a limit may be as large as one likes."""
+    """Options that make no sense for a file are refused; a limit may be any size."""
     for options in ("page_owner=off", "size=1G", "until=1.5", "format=7", "zones=a:"):
         done = run_mount(f"dump:{SAMPLE}", mountpoint, "-o", options)
         assert done.returncode == 2, options
@@ -114,7 +114,7 @@ def test_options(mountpoint: Path) -> None:
 
 
 def test_names_of_next(mountpoint: Path) -> None:
-    """The names of a dump's masks come in the order of the format that is asked for."""
+    """The names in a dump's masks come in the order of the format that is asked for."""
     path = mountpoint.parent / "dump"
     record = (
         "Page allocated via order 0, mask 0x42dc0(GFP_KERNEL|__GFP_NOWARN|__GFP_COMP|__GFP_ZERO), "

@@ -1,4 +1,4 @@
-"""Mount options: what mount(8), fstab and people write."""
+"""Mount options as mount(8), fstab and people write them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ POOL, KERNEL = SOURCES["pool"], SOURCES["kernel"]
     ],
 )
 def test_pool_options(lists: list[str], pool: PoolOptions) -> None:
-    """Lists add up, generic options of mount(8) mean nothing."""
+    """Several -o lists are merged, and generic options of mount(8) are ignored."""
     assert parse_options(lists, POOL) == ParsedOptions(pool, kernel_abi=False, fuse=())
 
 
@@ -52,7 +52,7 @@ def test_pool_options(lists: list[str], pool: PoolOptions) -> None:
     ],
 )
 def test_flags(text: str, kernel_abi: bool, fuse: tuple[str, ...]) -> None:
-    """Some flags are libfuse's."""
+    """Some flags belong to libfuse."""
     parsed = parse_options([text], POOL)
     assert (parsed.kernel_abi, parsed.fuse) == (kernel_abi, fuse)
 
@@ -72,14 +72,14 @@ def test_flags(text: str, kernel_abi: bool, fuse: tuple[str, ...]) -> None:
     ],
 )
 def test_bad_values(text: str, message: str) -> None:
-    """A value that can't be is refused with the option's name."""
+    """A wrong value is refused with the option's name."""
     with pytest.raises(UsageError) as caught:
         parse_options([text], POOL)
     assert message in str(caught.value)
 
 
 def test_unknown_option_names_the_known() -> None:
-    """Who misspells an option sees all of them."""
+    """The error for an unknown option lists the known ones."""
     with pytest.raises(UsageError) as caught:
         parse_options(["pageowner=on"], POOL)
     for name in (
@@ -104,7 +104,7 @@ def test_unknown_option_names_the_known() -> None:
     ],
 )
 def test_kernel_options(text: str, options: KernelOptions) -> None:
-    """The kernel source has options of its own."""
+    """The kernel source has its own options."""
     assert parse_options([text], KERNEL).source == options
 
 
@@ -123,7 +123,7 @@ def test_kernel_options(text: str, options: KernelOptions) -> None:
     ],
 )
 def test_bad_options_of_a_source(text: str, source: str, message: str) -> None:
-    """What belongs to the other source is named as such; values have their ranges."""
+    """The error says to which source a foreign option belongs; values are range-checked."""
     with pytest.raises(UsageError) as caught:
         parse_options([text], SOURCES[source])
     assert message in str(caught.value)

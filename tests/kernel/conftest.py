@@ -1,4 +1,4 @@
-"""What the tests of the kernel source share: mounts of it, a process that does as it is told."""
+"""Shared fixtures for the kernel source: mounts, and a process that follows commands."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def mount_kernel(
     tmp_path: Path, require: Callable[[str], None]
 ) -> Iterator[Callable[..., KernelMount]]:
-    """Give a function that mounts the kernel source: ``mount_kernel("page_owner=on")``.
+    """Return a function that mounts the kernel source: ``mount_kernel("page_owner=on")``.
 
-    At the end of the test each mount is taken away.
+    Each mount is removed at the end of the test.
     """
     require("fuse")
     require("bpf")
@@ -42,7 +42,7 @@ def mount_kernel(
 def tracked(
     tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
 ) -> Iterator[KernelMount]:
-    """Mount it once for all tests of a module, with page_owner=on."""
+    """Mount once for all tests of a module, with page_owner=on."""
     require("fuse")
     require("bpf")
     with KernelMount(tmp_path_factory.mktemp("tracked"), "page_owner=on") as mount:
@@ -53,7 +53,7 @@ def tracked(
 def ours(
     tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]
 ) -> Iterator[KernelMount]:
-    """Mount it for the pages of our processes alone: a short text, read in no time."""
+    """Mount with a filter for our own processes: the text is short and quick to read."""
     require("fuse")
     require("bpf")
     path = tmp_path_factory.mktemp("ours")
@@ -63,20 +63,20 @@ def ours(
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of kernel_process.c, compiled."""
+    """Compile kernel_process.c and return its path."""
     return compile_process(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture
 def start(program: Path) -> Iterator[Callable[[], Process]]:
-    """Give a function that starts such a process; it ends with the test."""
+    """Return a function that starts such a process, which ends with the test."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(Process(program))
 
 
 @pytest.fixture
 def tmpfs(tmp_path: Path, require: Callable[[str], None]) -> Iterator[Path]:
-    """Mount a tmpfs of our own."""
+    """Mount a private tmpfs."""
     require("tmpfs")
     path = tmp_path / "tmpfs"
     path.mkdir()

@@ -23,7 +23,7 @@ LINE = re.compile(r"Node (\d+), zone +(\S+): page owner found early allocated (\
 
 
 def test_early_pages(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Pages of a process that ran before are early; what it touches again is its own."""
+    """Pages of an older process are early; pages that it touches anew are its own."""
     process = start()
     address = process.address("anon", NR)
     pfns = set(process.pfns(address, NR))
@@ -47,19 +47,19 @@ def test_early_pages(mount_kernel: MountKernel, start: Callable[[], Process]) ->
 
 
 def test_freed_early_pages(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """An early page that is given back is no record any more."""
+    """An early page that is freed has no record any more."""
     process = start()
     address = process.address("anon", NR)
     pfns = set(process.pfns(address, NR))
     mount = mount_kernel("page_owner=on")
     process.end()
     left = mount.heads_at(pfns).values()
-    # Some are somebody else's by now, whom no event has shown.
+    # Some have been taken by others meanwhile, without an event.
     assert len([r for r in left if b"register_early_stack" in r.stack]) < NR // 10
 
 
 def test_log(mount_kernel: MountKernel) -> None:
-    """The log says for each zone what was found, in the kernel's words."""
+    """The log reports the early pages of each zone in the kernel's words."""
     mount = mount_kernel("page_owner=on")
     log = Path(mount.status()["log"])
     lines = [
@@ -71,6 +71,6 @@ def test_log(mount_kernel: MountKernel) -> None:
     zones = [(str(z.nid), z.name) for z in read_zoneinfo() if z.spanned_pages]
     assert [(match[1], match[2]) for match in found] == zones
     for match in found:
-        # Node %d, zone %8s: as pages_in_zone() of mm/page_owner.c prints it.
+        # Node %d, zone %8s: the format of pages_in_zone() in mm/page_owner.c.
         assert match[0].startswith(f"Node {match[1]}, zone {match[2]:>8}: ")
     assert sum(int(match[3]) for match in found) == mount.stats()["early_found"] > 0

@@ -1,4 +1,4 @@
-"""The layouts that sources/kernel/maps.py repeats are those of the C headers."""
+"""The layouts in sources/kernel/maps.py match the C headers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SIZES = {
 
 
 def in_c(directory: Path, expressions: list[str]) -> list[int]:
-    """Let the compiler tell the values of expressions."""
+    """Let the compiler evaluate expressions."""
     lines = "".join(f'\tprintf("%lu\\n", (unsigned long)({e}));\n' for e in expressions)
     source = directory / "layout.c"
     source.write_text(
@@ -56,7 +56,7 @@ def in_c(directory: Path, expressions: list[str]) -> list[int]:
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_structures(tmp_path: Path, name: str) -> None:
-    """Fields lie where C has them, and are as large; nothing lies between or behind."""
+    """Fields have C's offsets and sizes, with nothing between or after them."""
     structure = STRUCTURES[name]
     fields = [field[0] for field in structure._fields_]
     expressions = [
@@ -72,7 +72,7 @@ def test_structures(tmp_path: Path, name: str) -> None:
     ]
     assert found == ours
     assert size == ctypes.sizeof(structure)
-    # The kernel rounds values of maps up to 8 bytes: none of ours may need it.
+    # The kernel rounds map values up to 8 bytes, so ours must be multiples of 8.
     assert size % 8 == 0
     end = 0
     for offset, length in zip(found[::2], found[1::2], strict=True):
@@ -82,7 +82,7 @@ def test_structures(tmp_path: Path, name: str) -> None:
 
 
 def test_constants(tmp_path: Path) -> None:
-    """Constants, and sizes that are known by a number."""
+    """Constants and sizes match."""
     expressions = [*CONSTANTS, *(f"sizeof({name})" for name in SIZES)]
     wanted = {**CONSTANTS, **SIZES}
     assert dict(zip(wanted, in_c(tmp_path, expressions), strict=True)) == wanted
@@ -100,6 +100,6 @@ def test_counters(tmp_path: Path) -> None:
 
 
 def test_states(tmp_path: Path) -> None:
-    """The bits of a record's state."""
+    """The bits of a record's state match."""
     names = [name for name in dir(page_ext) if name.startswith("PAGE_EXT_OWNER_")]
     assert in_c(tmp_path, names) == [getattr(page_ext, name) for name in names]

@@ -1,4 +1,4 @@
-"""Life of a mount of the kernel source: off, on, killed, twice, busy; what it says of itself."""
+"""Life of a mount of the kernel source: off, on, killed, two at once, busy, and its status."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TRACKERS = {"page_alloc", "page_free", "page_alloc_again", "page_free_again"}
 
 
 def test_off_loads_nothing(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Off by default, with nothing in the kernel; writing 1 switches it on."""
+    """A mount is off by default and loads nothing; writing 1 switches it on."""
     mount = mount_kernel()
     assert "page_owner is off" in mount.messages
     assert f"echo 1 > {mount.path}/page_owner_on" in mount.messages
@@ -59,7 +59,7 @@ def test_off_loads_nothing(mount_kernel: MountKernel, start: Callable[[], Proces
 
 
 def test_cannot_be_switched_off(mount_kernel: MountKernel) -> None:
-    """As in the kernel, and in a pool."""
+    """Tracking cannot be switched off, as in the kernel and in a pool."""
     mount = mount_kernel("page_owner=on")
     with pytest.raises(PermissionError):
         (mount.path / "page_owner_on").write_text("0")
@@ -68,7 +68,7 @@ def test_cannot_be_switched_off(mount_kernel: MountKernel) -> None:
 
 
 def test_off_is_unmounted(mount_kernel: MountKernel) -> None:
-    """A mount that never tracked can be unmounted as well."""
+    """A mount that never tracked can be unmounted."""
     mount = mount_kernel("page_owner=off")
     mount.umount()
     mount.assert_ended()
@@ -76,7 +76,7 @@ def test_off_is_unmounted(mount_kernel: MountKernel) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
 def test_signals(mount_kernel: MountKernel, number: signal.Signals) -> None:
-    """However the daemon ends, the kernel frees programs and maps with it."""
+    """However the daemon ends, the kernel frees its programs and maps."""
     mount = mount_kernel("page_owner=on")
     ids = mount.bpf_ids()
     assert len(ids.programs) >= len(TRACKERS)
@@ -92,7 +92,7 @@ def test_signals(mount_kernel: MountKernel, number: signal.Signals) -> None:
 
 
 def test_two_at_once(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Two mounts have nothing in common; one that ends does not disturb the other."""
+    """Two mounts share nothing, and the end of one does not disturb the other."""
     every, some = mount_kernel("page_owner=on"), mount_kernel("page_owner=on", "comm=second")
     assert not every.bpf_ids().maps & some.bpf_ids().maps
     assert not every.bpf_ids().programs & some.bpf_ids().programs
@@ -113,7 +113,7 @@ def test_two_at_once(mount_kernel: MountKernel, start: Callable[[], Process]) ->
 
 
 def test_umount_while_read(mount_kernel: MountKernel) -> None:
-    """A reader keeps it mounted; unmounted lazily, it stays whole until the reader closes."""
+    """A reader keeps it mounted; after a lazy unmount it stays whole until the reader closes."""
     mount = mount_kernel("page_owner=on")
     ids = mount.bpf_ids()
     with mount.page_owner.open("rb") as file:
@@ -128,7 +128,7 @@ def test_umount_while_read(mount_kernel: MountKernel) -> None:
 
 
 def test_ended_while_read(mount_kernel: MountKernel) -> None:
-    """A daemon that is told to end while a text is read ends, and leaves nothing."""
+    """A daemon that is told to end while a text is read ends and leaves nothing."""
     mount = mount_kernel("page_owner=on")
     mount.bpf_ids()
     began = threading.Event()
@@ -153,7 +153,7 @@ def test_ended_while_read(mount_kernel: MountKernel) -> None:
 
 
 def test_no_pool(mount_kernel: MountKernel) -> None:
-    """There is nothing to allocate from: a client is told so."""
+    """A client learns that the kernel source has no pool to allocate from."""
     mount = mount_kernel()
     with pytest.raises(NotAPoolError, match="kernel"):
         Pool.attach(mount.path)
@@ -163,7 +163,7 @@ def test_no_pool(mount_kernel: MountKernel) -> None:
 
 
 def test_kernel_abi(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """kernel_abi: size 0, a record for each read, a position is a PFN."""
+    """With kernel_abi the size is 0, each read returns one record, and a position is a PFN."""
     process = start()
     mount = mount_kernel("page_owner=on", "kernel_abi", f"pid={process.pid}")
     pfns = set(process.pfns(process.address("anon", 500), 500))
@@ -186,7 +186,7 @@ def test_kernel_abi(mount_kernel: MountKernel, start: Callable[[], Process]) -> 
 
 
 def test_status(mount_kernel: MountKernel) -> None:
-    """What status says, as text and as JSON, and what the file stats has."""
+    """``status`` prints the state as text and JSON, and the file stats has the counters."""
     mount = mount_kernel("page_owner=on,comm=nobody's,order=3,stack_depth=7")
     status = mount.status()
     wanted: dict[str, Any] = {
@@ -210,14 +210,14 @@ def test_status(mount_kernel: MountKernel) -> None:
 
 
 def test_stats(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Counters have names that stay, and count what happens."""
+    """The counters keep their names and count what happens."""
     mount = mount_kernel("page_owner=on")
     before = mount.stats()
     assert before.keys() >= STATS
     assert before["early_found"] > 0
     process = start()
     process.address("anon", 10_000)
-    # They are a second old at most.
+    # They are at most a second old.
     assert wait_until(lambda: mount.stats()["alloc_events"] >= before["alloc_events"] + 10_000)
     assert mount.stats()["pages_allocated"] >= 10_000 * 0.99
     process.end()
@@ -226,7 +226,7 @@ def test_stats(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
 
 
 def test_page_owner_sort(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """page_owner_sort, directly on the mount, names the program that leaks."""
+    """page_owner_sort works on the mount directly and names the program that leaks."""
     mount = mount_kernel("page_owner=on")
     process = start()
     process.name(b"leaky server")
@@ -238,7 +238,7 @@ def test_page_owner_sort(mount_kernel: MountKernel, start: Callable[[], Process]
         assert done.stderr == b""
         return done.stdout.split(b"\n" if options == ("--cull=name",) else b"\n\n")
 
-    # Who else has how much is the machine's affair; the order is by memory.
+    # How much the others hold depends on the machine; the order is by memory.
     for options in (["--cull=name"], []):
         nr_pages = [int(group.split(b" ")[2]) for group in sort(*options) if b" pages" in group]
         assert nr_pages == sorted(nr_pages, reverse=True)
@@ -251,7 +251,7 @@ def test_page_owner_sort(mount_kernel: MountKernel, start: Callable[[], Process]
 
 
 def test_user_may_not(tmp_path: Path) -> None:
-    """Without the rights it is refused in one line, before anything is mounted."""
+    """Without the rights, a mount is refused in one line before anything is mounted."""
     line = [sys.executable, "-m", "pageownerfs", "kernel", str(tmp_path), "-o", "page_owner=on"]
     line = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *line]
     done = subprocess.run(line, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""What holds under load: the walk of stacks is right, and no record outlives its page."""
+"""Under load, walked stacks are right and no record outlives its page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.require("fuse", "root", "bpf"), pytest.mark.slow]
 
 LOAD_SEC = 20
 NR_FORGED = 900
-# A file that is opened looks at the pages this long after the last.
+# Opening the file scans the pages if the last scan is this long ago.
 FRESH_SEC = 1.1
 NR_HUGE = 4
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
@@ -34,7 +34,7 @@ FOUND_PER_MILLION = 1000
 def test_stacks_are_checked(
     tracked: KernelMount, tmpfs: Path, start: Callable[[], Process]
 ) -> None:
-    """Of the stacks that were walked, none of those that were compared is a wrong one."""
+    """No walked stack that was compared is wrong."""
     before = tracked.stats()
     start().address("file", 20_000, word=tmpfs / "file")
     start().address("anon", 20_000)
@@ -51,18 +51,18 @@ def test_stacks_are_checked(
 
 
 def test_stale_records_are_found(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """The check below is one: records of free pages, made by hand, are found."""
+    """The check below works: it finds forged records of free pages."""
     with start() as process:
         process.address("anon", 50_000)
     found = look_for_stale(tracked.pid, "--forge", str(NR_FORGED))
-    # Of those that were in use again meanwhile an event has made the records right.
+    # If such a page was in use again meanwhile, an event has corrected the record.
     assert found["forged"] > NR_FORGED // 10
     assert 0.9 * found["forged"] <= found["stale"] <= NR_FORGED + 10
     assert look_for_stale(tracked.pid)["stale"] <= 10
 
 
 def test_stale_records_go(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """Who opens page_owner sees no record of a free page: those that no event ended are found."""
+    """Opening page_owner removes records of free pages that no event ended."""
     with start() as process:
         process.address("anon", 50_000)
     before = tracked.stats()["stale_found"]
@@ -71,7 +71,7 @@ def test_stale_records_go(tracked: KernelMount, start: Callable[[], Process]) ->
         tracked.pid, "--forge", str(NR_FORGED), "--open", str(tracked.page_owner)
     )
     assert found["made"] > NR_FORGED // 10
-    # Some may have been in use just then, and what else runs here makes some of its own.
+    # Some may have been in use just then, and other programs make such records, too.
     assert found["forged"] <= 10
     assert found["stale"] <= found["made"] // 20
     time.sleep(FRESH_SEC)
@@ -81,7 +81,7 @@ def test_stale_records_go(tracked: KernelMount, start: Callable[[], Process]) ->
 def test_used_pages_are_not_stale(
     tracked: KernelMount, start: Callable[[], Process], tmp_path: Path
 ) -> None:
-    """Opened again and again under load, page_owner keeps every record of a page that is used."""
+    """However often page_owner is opened under load, it keeps every record of a used page."""
     process = start()
     pfns = process.pfns(process.address("anon", 20_000), 20_000)
     load = threading.Thread(target=run_load, args=(tmp_path, 5 * FRESH_SEC))
@@ -95,9 +95,9 @@ def test_used_pages_are_not_stale(
 
 
 def test_pool_of_huge_pages_is_not_stale(tracked: KernelMount) -> None:
-    """Huge pages in hugetlb's pool have no reference, and yet an owner: who filled it."""
+    """Huge pages in hugetlb's pool have no reference, but still an owner: whoever filled it."""
     if not HUGE_PAGES.exists():
-        pytest.skip(f"This kernel has no {HUGE_PAGES}.")
+        pytest.skip(f"needs a kernel with {HUGE_PAGES}")
     before = int(HUGE_PAGES.read_text())
     HUGE_PAGES.write_text(f"{before + NR_HUGE}\n")
     try:
@@ -112,16 +112,16 @@ def test_pool_of_huge_pages_is_not_stale(tracked: KernelMount) -> None:
 
 
 def test_no_stale_records(tracked: KernelMount, tmp_path: Path) -> None:
-    """After a load with reclaim at most ten in a million records are of pages that are free."""
+    """After a load with reclaim, at most ten in a million records are of free pages."""
     before = tracked.stats()
     found = check_under_load(tracked.pid, tmp_path, LOAD_SEC, page_owner=tracked.page_owner)
     assert found["allocated"] > 10_000
     assert found["stale_per_million"] <= STALE_PER_MILLION, found
-    # A kernel may keep programs from running now and then; what it mends is not much of it all.
+    # A kernel may keep programs from running now and then, so the scan mends a few records.
     time.sleep(FRESH_SEC)
     after = tracked.stats()
     nr_freed = after["free_events"] - before["free_events"]
     nr_stale = after["stale_found"] - before["stale_found"]
     assert nr_stale * 1e6 / nr_freed <= FOUND_PER_MILLION, (nr_stale, nr_freed)
-    # And the text of it all is whole.
+    # The whole text is well-formed.
     assert sum(record.nr_base_pages for record in tracked.records()) > 10_000

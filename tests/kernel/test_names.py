@@ -1,4 +1,4 @@
-"""Whom a record names: threads, children, processes that are gone, names of any bytes."""
+"""Whom a record names: threads, children, ended processes, and names of any bytes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Name = "tuple[int | None, int | None, bytes | None]"
 
 
 def names(records: dict[int, Record], pfns: Iterable[int]) -> Counter[Name]:
-    """Count the names that the records of pages have."""
+    """Count the names in the records of pages."""
     found = [records.get(pfn) for pfn in pfns]
     return Counter((r.pid, r.tgid, r.comm) if r else (None, None, None) for r in found)
 
 
 def test_threads(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """A thread is named by its own id and name, with the process's id."""
+    """A thread is named by its own id and name, with the id of its process."""
     process = start()
     words = process.ask("threads", "-", NR_THREADS, 50)
     records = tracked.records_of(process.pid)
@@ -47,7 +47,7 @@ def test_threads(tracked: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_copied_on_write(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """What a child writes to is the child's; what it has not written to stays the parent's."""
+    """A page that a child writes to is the child's; the others stay the parent's."""
     process = start()
     process.name(b"parent")
     address = process.address("anon", 2 * NR_COPIED)
@@ -63,7 +63,7 @@ def test_copied_on_write(tracked: KernelMount, start: Callable[[], Process]) -> 
 
 
 def test_gone_processes(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """Pages of 300 processes that have long ended have the names of when they were allocated."""
+    """Pages of 300 processes that ended long ago have the names of their allocation."""
     process = start()
     first, *pids = process.ask("children", "-", NR_CHILDREN, 4)
     assert len(pids) == NR_CHILDREN
@@ -75,7 +75,7 @@ def test_gone_processes(tracked: KernelMount, start: Callable[[], Process]) -> N
 
 
 def test_any_bytes(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """A thread's name may be any bytes but NUL: they appear as they are."""
+    """A thread's name may contain any byte but NUL, and appears unchanged."""
     process = start()
     pages = {}
     for comm in COMMS:

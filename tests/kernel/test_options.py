@@ -1,4 +1,4 @@
-"""Options of the mount: what is tracked, and how much of a stack."""
+"""Mount options: what is tracked, and how much of a stack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SKIPPED = (b"bpf_", b"__bpf", b"__traceiter", b"trace_", b"register_")
 
 
 def test_comm(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """comm=NAME: pages of threads of that name, and no other ones, not even early ones."""
+    """comm=NAME tracks threads of that name only, and shows no early pages."""
     early = start()
     early.name(b"chosen")
     early_pfns = early.pfns(early.address("anon", NR), NR)
@@ -47,7 +47,7 @@ def test_comm(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
 
 
 def test_comm_of_bytes(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """A name of 15 bytes, not all of them text, can be chosen."""
+    """A name of 15 bytes that are not all text can be chosen."""
     mount = mount_kernel("page_owner=on", "comm=na\udcff(e)\n9012345")
     process = start()
     process.name(b"na\xff(e)\n9012345")
@@ -58,7 +58,7 @@ def test_comm_of_bytes(mount_kernel: MountKernel, start: Callable[[], Process]) 
 
 
 def test_pid(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """pid=N: pages of the process, with all its threads."""
+    """pid=N tracks the process with all its threads."""
     process, other = start(), start()
     mount = mount_kernel("page_owner=on", f"pid={process.pid}")
     pfns = set(process.pfns(process.address("anon", NR), NR))
@@ -72,7 +72,7 @@ def test_pid(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
 
 
 def test_pid_of_a_thread(mount_kernel: MountKernel) -> None:
-    """pid=N of a thread: its pages, not those of other threads of its process."""
+    """pid=N of a thread tracks that thread, but no other thread of its process."""
     ready, go, done = threading.Barrier(2), threading.Barrier(2), threading.Barrier(2)
     tids, areas = [], []
 
@@ -99,7 +99,7 @@ def test_pid_of_a_thread(mount_kernel: MountKernel) -> None:
 
 
 def touched() -> mmap.mmap:
-    """Give memory of this process that has pages."""
+    """Yield memory of this process that is backed by pages."""
     area = mmap.mmap(-1, NR * 4096, mmap.MAP_PRIVATE)
     area.madvise(mmap.MADV_NOHUGEPAGE)
     for offset in range(0, len(area), 4096):
@@ -108,13 +108,13 @@ def touched() -> mmap.mmap:
 
 
 def pfns_of(area: mmap.mmap) -> list[int]:
-    """Give the PFNs of such memory."""
+    """Return the PFNs of such memory."""
     address = ctypes.addressof(ctypes.c_char.from_buffer(area))
     return read_pagemap(os.getpid(), address, NR)
 
 
 def test_order(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """order=9: huge pages, whoever has them, and nothing else."""
+    """order=9 tracks huge pages of every process and nothing else."""
     mount = mount_kernel("page_owner=on", "order=9")
     process = start()
     process.address("anon", NR)
@@ -123,12 +123,12 @@ def test_order(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
     records = {record.pfn: record for record in mount.records()}
     assert {record.order for record in records.values()} <= {9}
     if len(heads) < 4:
-        pytest.skip("There is no memory for huge pages here.")
+        pytest.skip("needs memory for huge pages")
     assert {pfn for pfn, r in records.items() if r.tgid == process.pid} >= heads
 
 
 def test_several_filters(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Filters hold together."""
+    """Several filters must all match."""
     process, other = start(), start()
     mount = mount_kernel("page_owner=on", f"pid={process.pid},comm=both,order=0")
     for one in (process, other):
@@ -143,7 +143,7 @@ def test_several_filters(mount_kernel: MountKernel, start: Callable[[], Process]
 
 @pytest.mark.parametrize("depth", [0, 4, 64])
 def test_stack_depth(mount_kernel: MountKernel, start: Callable[[], Process], depth: int) -> None:
-    """stack_depth=N: so many frames at most, of the kernel's own functions; 0: none at all."""
+    """stack_depth=N keeps at most N frames, all of kernel functions; 0 keeps none."""
     process = start()
     mount = mount_kernel("page_owner=on", f"stack_depth={depth},pid={process.pid}")
     pfns = process.pfns(process.address("anon", NR), NR)
@@ -161,7 +161,7 @@ def test_stack_depth(mount_kernel: MountKernel, start: Callable[[], Process], de
 
 
 def test_user_stacks(mount_kernel: MountKernel, tmp_path: Path, tmpfs: Path) -> None:
-    """user_stacks: below the kernel's frames those of the process, by file and offset."""
+    """user_stacks adds the frames of the process, as file and offset, below the kernel's."""
     program = compile_process(tmp_path, "user_stacked")
     with Process(program) as process:
         mount = mount_kernel("page_owner=on", f"user_stacks,pid={process.pid}")
@@ -177,7 +177,7 @@ def test_user_stacks(mount_kernel: MountKernel, tmp_path: Path, tmpfs: Path) -> 
             assert len(mine) >= 5
             assert len(set(mine)) == len(mine)
         kept = set(process.pfns(process.address("file", NR, word=tmpfs / "file"), NR))
-    # It is gone, its file is not; the frames are still known by name.
+    # The process is gone but its file is not; the frames still have their names.
     left = mount.records_at(kept, process.pid)
     assert len(left) == NR
     for record in left.values():
@@ -201,7 +201,7 @@ def test_user_frames_are_the_callers(mount_kernel: MountKernel, tmp_path: Path) 
 
 
 def name_of(program: Path, offset: int) -> str:
-    """Name the function of a program at an offset of its file, which is its address here."""
+    """Return the program's function at a file offset, which equals its address here."""
     lines = subprocess.run(["nm", "-n", program], capture_output=True, text=True, check=True)
     name = ""
     for line in lines.stdout.splitlines():

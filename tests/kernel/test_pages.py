@@ -1,4 +1,4 @@
-"""Whose a page is, against what /proc/PID/pagemap says: anonymous, tmpfs, huge, moved pages."""
+"""Owners match /proc/PID/pagemap: anonymous, tmpfs, huge and moved pages."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ NR_HOLES = 400_000
 HUGE = 512
 NR_HUGE = 32 * HUGE  # 64 MiB
 KPF_BUDDY = 1 << 10
-# Names of the functions that a page fault goes through; which are inline differs.
+# Functions that a page fault goes through; which of them are inlined varies.
 FAULT = (b"handle_mm_fault", b"asm_exc_page_fault", b"do_anonymous_page", b"do_user_addr_fault")
 FAULT_STACK = b"handle_mm_fault"
 WRITE = (b"shmem_", b"vfs_write", b"generic_perform_write")
-SHARE = 0.9999  # of the pages must be right: an event in an interrupt may be missed
+SHARE = 0.9999  # share of pages that must be right: an event in an interrupt may be missed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,11 +42,11 @@ def _enough_memory() -> None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     if available < 3 << 20:
-        pytest.skip("Less than 3 GiB of memory are available.")
+        pytest.skip("needs 3 GiB of available memory")
 
 
 def is_free(pfn: int) -> bool:
-    """Whether the buddy allocator has the page, or nothing shows that anybody has it."""
+    """Return whether the buddy allocator has the page, or nothing shows an owner."""
     words = []
     for name in ("kpageflags", "kpagecount"):
         with Path(f"/proc/{name}").open("rb", buffering=0) as file:
@@ -56,14 +56,14 @@ def is_free(pfn: int) -> bool:
 
 
 def key(record: Record) -> tuple[int | None, int | None]:
-    """Tell an allocation of a page from another one."""
+    """Return a key that tells one allocation of a page from another."""
     return record.pid, record.ts_nsec
 
 
 def stale(
     mount: KernelMount, pfns: set[int], tgid: int, before: dict[int, Record] | None = None
 ) -> list[int]:
-    """Free pages of which two readings say that the process owns them; before: the first."""
+    """Return free pages that two readings show as the process's; before is the first reading."""
     before = mount.records_of(tgid) if before is None else before
     suspects = {pfn for pfn in pfns & before.keys() if is_free(pfn)}
     if not suspects:
@@ -79,7 +79,7 @@ def stale(
 def assert_owned(
     found: dict[int, Record], pfns: Iterable[int], process: Process, by: tuple[bytes, ...]
 ) -> None:
-    """Nearly all pages are the process's, by stacks with one of the functions ``by``."""
+    """Nearly all pages are the process's, with a function of ``by`` in their stacks."""
     wanted = set(pfns)
     assert NOT_THERE not in wanted
     wrong: Counter[str] = Counter()
@@ -100,7 +100,7 @@ def assert_owned(
 
 
 def test_anonymous(tracked: KernelMount, start: Callable[[], Process]) -> None:
-    """Each page has its owner; a page that is given back has it no more."""
+    """Each page has its owner until it is given back."""
     with start() as process:
         address = process.address("anon", NR_ANON)
         pfns = process.pfns(address, NR_ANON)
@@ -116,7 +116,7 @@ def test_anonymous(tracked: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_tmpfs(ours: KernelMount, tmpfs: Path, start: Callable[[], Process]) -> None:
-    """Pages of a file are the writer's, until it is truncated; they outlive the process."""
+    """Pages of a file belong to the writer until it is truncated, even after the process ended."""
     with start() as process:
         path = tmpfs / "file"
         address = process.address("file", NR_FILE, word=path)
@@ -133,7 +133,7 @@ def test_tmpfs(ours: KernelMount, tmpfs: Path, start: Callable[[], Process]) -> 
 
 @pytest.fixture(autouse=True)
 def quiet_khugepaged() -> Iterator[None]:
-    """Let no kernel thread copy a test's pages into huge pages of its own meanwhile."""
+    """Keep khugepaged from copying a test's pages into huge pages."""
     path = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
     before = path.read_text() if path.exists() else None
     if before is not None:
@@ -144,19 +144,19 @@ def quiet_khugepaged() -> Iterator[None]:
 
 
 def huge_pages(process: Process) -> tuple[int, list[int]]:
-    """Let it have huge pages: address and PFNs, or skip the test."""
+    """Give the process huge pages; return the address and PFNs, or skip the test."""
     if not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
-        pytest.skip("This kernel has no transparent huge pages.")
+        pytest.skip("needs transparent huge pages")
     address = process.address("huge", NR_HUGE)
     pfns = process.pfns(address, NR_HUGE)
     heads = [pfn for pfn in pfns[::HUGE] if pfn % HUGE == 0]
     if len(heads) < NR_HUGE // HUGE // 2:
-        pytest.skip("There is no memory for huge pages here.")
+        pytest.skip("needs memory for huge pages")
     return address, pfns
 
 
 def test_huge(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """A huge page is one record of order 9, for all of its pages."""
+    """A huge page is one record of order 9 for all its pages."""
     with start() as process:
         _, pfns = huge_pages(process)
         records = ours.records_of(process.pid)
@@ -170,11 +170,11 @@ def test_huge(ours: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_split(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """A split huge page leaves nothing stale behind, and hides nobody's pages."""
+    """A split huge page leaves no stale record and hides nobody's pages."""
     with start() as process:
         address, pfns = huge_pages(process)
         for number in range(0, NR_HUGE, HUGE):
-            # Unmapping a part splits it some time; freeing one lazily does at once.
+            # Unmapping a part splits the huge page later; MADV_FREE splits it at once.
             process.ask("lazyfree", "-", address + (number + 100) * 4096, 200)
             process.ask("drop", "-", address + (number + 100) * 4096, 300)
         freed = {pfn for n, pfn in enumerate(pfns) if 100 <= n % HUGE < 400 and is_free(pfn)}
@@ -182,7 +182,7 @@ def test_split(ours: KernelMount, start: Callable[[], Process]) -> None:
         assert {r.tgid for r in ours.records_at(kept).values()} == {process.pid}
         assert ours.records_at(kept).keys() == kept
         if len(freed) < 1000:
-            pytest.skip("The kernel has not split the huge pages.")
+            pytest.skip("needs a kernel that splits the huge pages")
         with start() as other:
             other_pfns = other.pfns(other.address("anon", 60_000), 60_000)
             reused = freed & set(other_pfns)
@@ -195,12 +195,12 @@ def compact() -> None:
     """Compact all memory."""
     path = Path("/proc/sys/vm/compact_memory")
     if not path.exists():
-        pytest.skip("This kernel can't compact memory.")
+        pytest.skip("needs a kernel that can compact memory")
     path.write_text("1")
 
 
 def fragment(process: Process, holes: Process) -> tuple[list[int], list[int]]:
-    """Compact memory that is full of holes: PFNs of both processes before and after."""
+    """Compact memory full of holes; return the PFNs of both processes before and after."""
     hole_address = holes.address("anon", NR_HOLES)
     address = process.address("anon", NR_FILE)
     holes.ask("drop-odd", "-", hole_address, NR_HOLES)
@@ -211,12 +211,12 @@ def fragment(process: Process, holes: Process) -> tuple[list[int], list[int]]:
 
 
 def test_compaction(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """Pages that compaction moves keep their owner, and say why they were moved."""
+    """Pages that compaction moves keep their owner, and their records say why they moved."""
     with start() as process, start() as holes:
         before, after = fragment(process, holes)
         moved = {new for old, new in zip(before, after, strict=True) if old != new} - {NOT_THERE}
         if len(moved) < 100:
-            pytest.skip("There was nothing to compact.")
+            pytest.skip("needs something to compact")
         records = ours.records_of(process.pid, holes.pid)
         there = set(after) - {NOT_THERE}
         assert len(records.keys() & there) >= SHARE * len(there)
@@ -229,7 +229,7 @@ def test_compaction(ours: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_split_and_moved(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """Pages of a huge page that was split, unseen, hide nothing where compaction moves them."""
+    """If compaction moves pages of a huge page that was split unseen, they hide nothing."""
     with start() as process, start() as other:
         address, before = huge_pages(process)
         for number in range(0, NR_HUGE, HUGE):
@@ -237,11 +237,11 @@ def test_split_and_moved(ours: KernelMount, start: Callable[[], Process]) -> Non
         _, others = fragment(process, other)
         after = process.pfns(address, NR_HUGE)
         moved = {new for old, new in zip(before, after, strict=True) if old != new} - {NOT_THERE}
-        # khugepaged may have copied them into huge pages of its own.
+        # khugepaged may have copied them into huge pages.
         owners = ours.records_at(moved)
         moved -= {pfn for pfn, record in owners.items() if record.comm == b"khugepaged"}
         if len(moved) < 100:
-            pytest.skip("Compaction has moved nothing.")
+            pytest.skip("needs compaction to move pages")
         assert len(ours.records_at(moved, process.pid)) >= SHARE * len(moved)
         pids = [process.pid] * NR_FILE + [other.pid] * NR_HOLES
         owners = {pfn: pid for pfn, pid in zip(others, pids, strict=True) if pfn != NOT_THERE}

@@ -1,4 +1,4 @@
-"""``pagetypeinfo``: /proc's text and the section that stock kernels lack."""
+"""``pagetypeinfo``: the text of /proc, and the section that stock kernels lack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROW = re.compile(r"Node (\d+), zone +(\S+) ((?: *\d+ )+)")
 
 
 def test_it_is_procs_with_mixed_blocks(tracked: KernelMount) -> None:
-    """The types and zones are those of /proc/pagetypeinfo, in its layout."""
+    """Types, zones and layout match /proc/pagetypeinfo."""
     text = (tracked.path / "pagetypeinfo").read_text()
     own = Path("/proc/pagetypeinfo").read_text()
     head, _, tail = text.partition("\n" + MIXED)
@@ -38,6 +38,6 @@ def test_it_is_procs_with_mixed_blocks(tracked: KernelMount) -> None:
 
 
 def test_no_pagetypeinfo_with_a_filter(mount_kernel: Callable[..., KernelMount]) -> None:
-    """Who leaves out pages knows nothing of their types."""
+    """A mount with a filter has no pagetypeinfo, because it does not know all pages."""
     mount = mount_kernel("page_owner=on,comm=nobody")
     assert not (mount.path / "pagetypeinfo").exists()

@@ -1,4 +1,4 @@
-"""The kernel source in a container: a PID namespace of its own."""
+"""The kernel source in a container that has its own PID namespace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULE = f"{sys.executable} -m pageownerfs"
 
 
 def in_namespace(script: str) -> str:
-    """Run a script of the shell as the first process of a PID namespace; what it prints."""
+    """Run a shell script as the first process of a PID namespace; return its output."""
     done = subprocess.run(
         ["unshare", "-pfm", "--mount-proc", "sh", "-ec", script],
         capture_output=True,
@@ -31,7 +31,7 @@ def in_namespace(script: str) -> str:
 
 
 def test_mount(tmp_path: Path) -> None:
-    """It mounts; records have the pids of the machine, as in the kernel's own page_owner."""
+    """It mounts, and records have the machine's pids, as in the kernel's own page_owner."""
     text = in_namespace(
         f"{MODULE} kernel {tmp_path} -o page_owner=on\n"
         f"{sys.executable} -c 'x = bytearray(40 << 20); import os, time; "
@@ -46,12 +46,12 @@ def test_mount(tmp_path: Path) -> None:
     number, _, page = text.partition("\n")
     assert int(number) > 0
     assert "(in_namespace)" in page
-    # The pid is the machine's: of another process here, or of none.
+    # The pid is the machine's; here it may be another process or none.
     assert "process " not in page
 
 
 def test_alone(tmp_path: Path) -> None:
-    """As the first process itself it mounts, too, and says that all ends with it."""
+    """The first process itself can mount, and is told that everything ends with it."""
     done = subprocess.run(
         [
             "unshare",
@@ -73,7 +73,7 @@ def test_alone(tmp_path: Path) -> None:
 
 
 def test_filter(tmp_path: Path) -> None:
-    """-o pid= takes a number of this namespace."""
+    """-o pid= takes a pid of this namespace."""
     text = in_namespace(
         f"{MODULE} kernel {tmp_path} -o page_owner=on,pid=$$\n"
         "x=$(seq 20000)\n"
@@ -87,7 +87,7 @@ def test_filter(tmp_path: Path) -> None:
 
 
 def test_user_stacks(tmp_path: Path) -> None:
-    """The mappings that are read are those of the process, not of whoever has its number here."""
+    """User stacks use the mappings of the process itself, not of whoever has its pid in here."""
     text = in_namespace(
         f"{MODULE} kernel {tmp_path} -o page_owner=on,user_stacks=on\n"
         "sleep 1000 & sleep 1.5\n"

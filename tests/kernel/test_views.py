@@ -28,7 +28,7 @@ CHUNK_BYTES = 1 << 16
 
 
 def diff_of(path: Path) -> list[tuple[int, bytes]]:
-    """Delta and stack of each entry of a diff, in its order."""
+    """Return the delta and stack of each entry of a diff, in order."""
     text = path.read_bytes()
     entries = DELTA.findall(text)
     assert (
@@ -42,7 +42,7 @@ def diff_of(path: Path) -> list[tuple[int, bytes]]:
 
 
 def test_a_leak_by_two_snapshots(tracked: KernelMount, tmpfs: Path) -> None:
-    """Memory that a file of tmpfs takes is the biggest growth, with the stack that took it."""
+    """Memory of a tmpfs file is the biggest growth in a diff, with the stack that took it."""
     (tracked.path / "snapshots" / "before").mkdir()
     try:
         with (tmpfs / "leak").open("wb", buffering=0) as file:
@@ -66,7 +66,7 @@ def test_a_leak_by_two_snapshots(tracked: KernelMount, tmpfs: Path) -> None:
 
 
 def test_stacks_and_records_agree(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """While the processes stand still each stack has the pages of its records."""
+    """While the processes stand still, each stack counts the pages of its records."""
     process = start()
     process.address("anon", NR_PAGES)
     pages: Counter[bytes] = Counter()
@@ -91,7 +91,7 @@ def test_stacks_and_records_agree(ours: KernelMount, start: Callable[[], Process
 
 
 def test_one_page(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """A page tells of its process, alive and not, and who has freed it."""
+    """The file of a page names its process, says whether it is alive, and who freed the page."""
     process = start()
     (pfn,) = process.pfns(process.address("anon", 1), 1)
     text = (ours.path / "pages" / f"{pfn:#x}").read_text()
@@ -100,7 +100,7 @@ def test_one_page(ours: KernelMount, start: Callable[[], Process]) -> None:
     assert text.endswith(f"process {process.pid} (kernel_process) is alive\n")
     assert ours.path / "pages" / f"{pfn:#x}" in set((ours.path / "pages").iterdir())
     again = (ours.path / "pages" / str(pfn)).read_text()
-    flags = re.compile(r"^flags: .*$", re.MULTILINE)  # change as the kernel likes
+    flags = re.compile(r"^flags: .*$", re.MULTILINE)  # the kernel may change them
     assert flags.sub("", again) == flags.sub("", text)
     process.end()
     text = (ours.path / "pages" / f"{pfn:#x}").read_text()
@@ -110,7 +110,7 @@ def test_one_page(ours: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_filters(ours: KernelMount, start: Callable[[], Process]) -> None:
-    """One reader sees the pages of one process, by handle; others still see all."""
+    """A filter shows one reader the pages of one process by handle; others still see all."""
     one, other = start(), start()
     one.address("anon", 17)
     other.address("anon", 23)
@@ -128,7 +128,7 @@ def test_filters(ours: KernelMount, start: Callable[[], Process]) -> None:
 
 
 def test_free_areas_are_procs(tracked: KernelMount) -> None:
-    """Zones, orders and layout of buddyinfo are those of /proc."""
+    """Zones, orders and layout of buddyinfo match /proc."""
     own, ours = Path("/proc/buddyinfo").read_text(), (tracked.path / "buddyinfo").read_text()
     assert re.sub(r"\d+", "0", re.sub(" +", " ", ours)) == re.sub(
         r"\d+", "0", re.sub(" +", " ", own)
@@ -140,7 +140,7 @@ def test_free_areas_are_procs(tracked: KernelMount) -> None:
 
 
 def test_every_file_can_be_read(tracked: KernelMount) -> None:
-    """Nothing in the tree fails, whoever looks at all of it."""
+    """Every file in the tree can be read without an error."""
     listed = subprocess.run(["ls", "-lR", tracked.path], capture_output=True, check=False)
     assert (listed.returncode, listed.stderr) == (0, b"")
     found = subprocess.run(
