@@ -134,7 +134,7 @@ def bpf_missing() -> str | None:
         check_all()
         rehearse()
     except (MountError, OSError) as error:
-        return f"{error}."
+        return f"needs BPF: {error}"
     return None
 
 

@@ -1,8 +1,8 @@
-"""Dumps of page_owner made from a seed, of kernels of several ages.
+"""Dumps of page_owner made from a seed, as several ages of kernels print them.
 
-``make_dump(random.Random(7))`` has what kernels print on any day; ``hostile`` puts command names
-in that mislead the kernel's page_owner_sort. The fields of each Record are known without its text
-being read, so that a test can say what a reader must find.
+``make_dump(random.Random(7))`` has what kernels print on any day; ``hostile`` adds command names
+that mislead the kernel's page_owner_sort. The fields of each Record are known without parsing its
+text, so that a test can say what a reader must find.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KERNEL_BUFFER = 128 << 10
-"""Bytes of a record, its PFN line apart, that the kernel's tool can hold; a longer one ends it."""
+"""Largest record, without its PFN line, that the kernel's tool can hold; a longer one ends it."""
 KERNEL_RECORD = 100
-"""Bytes that a record has on average, or else the kernel's tool has no room for all."""
+"""If records are smaller on average, the kernel's tool has no room for all of them."""
 CMA, SLAB, VMALLOC, OTHERS = 2, 4, 8, 16  # enum ALLOCATOR_BIT
 VMLINUX = b"vmlinux"
 COMM_MAX = 15
@@ -28,27 +28,27 @@ _MISLEADING = re.compile(rb"\n|ts\s*[0-9]*\s*ns")
 
 
 class Era(NamedTuple):
-    """What the kernels of some years print."""
+    """The output of a generation of kernels."""
 
     name: str
     pid: bool = False
-    """pid in the header line."""
+    """The header line has a pid."""
     tgid: bool = False
-    """tgid and comm."""
+    """It has a tgid and a comm."""
     ts: bool = False
     free_ts: bool = False
     memcg: bool = False
-    """Lines that begin with ``Charged``."""
+    """Records may have lines that begin with ``Charged``."""
     handle: bool = False
     """Lines ``handle: N``."""
     hex_pfn: bool = False
     names: bool = True
     """Names of mask and flags."""
     addresses: bool = False
-    """Addresses before the symbols of a stack."""
+    """Addresses stand before the symbols of a stack."""
 
     def tells(self, key: str) -> bool:
-        """Whether records have the key, by its long name in --cull and --sort."""
+        """Return whether records have the key, given by its long name in --cull and --sort."""
         has = {"pid": self.pid, "tgid": self.tgid, "name": self.tgid, "alloc_ts": self.ts}
         has |= {"free": self.free_ts, "free_ts": self.free_ts}
         return has.get(key, True)
@@ -69,14 +69,14 @@ AWKWARD_COMMS = (
     *(b"\xff\xfe", "ä漢字é".encode(), b"\x01\x1b[31m\x7f", b"CMA slab", b"alloc_pages", b"%s%n"),
     *(b"tgid 9 (x), ts", b"ns, free_ts 1 n", b"0 times, 0 pag"),
 )
-"""Hard to read, but the kernel's tool reads them rightly."""
+"""Names that are hard to read, but that the kernel's tool reads correctly."""
 HOSTILE_COMMS = (
     *(b"a) b), ts 5 ns", b"ts 12 ns", b"xts99ns", b"tsns", b"ts\t7\tns", b"), ts 1 ns, fr"),
     *(b"two\nlines", b"a\n\nb", b"\n", b"\n\n", b"\n\n\n", b"x\nPFN 0x1", b"), ts 1 ns\nPFN"),
     *(b"), ts 1 ns\n\n", b"a\n), ts 8 ns\n", b"\nPage allocated", b"\nCharged to m", b"end\n"),
     *(b"\n x+0x1/0x2", b"\r\n\r\n", b"), ts  ns\nFlags", b"\xff\n\xfe"),
 )
-"""The kernel's tool is misled by each."""
+"""Names that mislead the kernel's tool."""
 
 _MASKS = (
     b"0xcc0(GFP_KERNEL)",
@@ -116,7 +116,7 @@ _CHARGED = (
 
 
 class Task(NamedTuple):
-    """Who allocated."""
+    """The task that allocated."""
 
     pid: int
     tgid: int
@@ -128,9 +128,9 @@ class Stack(NamedTuple):
 
     lines: tuple[bytes, ...] = ()
     vmalloc: bool = False
-    """Did vmalloc() ask for the pages?"""
+    """Whether vmalloc() asked for the pages."""
     module: bytes = VMLINUX
-    """Of the innermost frame that has one."""
+    """The module of the innermost frame that has one."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,14 @@ class Record:
     pfn: int
     stack: Stack
     extra: tuple[bytes, ...] = ()
-    """Lines behind the stack."""
+    """Lines after the stack."""
     has_pfn: bool = True
-    """The PFN line is there."""
+    """Whether the record has a PFN line."""
     block_type: bytes = b"Movable"
     flags: bytes = _FLAGS[0]
 
     def header(self, *, with_ts: bool = True) -> bytes:
-        """Make the first line; without the digits of ts it is what records are grouped by."""
+        """Return the first line; records are grouped by it, without the digits of ts."""
         parts = [b"Page allocated via order %d, mask %b" % (self.order, self.mask)]
         if self.era.pid:
             parts.append(b"pid %d" % self.task.pid)
@@ -167,7 +167,7 @@ class Record:
 
     @property
     def pfn_line(self) -> bytes:
-        """``PFN ...`` with its newline, or nothing."""
+        """Return ``PFN ...`` with its newline, or nothing."""
         if not self.has_pfn:
             return b""
         if not self.era.names:
@@ -179,33 +179,33 @@ class Record:
 
     @cached_property
     def stacktrace(self) -> bytes:
-        """What stands behind header and PFN line."""
+        """Return the text after the header and the PFN line."""
         return b"".join(line + b"\n" for line in (*self.stack.lines, *self.extra))
 
     @cached_property
     def whole(self) -> bytes:
-        """Make the record as the kernel prints it."""
+        """Return the record as the kernel prints it."""
         return self.header() + self.pfn_line + self.stacktrace + b"\n"
 
     @property
     def cma(self) -> bool:
-        """Whether the PFN line tells of CMA."""
+        """Return whether the PFN line indicates CMA."""
         return self.has_pfn and self.era.names and self.block_type == b"CMA"
 
     @property
     def slab(self) -> bool:
-        """Whether the PFN line tells of slab."""
+        """Return whether the PFN line indicates slab."""
         return self.has_pfn and self.era.names and self.flags == _SLAB_FLAGS
 
     @property
     def allocator(self) -> int:
-        """``enum ALLOCATOR_BIT`` of the kernel's tool."""
+        """Return ``enum ALLOCATOR_BIT`` of the kernel's tool."""
         bits = self.cma * CMA | self.slab * SLAB | self.stack.vmalloc * VMALLOC
         return bits or OTHERS
 
     @cached_property
     def misread(self) -> bool:
-        """Whether the kernel's tool takes it for something else."""
+        """Return whether the kernel's tool misreads the record."""
         size = len(self.header()) + len(self.stacktrace)
         hostile = self.era.tgid and _MISLEADING.search(self.task.comm)
         return bool(hostile) or size > KERNEL_BUFFER - 2
@@ -220,21 +220,21 @@ class Dump:
 
     @cached_property
     def data(self) -> bytes:
-        """The text."""
+        """Return the text."""
         return b"".join(record.whole for record in self.records)
 
     @property
     def crlf(self) -> bytes:
-        """The text as an editor of another system leaves it."""
+        """Return the text with CRLF line ends, as another system's editor saves it."""
         assert not any(b"\n" in record.task.comm for record in self.records)
         return self.data.replace(b"\n", b"\r\n")
 
     def only(self, *, misread: bool) -> Dump:
-        """Take the records that the kernel's tool misreads, or the others."""
+        """Return a dump of the records that the kernel's tool misreads, or of the others."""
         return Dump(self.era, tuple(r for r in self.records if r.misread == misread))
 
     def offset(self, index: int) -> int:
-        """Where the record begins in data."""
+        """Return the offset of a record in the data."""
         return sum(len(record.whole) for record in self.records[:index])
 
 
@@ -244,14 +244,14 @@ def _frame(rng: random.Random, name: bytes, module: bytes = b"") -> bytes:
 
 
 def make_stack(rng: random.Random, era: Era, depth: int) -> Stack:
-    """Make a stack of so many frames, or one or two more; some of modules, some of vmalloc()."""
+    """Make a stack of about that many frames; some are in modules, some come from vmalloc()."""
     modules = [rng.choice(_MODULES) if rng.random() < 0.15 else b"" for _ in range(depth)]
     lines = [_frame(rng, rng.choice(_NAMES.encode().split()), module) for module in modules]
     if depth and not era.addresses and rng.random() < 0.1:
         lines[0], modules[0] = b" 0xffffffffc0%06x" % rng.randrange(1 << 24), b""
     vmalloc = False
     if depth and rng.random() < 0.2:
-        # The line above the first __vmalloc_node_range says whether it was vmalloc().
+        # The line above the first __vmalloc_node_range decides whether it is vmalloc().
         vmalloc = rng.random() < 0.7
         above = rng.choice(_BULK) if vmalloc else b"vm_area_alloc"
         at = rng.randrange(depth)
@@ -264,7 +264,7 @@ def make_stack(rng: random.Random, era: Era, depth: int) -> Stack:
 
 
 class _Maker:
-    """What the records of one dump are put together from: few of each, so that groups arise."""
+    """The values that the records of one dump draw from: few of each, so that groups arise."""
 
     def __init__(self, rng: random.Random, era: Era, comms: Sequence[bytes]) -> None:
         self.rng = rng
@@ -280,7 +280,7 @@ class _Maker:
             pid = tgid if rng.random() < 0.7 else rng.randrange(1, 1 << 31)
             self.tasks.append(Task(pid, tgid, rng.choice(comms)))
         self.times = [rng.randrange(1 << rng.choice((1, 30, 44, 64))) for _ in range(4)]
-        # The kernel's tool takes the PFN line of the record before where there is none.
+        # Without a PFN line, the kernel's tool uses that of the previous record.
         self.drops_pfn = rng.random() < 0.2
         self.highest_order = rng.choice((0, 3, 10))
 
@@ -329,9 +329,9 @@ def make_dump(
     """
     Make a dump.
 
-    :param eras: of one of these
-    :param hostile: with some records that the kernel's tool misreads
-    :param nr_records: None: few, or some dozens
+    :param eras: the kernels to choose from
+    :param hostile: add some records that the kernel's tool misreads
+    :param nr_records: None for a few, or some dozens
     """
     era = rng.choice(eras)
     comms = [*PLAIN_COMMS, *rng.sample(AWKWARD_COMMS, 6)]
@@ -350,7 +350,7 @@ def make_dump(
 
 
 def _fill(rng: random.Random, records: list[Record]) -> None:
-    """Add stacks if records are so short that the kernel's tool has no room for them."""
+    """Lengthen the stacks if records are so short that the kernel's tool has no room for them."""
     sizes = [len(record.whole) for record in records]
     while sum(sizes) < (KERNEL_RECORD + 1) * len(sizes):
         i = sizes.index(min(sizes))
@@ -359,6 +359,6 @@ def _fill(rng: random.Random, records: list[Record]) -> None:
 
 
 def huge_record(rng: random.Random, record: Record, nr_bytes: int = KERNEL_BUFFER) -> Record:
-    """Give a record a stack of so many bytes and more, thousands of frames."""
+    """Give a record a stack of at least that size, with thousands of frames."""
     stack = make_stack(rng, record.era, nr_bytes // 20)
     return replace(record, stack=stack)

@@ -1,4 +1,4 @@
-"""Serve a mount of our type that says of itself whatever it is told: foreign_mount.py DIR TEXT."""
+"""Serve a mount of our type whose attribute holds any text: foreign_mount.py DIR TEXT."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Operations(binding.Operations):  # type: ignore[misc, name-defined]
         return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        """Say it."""
+        """Return the text."""
         del path, position
         if name != XATTR:
             raise binding.FuseOSError(errno.ENODATA)

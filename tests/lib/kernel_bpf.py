@@ -1,4 +1,4 @@
-"""What of a process is in the kernel: numbers of BPF programs and maps, whether they are left."""
+"""The BPF programs and maps of a process, and whether they are still in the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# bpf(2), see linux/bpf.h
+# bpf(2), see linux/bpf.h.
 _SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
 _PROG_GET_FD_BY_ID: Final = 13
 _MAP_GET_FD_BY_ID: Final = 14
@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class BpfIds(NamedTuple):
-    """Numbers of BPF objects."""
+    """Ids of BPF objects."""
 
     programs: frozenset[int]
     maps: frozenset[int]
@@ -38,7 +38,7 @@ def _bpf(command: int, *words: int) -> int:
 
 
 def bpf_ids(pid: int) -> BpfIds:
-    """Objects that a process holds, by what its descriptors say."""
+    """Return the objects that a process holds, according to its descriptors."""
     found: dict[str, set[int]] = {"prog_id:": set(), "map_id:": set()}
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -60,7 +60,7 @@ def _open(command: int, number: int) -> int | None:
 
 
 def bpf_left(ids: BpfIds) -> BpfIds:
-    """Those that are still in the kernel."""
+    """Return the objects that are still in the kernel."""
     left = []
     for command, numbers in zip((_PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID), ids, strict=True):
         there = set()
@@ -82,7 +82,7 @@ def _map_name(fd: int) -> bytes:
 
 @contextlib.contextmanager
 def opened_map(pid: int, name: str) -> Iterator[int]:
-    """Give a descriptor of our own of a map of another process."""
+    """Yield our own descriptor of another process's map."""
     for number in bpf_ids(pid).maps:
         fd = _open(_MAP_GET_FD_BY_ID, number)
         if fd is None:
@@ -98,9 +98,9 @@ def opened_map(pid: int, name: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def mapped_map(pid: int, name: str, size: int) -> Iterator[mmap.mmap]:
-    """Map the first ``size`` bytes of the values of a map of another process, to read."""
+    """Map the first ``size`` bytes of another process's map for reading."""
     with opened_map(pid, name) as fd:
-        # Writable, since ctypes finds the address of nothing else.
+        # Writable, because ctypes finds the address of no other buffer.
         memory = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     try:
         yield memory

@@ -1,9 +1,9 @@
 """
-A mixed load on the whole machine: compilers, memory that comes and goes, files, processes.
+A mixed load on the whole machine: compilers, short-lived memory, files, processes.
 
-``run_load(directory, seconds)`` runs it with part of it in a memory cgroup, where there is one to
-be had, so that pages are reclaimed, too. Each worker is a process of its own: this module is also
-the program that they run.
+``run_load(directory, seconds)`` runs part of it in a memory cgroup, if one can be made, so that
+pages are reclaimed. Each worker is a separate process; this module is also the program that the
+workers run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WORKERS: Final = ("compile", "compile", "churn", "files", "forks")
 
 
 def _compile(directory: Path) -> None:
-    # A compiler is killed when its cgroup has no memory left; so be it.
+    # A compiler whose cgroup runs out of memory is killed; that is fine.
     line = ["gcc", "-O2", "-c", "load.c", "-o", f"load-{os.getpid()}.o"]
     subprocess.run(line, cwd=directory, check=False, stderr=subprocess.DEVNULL)
 
@@ -88,7 +88,7 @@ def _work(kind: str, directory: Path, seconds: float) -> None:
 
 
 def _source() -> str:
-    # Enough for a compiler to need some memory and some time.
+    # Enough for a compiler to need some memory and time.
     functions = (
         f"int f{n}(int *a, int b) {{ for (int i = 0; i < b; i++) a[i] += a[b - i] * {n} + i / "
         f"(b | 1); switch (b % 7) {{ case 0: return a[0]; case 3: return f{n - 1}(a, b); }} "
@@ -99,7 +99,7 @@ def _source() -> str:
 
 
 def _memory_controller() -> Path | None:
-    """Directory below which memory cgroups can be made."""
+    """Return the directory below which memory cgroups can be made."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, path, kind, options, *_ = line.split(" ")
         if kind == "cgroup" and "memory" in options.split(","):
@@ -113,7 +113,7 @@ def _memory_controller() -> Path | None:
 
 @contextlib.contextmanager
 def memory_cgroup(limit: int = _CGROUP_LIMIT) -> Iterator[Path | None]:
-    """Make a cgroup with a limit of memory; None where that can't be done."""
+    """Make a cgroup with a memory limit; yield None if that is impossible."""
     top = _memory_controller()
     path = None if top is None else top / f"pageownerfs-{os.getpid()}"
     try:
@@ -158,9 +158,9 @@ def _start(
 
 def run_load(directory: Path, seconds: float, *, rounds: int = 1) -> dict[str, Any]:
     """
-    Load the machine for some time, and wait until all of it has ended.
+    Load the machine for some time and wait until the whole load has ended.
 
-    :param directory: for its files; on a disk its pages are in the page cache, and reclaimed
+    :param directory: for its files; on a disk, their pages are in the page cache and get reclaimed
     :param rounds: workers of each kind, in the cgroup and outside
     :return: what was done, for a log
     """
@@ -193,11 +193,11 @@ def check_under_load(
     pid: int, directory: Path, seconds: float, rounds: int = 1, *, page_owner: Path
 ) -> dict[str, Any]:
     """
-    Load the machine, then look for records of pages that are free.
+    Load the machine, then look for records of free pages.
 
-    :param pid: of the daemon
-    :param page_owner: its file, opened before
-    :return: ``stale_per_million`` records, and what they are made of
+    :param pid: the daemon
+    :param page_owner: its file, opened first
+    :return: ``stale_per_million`` records, and the details
     """
     load = run_load(directory, seconds, rounds=rounds)
     found = look_for_stale(pid, "--open", str(page_owner))

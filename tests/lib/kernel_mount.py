@@ -1,4 +1,4 @@
-"""A mount of the kernel source, with its daemon."""
+"""A mount of the kernel source and its daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PFN: Final = re.compile(rb"\nPFN 0x([0-9a-f]+) type ")
 
 
 class KernelMount(Mount):
-    """One of the kernel source; no BPF program and no map may be left of it either."""
+    """A mount of the kernel source, of which no BPF program and no map may be left either."""
 
     def __init__(self, path: Path, *options: str) -> None:
         """Mount on the directory."""
@@ -32,29 +32,29 @@ class KernelMount(Mount):
 
     @property
     def page_owner(self) -> Path:
-        """The file."""
+        """Return the path of page_owner."""
         return self.path / "page_owner"
 
     def bpf_ids(self) -> BpfIds:
-        """Its programs and maps, now and earlier."""
+        """Return the ids of its programs and maps, current and earlier ones."""
         if psutil.pid_exists(self.pid):
             now = bpf_ids(self.pid)
             self._seen = BpfIds(self._seen.programs | now.programs, self._seen.maps | now.maps)
         return self._seen
 
     def records(self) -> Iterator[Record]:
-        """All records of the text; the whole of it must be well-formed."""
+        """Return all records of the text, which must be well-formed as a whole."""
         return read_records(str(self.page_owner), _refuse)
 
     def _texts(self) -> list[bytes]:
-        """Records as they are in the text, without their beginning, which is always the same."""
+        """Yield each record's text without its beginning, which is always the same."""
         text = b"\n\n" + self.page_owner.read_bytes()
         return text.removesuffix(b"\n\n").split(b"\n\n" + _START)
 
     def texts_of(self, *tgids: int) -> list[bytes]:
-        """Records of some processes as they are in the text, which is read whole."""
+        """Return the text of the records of some processes; the file is read completely."""
         wanted = {str(tgid).encode() for tgid in tgids}
-        tgid_of = _TGID.search  # comes before the name, which may be anything
+        tgid_of = _TGID.search  # the first match precedes the name, which may be anything
         return [
             _START + text + b"\n\n"
             for text in self._texts()
@@ -62,7 +62,7 @@ class KernelMount(Mount):
         ]
 
     def heads_at(self, pfns: set[int]) -> dict[int, Record]:
-        """Records that begin at these PFNs; the others are not looked at closely."""
+        """Return the records that begin at these PFNs; other records are only skimmed."""
         wanted = {f"{pfn:x}".encode() for pfn in pfns}
         texts = [
             _START + text + b"\n\n"
@@ -73,7 +73,7 @@ class KernelMount(Mount):
         return {record.pfn: record for record in records if record.pfn is not None}
 
     def records_of(self, *tgids: int) -> dict[int, Record]:
-        """Records of some processes, by PFN; the others are not looked at closely."""
+        """Return the records of some processes by PFN; other records are only skimmed."""
         found = {}
         for record in parse_records(b"".join(self.texts_of(*tgids)), _refuse):
             assert record.pfn is not None
@@ -81,7 +81,7 @@ class KernelMount(Mount):
         return found
 
     def records_at(self, pfns: set[int], *tgids: int) -> dict[int, Record]:
-        """Records of pages, or those of some processes; each page of a block has the block's."""
+        """Return the records of pages or of processes; each page of a block maps to its record."""
         found = {}
         for record in self.records_of(*tgids).values() if tgids else self.records():
             assert record.pfn is not None
@@ -91,18 +91,18 @@ class KernelMount(Mount):
         return found
 
     def umount(self) -> None:
-        """Unmount by ``pageownerfs umount``."""
+        """Unmount with ``pageownerfs umount``."""
         self.bpf_ids()
         super().umount()
 
     def assert_ended(self) -> None:
-        """See that the daemon has ended, and that its programs and maps are gone with it."""
+        """Check that the daemon has ended, and its programs and maps with it."""
         super().assert_ended()
         # The kernel frees them some time after the last descriptor is closed.
         assert wait_until(lambda: not any(bpf_left(self._seen))), bpf_left(self._seen)
 
     def end(self) -> None:
-        """Unmount if it still is to be done; no mount, daemon, program or map may be left."""
+        """Unmount if necessary; no mount, daemon, program or map may be left."""
         self.bpf_ids()
         super().end()
         self.assert_ended()

@@ -1,4 +1,4 @@
-"""A process that allocates pages as a test tells it: kernel_process.c, driven."""
+"""A process that allocates pages on command: the driver of kernel_process.c."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PRESENT: Final = 1 << 63
 _PFN_MASK: Final = (1 << 55) - 1
 PAGE: Final = 4096
 NOT_THERE: Final = 0
-"""PFN of a page that is not mapped."""
+"""PFN of an unmapped page."""
 
 
 def compile_c(source: Path, program: Path, *options: str) -> Path:
     """Compile a C program of this folder, which may include headers of the package."""
-    # Without optimization each function has a frame, and a frame pointer: user stacks need them.
+    # Without optimization each function has a frame and a frame pointer, which user stacks need.
     line = ["gcc", "-O0", "-pthread", "-Wall", "-Wextra", "-Werror"]
     line += [*options, f"-I{_NATIVE}", "-o", str(program), str(source)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
@@ -31,12 +31,12 @@ def compile_c(source: Path, program: Path, *options: str) -> Path:
 
 
 def compile_process(directory: Path, name: str = "kernel_process") -> Path:
-    """Compile kernel_process.c; its comm is the program's name."""
+    """Compile kernel_process.c; the program's name becomes its comm."""
     return compile_c(_LIB / "kernel_process.c", directory / name)
 
 
 def read_pagemap(pid: int, address: int, nr_pages: int) -> list[int]:
-    """PFN of each page of a process, NOT_THERE where none is mapped."""
+    """Return the PFN of each page of a process; NOT_THERE for unmapped pages."""
     entries = array("Q")
     with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as file:
         offset = address // PAGE * 8
@@ -49,7 +49,7 @@ def read_pagemap(pid: int, address: int, nr_pages: int) -> list[int]:
 
 
 class Process:
-    """One such process; a context manager that ends it."""
+    """One such process, as a context manager that ends it."""
 
     def __init__(self, program: Path | Sequence[str]) -> None:
         """Start it."""
@@ -61,7 +61,7 @@ class Process:
         self.pid = self._child.pid
 
     def __enter__(self) -> Self:
-        """End it afterwards."""
+        """Return the process; it ends with the context."""
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -69,11 +69,11 @@ class Process:
         self.end()
 
     def end(self) -> None:
-        """Let it exit, and wait until it has."""
+        """Let it exit, and wait for that."""
         self._child.communicate(timeout=30)
 
     def ask(self, verb: str, word: str | Path, *numbers: int) -> list[str]:
-        """Give a command; the words of the answer."""
+        """Send a command and return the words of the answer."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         line = " ".join([verb, str(word), *(f"{number:x}" for number in numbers)])
@@ -84,13 +84,13 @@ class Process:
         return answer.split()
 
     def address(self, verb: str, *numbers: int, word: str | Path = "-") -> int:
-        """Give a command that makes a mapping; where it is."""
+        """Send a command that makes a mapping, and return its address."""
         return int(self.ask(verb, word, *numbers)[0], 16)
 
     def name(self, comm: bytes) -> None:
-        """Name its main thread."""
+        """Set the name of its main thread."""
         self.ask("name", comm.hex() or "-")
 
     def pfns(self, address: int, nr_pages: int) -> list[int]:
-        """PFNs of its pages."""
+        """Return the PFNs of its pages."""
         return read_pagemap(self.pid, address, nr_pages)

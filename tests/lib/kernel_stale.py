@@ -1,9 +1,9 @@
 """
-Do the records of a kernel mount fit the pages? A program of its own: PID of the daemon -> JSON.
+Check that the records of a kernel mount fit the pages. A program: PID of the daemon -> JSON.
 
-A second tracker, with a filter that lets nothing in, is asked which pages are in use: it looks at
-the reference count of each, which /proc does not tell. Between two looks at the daemon's table,
-so that only what has not changed meanwhile counts.
+A second tracker, whose filter lets nothing in, is asked which pages are in use: it looks at the
+reference count of each page, which /proc does not show. It does so between two looks at the
+daemon's table, so that only records that did not change meanwhile count.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RECORD_BYTES: Final = 64
 _ORDER_OFFSET: Final = 44
 _STATE_OFFSET: Final = 46
 _MAX_STALE: Final = 1000
-# What is about to be freed, or has just been allocated, has its event within.
+# A page about to be freed, or just allocated, gets its event within this time.
 _SETTLE_SEC: Final = 0.3
 _KPF_BUDDY: Final = 1 << 10
 
@@ -68,12 +68,12 @@ def _kpageflags(pfn: int) -> int:
 
 
 def _looks_free(pfn: int) -> bool:
-    # Free pages of a CPU's lists have no flags; nor have some that the kernel uses.
+    # Free pages on a CPU's lists have no flags, and neither have some that the kernel uses.
     return _kpageflags(pfn) in (0, _KPF_BUDDY)
 
 
 def _forge(table: mmap.mmap, nr_wanted: int) -> dict[int, bytes]:
-    """Mark free pages, here and there, as allocated: to see that it is noticed."""
+    """Mark some free pages as allocated, to check that this is noticed."""
     if nr_wanted == 0:
         return {}
     states = table[_STATE_OFFSET::_RECORD_BYTES]
@@ -89,7 +89,7 @@ def _forge(table: mmap.mmap, nr_wanted: int) -> dict[int, bytes]:
 
 
 def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
-    """Undo it; in how many cases no event had, meanwhile, of a page that is still free."""
+    """Undo that; count the records that no event had undone while their page stayed free."""
     nr_left = 0
     for pfn, record in forged.items():
         place = pfn * _RECORD_BYTES
@@ -109,13 +109,13 @@ def look(pid: int, nr_forged: int = 0, page_owner: Path | None = None) -> dict[s
     """
     Compare the table of a daemon with the pages.
 
-    :param nr_forged: records of free pages to mark as allocated meanwhile
+    :param nr_forged: records of free pages to mark as allocated in between
     :param page_owner: file to open after that
     """
     library = _load_library()
     zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
     nr = max(zone.start_pfn + zone.spanned_pages for zone in zones)
-    # All that takes memory comes first.
+    # Everything that takes memory comes first.
     size = (nr * _RECORD_BYTES + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
     digests = (ctypes.c_uint64 * nr)()
     ctypes.memset(digests, 1, ctypes.sizeof(digests))
@@ -174,8 +174,8 @@ def _show(pfn: int, record: bytes) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pid", type=int, help="of the daemon")
-    parser.add_argument("--forge", type=int, default=0, help="wrong records to make meanwhile")
+    parser.add_argument("pid", type=int, help="pid of the daemon")
+    parser.add_argument("--forge", type=int, default=0, help="wrong records to make in between")
     parser.add_argument("--open", type=Path, help="page_owner file to open after that")
     arguments = parser.parse_args()
     print(json.dumps(look(arguments.pid, arguments.forge, arguments.open)))

@@ -57,14 +57,14 @@ FREE: Final = PLAIN._replace(state=PAGE_EXT_OWNER_FREED)
 EARLY: Final = PLAIN._replace(
     ts_nsec=44, gfp_mask=0, pid=1, tgid=1, handle=30, state=EARLY_STATE, comm=b"swapper/0"
 )
-# All that an allocation long ago may have left in the record of an early page, and more.
+# More than an allocation long ago may have left in the record of an early page.
 GARBAGE: Final = PageOwner(
     2**64 - 1, 3, 0xFFFFFFFF, -9, -8, 0, 6, 7, 8, 250, 5, EARLY_STATE, 1, b"garbage"
 )
 
 
 class Info(NamedTuple):
-    """What is known of a page beside its record."""
+    """What is known about a page besides its record."""
 
     flags: int
     memcg: int
@@ -72,12 +72,12 @@ class Info(NamedTuple):
 
 
 def text(kind: int, value: int) -> bytes:
-    """Give any text, another one for each value."""
+    """Return some text, different for each value."""
     return WORDS[kind] % value
 
 
 def record_text(pfn: int, owner: PageOwner, info: Info) -> bytes:
-    """Print a record."""
+    """Format a record."""
     head = b"Page allocated via order %d, mask %s, pid %d, tgid %d (%s), ts %d ns\n" % (
         owner.order,
         text(_native.TEXT_GFP, owner.gfp_mask),
@@ -104,7 +104,7 @@ def record_text(pfn: int, owner: PageOwner, info: Info) -> bytes:
 
 
 def records_of(data: mmap.mmap | bytes, end_pfn: int) -> Iterator[tuple[int, PageOwner]]:
-    """Yield the records that are to be printed."""
+    """Yield the records that must be printed."""
     pfn = 0
     while pfn < end_pfn:
         owner = PageOwner.unpack(data[pfn * OWNER_BYTES : (pfn + 1) * OWNER_BYTES])
@@ -121,7 +121,7 @@ def records_of(data: mmap.mmap | bytes, end_pfn: int) -> Iterator[tuple[int, Pag
 def whole_text(
     data: mmap.mmap | bytes, end_pfn: int, info: Callable[[int], Info] | None = None
 ) -> bytes:
-    """Print a table; info: of a PFN, or none where it can't be asked for."""
+    """Format a table; ``info`` returns None for a PFN whose page cannot be queried."""
     found = records_of(data, end_pfn)
     return b"".join(
         record_text(pfn, owner, info(pfn) if info else Info(0, 0, owner.pageblock_migratetype))
@@ -130,7 +130,7 @@ def whole_text(
 
 
 def mapping(*runs: tuple[PageOwner, int]) -> mmap.mmap:
-    """Give memory with the records, each so many times."""
+    """Return memory with the records, each repeated ``nr`` times."""
     data = b"".join(owner.pack() * nr for owner, nr in runs)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -138,7 +138,7 @@ def mapping(*runs: tuple[PageOwner, int]) -> mmap.mmap:
 
 
 def kernel_table(memory: mmap.mmap, end_pfn: int | None = None) -> _native.KernelTable:
-    """Make a table over memory, without a program."""
+    """Make a table over memory, without a BPF program."""
     end_pfn = len(memory) // OWNER_BYTES if end_pfn is None else end_pfn
     scan = mmap.mmap(-1, SCAN_BYTES)
     return _native.KernelTable(memory, end_pfn, BLOCK_ORDER, EARLY.pack(), scan, -1)
@@ -154,7 +154,7 @@ def read_all(renderer: _native.Renderer, size: int = 128 << 10) -> bytes:
 
 
 def random_records(seed: int, nr: int) -> bytes:
-    """Records of all kinds, in no good order: what a reader may meet while pages change hands."""
+    """Make random records in any order, as a reader may meet them while pages change hands."""
     chance = random.Random(seed)
     states = (0, 1, 1, 1, 2, 3, 5, 5, 7, 9)
     out = bytearray()
@@ -181,7 +181,7 @@ def one_by_one(renderer: _native.Renderer) -> Iterator[bytes]:
     pfn = 0
     while found := renderer.reader().record(pfn):
         record, pfn = found
-        # record() goes on with the next page, as the kernel; page_owner behind the block.
+        # Like the kernel, record() continues with the next page; page_owner, after the block.
         order = int(record[len(b"Page allocated via order ") : record.index(b",")])
         pfn += (1 << order if order <= _native.MAX_PAGE_ORDER else 1) - 1
         yield record

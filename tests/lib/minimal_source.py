@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MinimalSource:
-    """What page_owner needs of a source; a test gives table() and stack_text()."""
+    """The part of a source that page_owner needs; a test provides table() and stack_text()."""
 
     page_owner_on = True
     changes = True
@@ -22,53 +22,53 @@ class MinimalSource:
     boot_nsec = None
 
     def lacks(self, need: str, /) -> str | None:
-        """Lack what is not tested here."""
+        """Lack everything that is not under test."""
         return None if need == "owners" else "it is not tested here"
 
     def enable_page_owner(self) -> None:
-        """Nothing to do: it is on."""
+        """Do nothing: tracking is on."""
 
     def table(self) -> _native.Table:
-        """Give the owners."""
+        """Return the owners."""
         raise NotImplementedError
 
     def update(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
         """Copy the table."""
         return self.table().snapshot(max_bytes)
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Give the lines of a stack."""
+        """Return the lines of a stack."""
         raise NotImplementedError
 
     def memcg_lines(self, memcg: int, /) -> bytes:
-        """No cgroups are in the tables."""
+        """Return nothing: the tables have no cgroups."""
         del memcg
         return b""
 
     def stack_counts(self) -> NoReturn:
-        """Not tested here."""
+        """Not under test."""
         raise NotImplementedError
 
     def page_state(self, pfn: int, /) -> dict[str, str]:
-        """Nothing is known."""
+        """Return that nothing is known."""
         del pfn
         return {}
 
     def zones(self) -> list[Zone]:
-        """No zones."""
+        """Return no zones."""
         return []
 
     def buddyinfo(self) -> NoReturn:
-        """Not tested here."""
+        """Not under test."""
         raise NotImplementedError
 
     def pagetypeinfo(self) -> NoReturn:
-        """Not tested here."""
+        """Not under test."""
         raise NotImplementedError
 
     def stats(self) -> Mapping[str, int]:
-        """No counters."""
+        """Return no counters."""
         return {}

@@ -1,4 +1,4 @@
-"""Mounts of any source: made, asked, taken away, and seen to leave nothing."""
+"""Mounts of any source: made, queried, removed, and checked to leave nothing behind."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MODULE = (sys.executable, "-m", "pageownerfs")
-TIMEOUT = 120.0  # seconds after which a test gives up: nothing takes so long on any machine
+TIMEOUT = 120.0  # seconds after which a test gives up; nothing takes this long on any machine
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
-    """Poll the condition until it holds; whether it did in time."""
+    """Poll the condition until it holds; return whether it did in time."""
     deadline = time.monotonic() + timeout
     while not (held := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -33,13 +33,13 @@ def wait_until(condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether /proc/self/mounts has the path; ismount() fails where the daemon is dead."""
+    """Return whether /proc/self/mounts has the path; ismount() fails if the daemon is dead."""
     lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
     return str(path) in {line.split(" ")[1] for line in lines}
 
 
 def process_lives(pid: int) -> bool:
-    """Whether the process runs; one that only waits for its parent to look at it does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -49,7 +49,7 @@ def process_lives(pid: int) -> bool:
 def run_pageownerfs(
     *args: str | Path, command: Sequence[str] = MODULE, **kwargs: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``pageownerfs ARGS`` to its end, with text output captured; the caller looks at it."""
+    """Run ``pageownerfs ARGS`` with its text output captured; the caller checks the result."""
     kwargs = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": TIMEOUT} | kwargs
     line = [*command, *map(str, args)]
     done = subprocess.run(line, text=True, errors="surrogateescape", check=False, **kwargs)
@@ -72,23 +72,23 @@ def run_mount(
 
 
 def status_of(path: Path) -> dict[str, Any]:
-    """What the mount says of itself: ``pageownerfs status --json`` reads the same."""
+    """Return the mount's own status, which ``pageownerfs status --json`` also reads."""
     status: dict[str, Any] = json.loads(os.getxattr(path, XATTR))
     return status
 
 
 def umount_lazily(path: Path) -> None:
-    """Take a mount away, whoever uses it and whether or not anybody serves it."""
+    """Detach a mount, whoever uses it and whether or not anybody serves it."""
     lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
     subprocess.run([*lazily, path], check=False, capture_output=True)
 
 
 class Mount:
     """
-    A mount, with its daemon, from the moment that it answers.
+    A mount with its daemon, usable from the moment that it answers.
 
-    As a context it is unmounted at the end, and nothing of it may be left: no mount, no process,
-    no shared memory.
+    As a context manager it unmounts at the end, and nothing may be left: no mount, no process, no
+    shared memory.
     """
 
     def __init__(
@@ -107,23 +107,22 @@ class Mount:
 
         :param source: ``pool``, ``kernel``, ``dump:FILE``, ``trace:FILE``
         :param path: the mount point, a directory
-        :param options: each for an ``-o``
-        :param args: more of the command line
+        :param options: each one becomes an ``-o``
+        :param args: more arguments
         :param foreground: run the daemon with ``-f``, as a child of the test
-        :param command: how to run the program, if not as this user and by this Python
         """
         self.path = path
         self.command = command
         self.check_end = True
-        """False if the daemon was killed: what is left is then removed, not asserted."""
+        """False if the daemon was killed: leftovers are then removed, not asserted."""
         self.child: subprocess.Popen[str] | None = None
-        """The daemon, when it runs in the foreground."""
+        """The daemon, if it runs in the foreground."""
         self.messages = ""
-        """What the program said; of a daemon in the foreground nothing."""
+        """The program's output; empty for a daemon in the foreground."""
         self.pid = 0
         """The daemon's process id."""
         self.shm_path: Path | None = None
-        """A pool's shared-memory file, under /dev/shm."""
+        """A pool's shared-memory file under /dev/shm."""
         line = [*(word for option in options for word in ("-o", option)), *args]
         try:
             if foreground:
@@ -146,7 +145,7 @@ class Mount:
     def _read_status(self) -> None:
         try:
             status = status_of(self.path)
-        except PermissionError:  # of another user
+        except PermissionError:  # it belongs to another user
             status = self.status()
         self.pid = status["pid"]
         self.shm_path = Path(status["shm_path"]) if "shm_path" in status else None
@@ -156,7 +155,7 @@ class Mount:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Unmount it; what went wrong before is no less wrong for what is left."""
+        """Unmount; an earlier error takes precedence over leftovers."""
         if kind is None:
             self.end()
         else:
@@ -164,11 +163,11 @@ class Mount:
 
     @property
     def mounted(self) -> bool:
-        """Whether it still is."""
+        """Return whether it is still mounted."""
         return is_mounted(self.path)
 
     def status(self) -> dict[str, Any]:
-        """Return what ``pageownerfs status --json`` says of it."""
+        """Return the output of ``pageownerfs status --json``."""
         done = run_pageownerfs("status", "--json", self.path, command=self.command)
         assert done.returncode == 0, done.stderr
         status: dict[str, Any] = json.loads(done.stdout)
@@ -180,12 +179,12 @@ class Mount:
         return {name: int(value) for name, value in (line.split(" ") for line in lines)}
 
     def umount(self) -> None:
-        """Unmount by ``pageownerfs umount``, and assert that it worked."""
+        """Unmount with ``pageownerfs umount``, and assert that it worked."""
         done = run_pageownerfs("umount", self.path, command=self.command)
         assert done.returncode == 0, done.stderr
 
     def assert_ended(self) -> None:
-        """Assert that the daemon ends, and with it what it holds."""
+        """Assert that the daemon ends and releases what it holds."""
         stderr = self.child.communicate(timeout=TIMEOUT)[1] if self.child else ""
         assert wait_until(lambda: not process_lives(self.pid)), f"the daemon {self.pid} still runs"
         assert "Traceback" not in stderr, stderr
@@ -197,18 +196,18 @@ class Mount:
         assert self.shm_path is None or not self.shm_path.exists(), f"{self.shm_path} is left"
 
     def end(self) -> None:
-        """Unmount if that is still to be done, and see that nothing is left."""
+        """Unmount if necessary, and assert that nothing is left."""
         try:
             if self.check_end:
                 if self.mounted:
-                    # As `pageownerfs umount`, and faster.
+                    # The same as `pageownerfs umount`, but faster.
                     subprocess.run(["fusermount", "-u", self.path], check=True)
                 self.assert_gone()
         finally:
             self.remove()
 
     def remove(self) -> None:
-        """Take away whatever is left, by force; the next tests need a clean machine."""
+        """Remove leftovers by force; the next tests need a clean machine."""
         if self.mounted:
             umount_lazily(self.path)
         if self.pid and process_lives(self.pid):
@@ -222,7 +221,7 @@ class Mount:
 
 @contextmanager
 def mounted(source: str, *options: str, **kwargs: Any) -> Iterator[Path]:
-    """Mount a source in the background on a directory of its own, as ``Mount`` does."""
+    """Mount a source in the background on its own directory, like ``Mount``."""
     with tempfile.TemporaryDirectory(prefix="pageownerfs-mount-") as top:
         path = Path(top).resolve() / "mnt"
         path.mkdir()
@@ -233,7 +232,7 @@ def mounted(source: str, *options: str, **kwargs: Any) -> Iterator[Path]:
 @contextmanager
 def served(script: str, path: Path, *args: str | Path) -> Iterator[None]:
     """Let ``tests/lib/SCRIPT PATH ARGS`` serve a mount; it ends when it is unmounted."""
-    # A script finds what is in its folder; the package may be found from the checkout only.
+    # A script finds modules of its folder, but may find the package only in the checkout.
     path_list = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path_list))}
     line = [sys.executable, ROOT / "tests" / "lib" / script, path, *args]

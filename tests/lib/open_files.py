@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def read_at(file: OpenFile, size: int, offset: int) -> bytes:
-    """Do what one read() of so many bytes does."""
+    """Do what one read() of that size does."""
     buffer = bytearray(size)
     return bytes(buffer[: file.read_into(memoryview(buffer), offset)])

@@ -1,4 +1,4 @@
-"""Where the fields of a page_owner record are, as Python packs it."""
+"""The offsets of a page_owner record's fields, as Python packs it."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""The page_owner on which tests/data/probe.txt was recorded, as far as the recording tells."""
+"""The page_owner that tests/data/probe.txt was recorded on, as far as the recording shows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 NO_PFN: Final = (1 << 64) - 1
-"""What the recording shows as PFN where a read gave no record."""
+"""The recording's PFN for a read that gave no record."""
 _READ: Final = re.compile(
     r"  (?:read\(\d+\) -> (?P<n>\d+)  f_pos (?P<from>\w+) -> \w+|"
     r"pread\(4096, off=(?P<off>\w+)\) -> (?P<pn>\d+))  PFN (?P<pfn>\w+)"
@@ -23,21 +23,21 @@ _TOTAL: Final = re.compile(r"records (\d+) bytes (\d+) min \d+ max (\d+) avg \S+
 
 
 class Total(NamedTuple):
-    """What is known of all records together."""
+    """What is known about all records together."""
 
     nr_records: int
     nr_bytes: int
     longest: int
-    """Bytes of the longest record."""
+    """Size of the longest record in bytes."""
     last_pfn: int
 
 
 def recorded_machine(probe: str) -> bytes:
     """
-    Make the page_owner that gave these lines: what they tell of it is so, the rest is filled in.
+    Make the page_owner that gave these lines: known facts are reproduced, the rest is filled in.
 
-    Told are PFNs and lengths of some records, between which PFNs there is none, one whole record,
-    and of all together the number, the bytes, the longest and the last.
+    Known are the PFNs and lengths of some records, gaps between PFNs, one complete record, and for
+    all records together their number, their bytes, the longest and the last.
     """
     lengths: dict[int, int] = {}
     without: set[int] = set()
@@ -61,11 +61,11 @@ def recorded_machine(probe: str) -> bytes:
 
 
 def fill(lengths: dict[int, int], total: Total, without: Container[int] = ()) -> None:
-    """Add records to reach the total: at the lowest PFNs after the first, and the last one."""
+    """Add records to reach the total: at the lowest PFNs after the first, plus the last one."""
     first, last = min(lengths), total.last_pfn
     free = (pfn for pfn in range(first, last) if pfn not in lengths and pfn not in without)
     lengths[next(free)] = total.longest
-    # The last one is there already, or its length does not matter.
+    # The last record exists already, or its length does not matter.
     pfns = [last] if last not in lengths else []
     number = total.nr_records - len(lengths)
     pfns += itertools.islice(free, number - len(pfns))

@@ -1,8 +1,8 @@
 """
-The calls of tests/data/probe.txt, made again on another page_owner.
+Repeat the calls of tests/data/probe.txt on another page_owner.
 
-The recording was made by a program that tried every call on a real kernel's file and printed a
-line for each. Replay makes the call that a line tells of, and prints the line anew.
+The recording program tried every call on a real kernel's file and printed a line for each. Replay
+makes the call that a line describes and prints the line anew.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ORDER: Final = re.compile(rb"Page allocated via order (\d+)")
 
 
 def _hex(value: int) -> str:
-    # printf's %#lx
+    # printf's %#lx.
     return f"{value % (1 << 64):#x}" if value else "0"
 
 
@@ -39,7 +39,7 @@ def _signed(text: str) -> int:
 
 
 def _attempt(call: Callable[..., object], *args: object) -> tuple[object, str]:
-    # What a call returns, and as the recording shows it: "461", or "-1 ENOMEM".
+    # The result of a call, in the form of the recording: "461" or "-1 ENOMEM".
     try:
         value = call(*args)
     except OSError as error:
@@ -49,7 +49,7 @@ def _attempt(call: Callable[..., object], *args: object) -> tuple[object, str]:
 
 
 def _padded_result(shown: str) -> str:
-    # Some lines have the errno's name, or nothing, behind a space.
+    # Some lines have a space and then the errno's name, or nothing.
     return shown if shown.startswith("-1") else f"{shown} "
 
 
@@ -63,7 +63,7 @@ def _libc_call(name: str, *args: object) -> int:
 
 
 def describe(data: bytes) -> str:
-    """Say what a read gave, as the recording does."""
+    """Describe the result of a read as the recording does."""
     pfns = _PFN.findall(data)
     pfn = int(pfns[0], 16) if pfns else NO_PFN
     ends, first = int(data.endswith(b"\n\n")), chr(data[0]) if data else "-"
@@ -72,10 +72,10 @@ def describe(data: bytes) -> str:
 
 class Replay:
     """
-    The program of the recording; line() runs one line of it.
+    The recording program; line() runs one line of it.
 
-    Where it went without printing so, the recorded f_pos tells: a position other than the one that
-    the line before left behind. 0 then means that the file was opened anew.
+    If the program moved without printing that, the recorded f_pos shows it: it differs from the
+    position after the previous line. A 0 then means that the file was opened anew.
     """
 
     def __init__(self, root: Path, uid: int) -> None:
@@ -84,23 +84,23 @@ class Replay:
         self._path = root / "page_owner"
         self._uid = uid
         self._fd = -1
-        self._opened = -1  # by the section about ways to open
+        self._opened = -1  # set by the section about ways to open
         self._base = 0
         self._data = b""
-        # Where the kernel's file was after the line before; None: ours went elsewhere.
+        # Position of the kernel's file after the previous line; None if ours went elsewhere.
         self._kernel_pos: int | None = None
         self._text: list[str] = []
         self.mtimes: list[tuple[int, int]] = []
-        """Of page_owner at each stat that worked: the recorded one in s, and ours in ns."""
+        """mtime of page_owner at each stat that worked: the recorded one in s, ours in ns."""
 
     def close(self) -> None:
-        """Be root again, and close what is open."""
+        """Become root again and close open files."""
         os.seteuid(0)
         for fd in {self._fd, self._opened} - {-1}:
             os.close(fd)
 
     def line(self, recorded: str) -> str:
-        """Make the call of a line, and return what the line is here. KeyError: unknown line."""
+        """Make a line's call and return the line that results here. KeyError: unknown line."""
         if self._text:
             return self._text.pop(0)
         for pattern, method in _LINES:
@@ -109,7 +109,7 @@ class Replay:
                 return method(self, found)
         raise KeyError(recorded)
 
-    # Positions
+    # Positions.
 
     def _go_to(self, position: int) -> None:
         if position == self._kernel_pos:
@@ -118,14 +118,14 @@ class Replay:
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd = os.open(self._path, os.O_RDONLY)
-        elif position >> 63 == 0:  # else the kernel's file is where ours can't go: see the table
+        elif position >> 63 == 0:  # otherwise ours can't go there: see the table
             os.lseek(self._fd, position, os.SEEK_SET)
         self._kernel_pos = position
 
     def _tell(self) -> int:
         return os.lseek(self._fd, 0, os.SEEK_CUR)
 
-    # Lines
+    # Lines.
 
     def _heading(self, found: re.Match[str]) -> str:
         if "as uid 1000" in found[0]:
@@ -158,7 +158,7 @@ class Replay:
         data, shown = _attempt(os.read, self._fd, int(found["size"]))
         self._data = data if isinstance(data, bytes) else b""
         after = self._tell()
-        # A position that FUSE has, in place of the kernel's, must be this one.
+        # If FUSE has another position than the kernel, it must be this one.
         assert after == before + len(self._data)
         self._kernel_pos = int(found["after"], 16)
         positions = f"f_pos {_hex(before)} -> {_hex(after)}"
@@ -274,11 +274,11 @@ class Replay:
         _, shown = _attempt(calls[found[1]])
         return f"     {found[1]} -> {_padded_result(shown)}"
 
-    # Calls that take an open file
+    # Calls that take an open file.
 
     def _mmap(self, fd: int) -> object:
-        # The recording does not say which kind: FUSE has no shared one of a file with direct_io
-        # either, but a private one.
+        # The recording does not say which kind. With direct_io FUSE has no shared mapping either,
+        # only a private one.
         args = (None, ctypes.c_size_t(4096), 1, 1, fd, ctypes.c_long(0))  # PROT_READ, MAP_SHARED
         return _libc_call("mmap", *args)
 
@@ -307,7 +307,7 @@ class Replay:
         self._path.chmod(mode)
 
 
-# Room for one record of the recording and not for two.
+# Room for one record of the recording but not for two.
 _COPY_BYTES: Final = 600
 _CALLS: Final[dict[str, Callable[[Replay, int], object]]] = {
     "mmap": Replay._mmap,

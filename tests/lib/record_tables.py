@@ -1,4 +1,4 @@
-"""Tables of records that are made from dumps, and what they are compared with."""
+"""Record tables made from dumps, and the texts to compare them with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PFN_LINE: Final = b"PFN %#x type %b Block %d type %b Flags %b\n"
 
 
 def names_of(table: _native.RecordTable) -> Callable[[int, int], bytes]:
-    """Give the names as they were printed; where the text had none, a number."""
+    """Return the names as they were printed, or a number if the text had none."""
 
     def name(kind: int, value: int) -> bytes:
         if kind == _native.TEXT_MIGRATE_REASON:
@@ -48,14 +48,14 @@ def renderer_of(table: _native.RecordTable, fields: int = 0) -> _native.Renderer
 
 
 def table_of(data: bytes) -> _native.RecordTable:
-    """Feed all of a text."""
+    """Feed a whole text."""
     table = new_record_table()
     assert table.feed(data, final=True) == len(data)
     return table
 
 
 def table_in_pieces(data: bytes, sizes: Iterator[int]) -> _native.RecordTable:
-    """Feed a text piece by piece; what was not used comes again."""
+    """Feed a text in pieces; the unused rest of a piece is fed again."""
     table, rest, position = new_record_table(), b"", 0
     while position < len(data):
         size = next(sizes)
@@ -67,13 +67,13 @@ def table_in_pieces(data: bytes, sizes: Iterator[int]) -> _native.RecordTable:
 
 
 def forever(size: int) -> Iterator[int]:
-    """Yield the same again and again."""
+    """Yield the same item again and again."""
     while True:
         yield size
 
 
 def text_of(table: _native.RecordTable, fields: int = 0) -> bytes:
-    """Read all of a table; the size is told right."""
+    """Read the whole table, whose size must be correct."""
     renderer = renderer_of(table, fields)
     text = read_all(renderer)
     assert renderer.size() == len(text)
@@ -81,12 +81,12 @@ def text_of(table: _native.RecordTable, fields: int = 0) -> bytes:
 
 
 def kept(dump: Dump) -> bytes:
-    """Text of the records that a table takes: those that say which page it is."""
+    """Return the text of the records that a table accepts: those with a PFN."""
     return b"".join(record.whole for record in dump.records if record.has_pfn)
 
 
 def nr_kept(dump: Dump) -> int:
-    """Count them."""
+    """Count those records."""
     return sum(record.has_pfn for record in dump.records)
 
 
@@ -101,13 +101,13 @@ def made(
     flags: bytes = b"0x0()",
     stack: bytes = b" f+0x1/0x2\n",
 ) -> bytes:
-    """Print a record."""
+    """Format a record."""
     place = (pfn, mt, pfn >> 9 if block is None else block, block_mt, flags)
     return HEADER % (order, mask) + PFN_LINE % place + stack + b"\n"
 
 
 def in_order(dump: Dump, nr_nodes: int = 1) -> Dump:
-    """Give the records PFNs that ascend, none twice, and nodes."""
+    """Give the records ascending PFNs, all different, and nodes."""
     rng = random.Random(len(dump.records))
     records, pfn = [], 0
     for record in dump.records:

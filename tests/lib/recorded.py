@@ -1,4 +1,4 @@
-"""Records of a real kernel, or shaped like its, in the tables of a pool."""
+"""Records of a real kernel, or similar ones, in the tables of a pool."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pageownerfs.page_owner_sort import Record
 Records = Sequence[Record]
 
 PAGE_SIZE = 4096
-# As many PFNs as the recorded machine had; almost all of the memory stays a hole.
+# As many PFNs as the recorded machine had; almost all of the memory remains a hole.
 SIZE_BYTES = 2 << 30
 OWNER_BYTES = _native.LAYOUT["struct page_owner"][""]
 PAGE_BYTES = _native.LAYOUT["struct page"][""]
 FRAME = re.compile(rb" (\S+)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[(\w+)\])?\n")
-# Of a stack's line; names may be longer, but no kernel has such.
+# Bytes of a stack's line; longer names are possible, but no kernel has them.
 SHORTEST_FRAME, LONGEST_FRAME = len(" x+0x0/0x0\n"), 200
 MIGRATED = b"Page has been migrated, last migrate reason: "
-# What a kernel knows of its pages, and a pool does not have.
+# What a kernel knows about its pages and a pool does not.
 KERNEL_ONLY = re.compile(rb"^(?:Charged |Slab cache page$).*\n", re.MULTILINE)
 
 
@@ -35,7 +35,7 @@ class RecordedSource(MinimalSource):
     """A pool whose tables hold the records of a real kernel instead of its own."""
 
     def __init__(self, records: Records) -> None:
-        """Write the records where a pool keeps them."""
+        """Write the records to the pool's own tables."""
         path = f"/dev/shm/pageownerfs-test-{secrets.token_hex(8)}"
         self.pool = Pool.create(path, SIZE_BYTES, 0, 0, 16, 1 << 20)
         try:
@@ -86,17 +86,17 @@ class RecordedSource(MinimalSource):
             comm=record.comm or b"",
         )
         flags = int((record.flags or b"").split(b"(")[0], 16)
-        # Tail pages have their record, too, and readers have to skip it.
+        # Tail pages have a record, too, and readers must skip it.
         self._put(self._page_ext + pfn * OWNER_BYTES, owner.pack() * owner.nr_pages)
         self._put(self._field("mem_map_offset", 8) + pfn * PAGE_BYTES, flags.to_bytes(8, "little"))
         self._put(self._field("pageblock_offset", 8) + (pfn >> 9), bytes([block_mt]))
 
     def table(self) -> _native.Table:
-        """The table of the pool, with the kernel's records in it."""
+        """Return the table of the pool, with the kernel's records in it."""
         return self.pool.table()
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a recorded stack."""
+        """Return the lines of a recorded stack."""
         del source_lines
         frames = []
         for name, offset, size, module in FRAME.findall(self._stacks[handle]):
@@ -111,12 +111,12 @@ class RecordedSource(MinimalSource):
 
 
 def padded(record: bytes, length: int) -> bytes:
-    """Make the record that long, by more frames, without the lines that a pool can't have."""
+    """Lengthen a record with more frames, and drop lines that a pool cannot have."""
     text = KERNEL_ONLY.sub(b"", record)
     rest = length - len(text)
     frames = b""
     while rest:
-        # Whatever is left must do for another frame: of 11 bytes at least.
+        # The rest must have room for another frame, of at least 11 bytes.
         size = rest if rest <= LONGEST_FRAME else min(LONGEST_FRAME, rest - SHORTEST_FRAME)
         assert size >= SHORTEST_FRAME, f"{length} bytes are too few for {record!r}"
         frames += b" %s+0x0/0x0\n" % (b"x" * (size - SHORTEST_FRAME + 1))
@@ -125,7 +125,7 @@ def padded(record: bytes, length: int) -> bytes:
 
 
 def made_record(pfn: int, length: int, order: int = 0) -> bytes:
-    """Make a record of ``length`` bytes (about 240 at least), its stack included."""
+    """Make a record of ``length`` bytes (at least about 240), including its stack."""
     record = (
         b"Page allocated via order %d, mask 0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), "
         b"pid 48, tgid 48 (work), ts %d ns\n"

@@ -3,7 +3,7 @@ Serve a saved page_owner through FUSE, with kernel_abi, until it is unmounted.
 
 usage: serve_recorded.py MOUNTPOINT DUMP
 
-For root: other users may enter the mount.
+Needs root, because other users may enter the mount.
 """
 
 import os

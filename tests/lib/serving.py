@@ -1,4 +1,4 @@
-"""A mount that serves made records with kernel_abi, from a process of its own."""
+"""A mount that serves generated records with kernel_abi, from a separate process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @contextmanager
 def serving(dump: bytes) -> Iterator[Path]:
     """
-    Mount a page_owner with the records of ``dump``, and give the mount point.
+    Mount a page_owner with the records of ``dump``, and yield the mount point.
 
-    Every user can enter it, and the directory that it is in.
+    Every user can enter it and the directory that contains it.
     """
     with tempfile.TemporaryDirectory(prefix="pageownerfs-recorded-") as name:
         top = Path(name)

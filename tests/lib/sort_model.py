@@ -1,7 +1,7 @@
-"""What page_owner_sort must write: a small model, made after the kernel's documentation.
+"""A small model of what page_owner_sort must write, based on the kernel's documentation.
 
-It works on records whose fields are known (dumps.py), reads no text and shares no code with the
-package. Choice is a command line; ``expected_output(records, choice)`` is the file that it makes.
+It works on records whose fields are known (dumps.py), parses no text and shares no code with the
+package. A Choice is a command line; ``expected_output(records, choice)`` is the resulting file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
 
-# Key -> (short name, what a record has of it); in the order in which --cull compares.
+# Key -> (short name, the record's value for it), in the order in which --cull compares.
 _KEYS: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "stacktrace": ("st", lambda record: record.stacktrace),
     "pid": ("p", lambda record: record.task.pid),
@@ -46,38 +46,38 @@ LETTERS_6_12 = ("-t", "-m", "-a", "-p", "-P", "-n", "-s")
 
 
 def long_name(key: str) -> str:
-    """Give the long name of a key: ``st`` is ``stacktrace``; a sign before it is dropped."""
+    """Return the long name of a key: ``st`` is ``stacktrace``; a leading sign is dropped."""
     key = key.lstrip("+-")
     return _LONG.get(key, key)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A command line but for its operands."""
+    """A command line without its operands."""
 
     letter: str = ""
-    """The single-letter sort, ``-m``; empty: none."""
+    """The single-letter sort, such as ``-m``; empty for none."""
     cull: tuple[str, ...] = ()
     """Keys, by either name."""
     sort: tuple[str, ...] = ()
-    """Keys, each with a sign or without."""
+    """Keys, each with or without a sign."""
     pids: tuple[int, ...] | None = None
     tgids: tuple[int, ...] | None = None
     names: tuple[bytes, ...] | None = None
     modules: tuple[bytes, ...] | None = None
     unreleased: bool = False
     extra: tuple[str, ...] = ()
-    """Arguments besides; the model knows nothing of them."""
+    """More arguments, which the model does not interpret."""
 
     @property
     def filters(self) -> bool:
-        """Whether it may leave records out."""
+        """Return whether the command line may leave records out."""
         chosen = (self.pids, self.tgids, self.names, self.modules)
         return self.unreleased or any(values is not None for values in chosen)
 
     @property
     def argv(self) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         argv = [self.letter] if self.letter else []
         argv += ["--cull=" + ",".join(self.cull)] if self.cull else []
         argv += ["--sort=" + ",".join(self.sort)] if self.sort else []
@@ -90,7 +90,7 @@ class Choice:
 
     @property
     def sort_keys(self) -> list[tuple[str, bool]]:
-        """Long names, and whether descending; ``times`` and ``pages`` are of the group."""
+        """Return long names and whether descending; ``times`` and ``pages`` belong to groups."""
         if self.letter in _LETTERS:
             return [(_LETTERS[self.letter], False)]
         if self.letter == "-m":
@@ -101,11 +101,11 @@ class Choice:
 
     @property
     def keeps_ts(self) -> bool:
-        """Whether ts is part of the text: where a time is what groups are sorted by first."""
+        """Return whether ts is part of the text: if groups are sorted by a time first."""
         return not self.cull and self.sort_keys[0][0] in {"alloc_ts", "free_ts"}
 
     def lets_through(self, record: Record) -> bool:
-        """Whether the record counts."""
+        """Return whether the record counts."""
         checks = (
             (self.pids, record.task.pid),
             (self.tgids, record.task.tgid),
@@ -118,7 +118,7 @@ class Choice:
 
 
 def _name_options(option: str, values: Sequence[bytes]) -> list[str]:
-    """One option with a comma list; several where a name has a comma of its own."""
+    """Return one option with a comma-separated list, or several if a name contains a comma."""
     if any(b"," in value for value in values):
         values = values if len(values) > 1 else [*values, *values]
         return [f"{option}={os.fsdecode(value)}" for value in values]
@@ -133,7 +133,7 @@ class _Group:
 
 
 def _group_by(choice: Choice) -> Callable[[Record], Any]:
-    """What the records of a group have in common; groups that are equal come in its order."""
+    """Return what a group's records have in common; equal groups come in its order."""
     culled = {long_name(key) for key in choice.cull}
     values = [_KEYS[key][1] for key in _CULL_ORDER if key in culled]
     if values:
@@ -142,7 +142,7 @@ def _group_by(choice: Choice) -> Callable[[Record], Any]:
 
 
 def expected_groups(records: Iterable[Record], choice: Choice) -> list[_Group]:
-    """Group the records that count, and put the groups in order."""
+    """Group the records that count and sort the groups."""
     group_by = _group_by(choice)
     groups: dict[Any, _Group] = {}
     for record in filter(choice.lets_through, records):
@@ -168,7 +168,7 @@ def _allocator_text(record: Record) -> bytes:
 
 
 def _culled_text(record: Record, choice: Choice) -> bytes:
-    """What stands behind the numbers of a culled group: its keys, and what was selected by."""
+    """Return the text after the numbers of a culled group: its keys and the filters."""
     culled = {long_name(key) for key in choice.cull}
     selected = {"pid": choice.pids, "tgid": choice.tgids, "name": choice.names}
     selected["module"] = choice.modules
@@ -186,7 +186,7 @@ def _culled_text(record: Record, choice: Choice) -> bytes:
 
 
 def expected_output(records: Iterable[Record], choice: Choice) -> bytes:
-    """Make the file that page_owner_sort must write."""
+    """Return the file that page_owner_sort must write."""
     parts = []
     for group in expected_groups(records, choice):
         parts.append(b"%d times, %d pages" % (group.times, group.pages))
@@ -199,25 +199,25 @@ def expected_output(records: Iterable[Record], choice: Choice) -> bytes:
     return b"".join(parts)
 
 
-# ---- command lines by chance ----
+# ---- random command lines ----
 
 
 def _some(rng: random.Random, items: Iterable[Any], other: Any) -> tuple[Any, ...]:
-    """Some of the items, and perhaps one that is none of them."""
+    """Return some of the items, and perhaps one that is not among them."""
     pool = sorted(set(items))
     chosen = rng.sample(pool, min(len(pool), rng.randint(1, 2)))
     return (*chosen, other) if not chosen or rng.random() < 0.2 else tuple(chosen)
 
 
 def choose_cull(rng: random.Random, dump: Dump, keys: Sequence[str]) -> tuple[str, ...]:
-    """Choose the value of --cull: one to three of the keys, by either name."""
+    """Choose the value of --cull: one to three keys, by either name."""
     told = [key for key in keys if dump.era.tells(key)]
     chosen = rng.sample(told, rng.randint(1, min(3, len(told))))
     return tuple(rng.choice((key, _KEYS[key][0])) for key in chosen)
 
 
 def choose_sort(rng: random.Random, dump: Dump, keys: Sequence[str]) -> tuple[str, ...]:
-    """Choose the value of --sort: one to three of the keys, with a sign or without."""
+    """Choose the value of --sort: one to three keys, with or without a sign."""
     return tuple(rng.choice(("", "+", "-")) + key for key in choose_cull(rng, dump, keys))
 
 
@@ -244,7 +244,7 @@ def choose(rng: random.Random, dump: Dump, *, commas: bool = False) -> Choice:
     """
     Choose options of Linux 6.12 that make sense for the dump.
 
-    :param commas: --name with names that have commas, too, which only ours can be told
+    :param commas: --name may get names with commas, which only our tool accepts
     """
     return Choice(
         letter=_choose_letter(rng, dump, ("", *LETTERS_6_12)),
@@ -254,7 +254,7 @@ def choose(rng: random.Random, dump: Dump, *, commas: bool = False) -> Choice:
 
 
 def choose_any(rng: random.Random, dump: Dump) -> Choice:
-    """Choose any options that make sense for the dump; among them at least one not of 6.12."""
+    """Choose any options that make sense for the dump, with at least one that 6.12 lacks."""
     cull_keys = (*CULL_KEYS_6_12, "module", "free")
     sort_keys = (*CULL_KEYS_6_12, "module", "alloc_ts", "free_ts", "txt")
     cull = choose_cull(rng, dump, cull_keys) if rng.random() < 0.5 else ()
@@ -269,7 +269,7 @@ def choose_any(rng: random.Random, dump: Dump) -> Choice:
 
 
 def choose_6_1(rng: random.Random, dump: Dump) -> Choice:
-    """Choose options in which the tool of Linux 6.1 and ours agree, of those that 6.12 lacks."""
+    """Choose options that 6.12 lacks and in which the tool of Linux 6.1 agrees with ours."""
     filters = _choose_filters(rng, dump, 0.1, commas=False)
     filters["unreleased"] = rng.random() < 0.3
     if rng.random() < 0.5:

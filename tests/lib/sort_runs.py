@@ -1,4 +1,4 @@
-"""Runs of page_owner_sort, the kernel's and ours, and what they wrote."""
+"""Runs of page_owner_sort, the kernel's and ours, and their output."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-TIMEOUT = 60.0  # seconds; a run takes milliseconds, or one or two with a large dump
+TIMEOUT = 60.0  # seconds; a run takes milliseconds, or one or two seconds with a large dump
 _GROUP_START = re.compile(rb"^(?=[0-9]+ times, [0-9]+ pages[,: ])", re.MULTILINE)
 _GROUP_LINE = re.compile(rb"([0-9]+) times, ([0-9]+) pages(.*)", re.DOTALL)
 
 
 class Run(NamedTuple):
-    """What a run left."""
+    """The result of a run."""
 
     code: int
     stdout: bytes
     output: bytes | None
-    """None: there is no such file."""
+    """None if there is no such file."""
     stderr: bytes = b""
 
     @property
@@ -49,7 +49,7 @@ def run_kernel(tool: Path, argv: Sequence[str], source: Path, out: Path) -> Run:
 
 
 def run_ours(argv: Sequence[str], source: Path | str, out: Path) -> Run:
-    """Run our command in this process, which is quick."""
+    """Run our command in this process, which is fast."""
     out.unlink(missing_ok=True)
     stdout, stderr = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -64,7 +64,7 @@ def run_ours(argv: Sequence[str], source: Path | str, out: Path) -> Run:
 
 
 def sort_ours(argv: Sequence[str], source: Path, out: Path) -> bytes:
-    """Run ours on a good dump: it must end well and complain of nothing; what it wrote."""
+    """Run ours on a good dump; it must succeed without complaints. Return what it wrote."""
     run = run_ours(argv, source, out)
     assert (run.code, run.stderr) == (0, b""), run
     assert run.output is not None
@@ -72,12 +72,12 @@ def sort_ours(argv: Sequence[str], source: Path, out: Path) -> bytes:
 
 
 def split_groups(output: bytes) -> list[bytes]:
-    """Take an output apart, into its groups."""
+    """Split an output into its groups."""
     return _GROUP_START.split(output)[1:]
 
 
 def nameless(group: bytes, *, culled: bool) -> bytes:
-    """What group it is: without its numbers and, unless it was culled by that, the allocator."""
+    """Identify a group: without its numbers and, unless culled by that, the allocator."""
     found = _GROUP_LINE.match(group)
     assert found, group
     rest = found[3]
@@ -85,11 +85,11 @@ def nameless(group: bytes, *, culled: bool) -> bytes:
 
 
 def without(output: bytes, unwanted: set[bytes], *, culled: bool) -> list[bytes]:
-    """Keep the groups that are none of those, in their order."""
+    """Return the groups that are not among those, in order."""
     groups = split_groups(output)
     return [group for group in groups if nameless(group, culled=culled) not in unwanted]
 
 
 def group_names(output: bytes, *, culled: bool) -> set[bytes]:
-    """What groups there are in an output."""
+    """Return the groups that an output has."""
     return {nameless(group, culled=culled) for group in split_groups(output)}

@@ -10,14 +10,14 @@ from pageownerfs.text.input import Input
 
 
 class Parsed(NamedTuple):
-    """What a text gave."""
+    """The result of parsing a text."""
 
     events: list[Event]
     counts: Counts
 
 
 def parse(text: bytes, until_nsec: int | None = None, chunk_bytes: int = CHUNK_BYTES) -> Parsed:
-    """Read a text that is in memory."""
+    """Parse a text that is in memory."""
     fd = os.memfd_create("trace")
     try:
         os.write(fd, text)

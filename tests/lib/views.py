@@ -1,6 +1,6 @@
-"""What is read of the files of a mount, and programs that use its pool meanwhile.
+"""The files of a mount as tests read them, and programs that use its pool meanwhile.
 
-The text is parsed by patterns of its own, not by the package, so that a test has a second opinion.
+The text is parsed by separate patterns, not by the package: a test needs a second opinion.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A comm may hold anything: what follows it is taken from the end of its line.
+# A comm may contain anything; what follows it is matched from the end of its line.
 _RECORD = re.compile(
     rb"Page allocated via order (\d+), mask (0x[0-9a-f]+)\([^)\n]*\), pid (\d+), tgid (\d+) "
     rb"\((.{0,15}?)\), ts (\d+) ns(?:, free_ts \d+ ns)?\n"
@@ -32,7 +32,7 @@ _HANDLE_STACK = re.compile(rb"((?: [^\n]+\n)*)handle: (\d+)\n\n")
 
 
 class Shown(NamedTuple):
-    """A record, as its text says it."""
+    """A record as its text shows it."""
 
     order: int
     mask: int
@@ -48,28 +48,28 @@ class Shown(NamedTuple):
     stack: bytes
     """Lines that begin with a blank."""
     notes: bytes
-    """Those behind them."""
+    """The lines after those."""
     text: bytes
-    """All of it."""
+    """The complete text."""
 
     @property
     def nr_pages(self) -> int:
-        """Pages of the block."""
+        """Return the number of pages in the block."""
         return 1 << self.order
 
     @property
     def is_early(self) -> bool:
-        """Allocated before tracking began."""
+        """Return whether it was allocated before tracking began."""
         return b" register_early_stack+0x" in self.stack
 
     @property
     def function(self) -> str:
-        """The innermost function."""
+        """Return the innermost function."""
         return self.stack.partition(b"+")[0].decode().strip()
 
 
 def parse_shown(text: bytes) -> list[Shown]:
-    """Read a text of page_owner; fail if anything but records is in it."""
+    """Parse a page_owner text; fail on anything that is not a record."""
     records, end = [], 0
     while end < len(text):
         found = _RECORD.match(text, end)
@@ -88,7 +88,7 @@ def parse_shown(text: bytes) -> list[Shown]:
 
 
 def read_shown(mnt: Path) -> list[Shown]:
-    """Read page_owner of a mount, or of a snapshot."""
+    """Read page_owner of a mount or of a snapshot."""
     return parse_shown((mnt / "page_owner").read_bytes())
 
 
@@ -112,17 +112,17 @@ def _all_of(pattern: re.Pattern[bytes], text: bytes) -> list[tuple[bytes, bytes]
 
 
 def parse_show_stacks(text: bytes) -> list[tuple[bytes, int]]:
-    """Stacks and their pages, in the order of show_stacks."""
+    """Return stacks and their pages, in the order of show_stacks."""
     return [(stack, int(count)) for stack, count in _all_of(_COUNTED, text)]
 
 
 def parse_show_handles(text: bytes) -> list[tuple[int, int]]:
-    """Handles and their pages, in the order of show_handles."""
+    """Return handles and their pages, in the order of show_handles."""
     return [(int(handle), int(count)) for handle, count in _all_of(_HANDLE_COUNTED, text)]
 
 
 def parse_show_stacks_handles(text: bytes) -> list[tuple[bytes, int]]:
-    """Stacks and their handles, in the order of show_stacks_handles."""
+    """Return stacks and their handles, in the order of show_stacks_handles."""
     return [(stack, int(handle)) for stack, handle in _all_of(_HANDLE_STACK, text)]
 
 
@@ -137,7 +137,7 @@ def read_stats(mnt: Path) -> dict[str, int]:
 
 
 def read_unbuffered(path: Path, size: int, flags: int = os.O_RDONLY) -> bytes:
-    """Read all of a file by read()s of one size."""
+    """Read a whole file with read()s of one size."""
     fd = os.open(path, flags)
     try:
         return b"".join(iter(lambda: os.read(fd, size), b""))
@@ -146,7 +146,7 @@ def read_unbuffered(path: Path, size: int, flags: int = os.O_RDONLY) -> bytes:
 
 
 def read_filtered(mnt: Path, *commands: str, size: int = 1 << 16) -> bytes:
-    """Read all of page_owner after writing filters, each by a write() of its own."""
+    """Read the whole page_owner after writing filters, each with a write() of its own."""
     fd = os.open(mnt / "page_owner", os.O_RDWR)
     try:
         for command in commands:
@@ -159,10 +159,10 @@ def read_filtered(mnt: Path, *commands: str, size: int = 1 << 16) -> bytes:
 @contextmanager
 def client(code: str, *argv: str | Path) -> Iterator[subprocess.Popen[str]]:
     """
-    Run Python code as a process of its own, and end it by closing its standard input.
+    Run Python code as a separate process, and end it by closing its standard input.
 
-    The code reads ``sys.argv[1:]``, prints what it has to say, and ends when it has read
-    standard input to its end.
+    The code reads ``sys.argv[1:]``, prints its answers, and ends when it has read standard input
+    to the end.
     """
     with subprocess.Popen(
         [sys.executable, "-c", code, *argv],
@@ -177,13 +177,13 @@ def client(code: str, *argv: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def said(child: subprocess.Popen[str]) -> Any:
-    """The next line of a client's output, which is JSON."""
+    """Return the next line of a client's output, which is JSON."""
     assert child.stdout is not None
     return json.loads(child.stdout.readline())
 
 
 def tree_files(mnt: Path) -> Mapping[str, Path]:
-    """All files of a mount that are listed, by their path in it; of pages only the first one."""
+    """Return all listed files of a mount by relative path, with only the first one of pages."""
     files: dict[str, Path] = {}
     for folder, _, names in os.walk(mnt):
         some = sorted(names)[:1] if Path(folder).name == "pages" else names
