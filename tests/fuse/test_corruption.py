@@ -1,4 +1,4 @@
-"""A client that writes over the pool: the daemon goes on, readers get an answer."""
+"""A client that overwrites the pool: the daemon survives and readers get an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def field(data: mmap.mmap, name: str, size: int) -> int:
 
 
 def regions(data: mmap.mmap) -> dict[str, range]:
-    """Bytes of each part of a pool of 16 MiB that has memory."""
+    """Return the bytes of each part of a 16 MiB pool that has memory."""
     page_ext = field(data, "page_ext_pfn", 4) * PAGE_SIZE
     mem_map, blocks = field(data, "mem_map_offset", 8), field(data, "pageblock_offset", 8)
     clients, depot = field(data, "clients_offset", 8), field(data, "depot_offset", 8)
@@ -45,7 +45,7 @@ def regions(data: mmap.mmap) -> dict[str, range]:
 
 
 def scribble(path: Path, part: str, seed: int) -> None:
-    """Write random bytes over a part of the file: here and there, and one run of them."""
+    """Write random bytes over a part of the file: single bytes here and there, and one run."""
     chance = random.Random(f"{part} {seed}")
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         where = regions(data)[part]
@@ -56,7 +56,7 @@ def scribble(path: Path, part: str, seed: int) -> None:
         data[start : start + size] = chance.randbytes(size)
 
 
-# Uses whatever is left of a pool; only the kinds of error that are documented are fine.
+# Uses whatever is left of a pool; only documented errors are acceptable.
 CLIENT = """
 import sys
 from pageownerfs import PageOwnerError, Pool
@@ -104,7 +104,7 @@ def test_scribbled_over(
 
 
 def open_in_child(path: Path) -> int:
-    """Open the file as a pool in a child, and use it if that succeeds; the child's exit status."""
+    """Open the file as a pool in a child, use it if that works, and return the exit status."""
     pid = os.fork()
     if pid == 0:
         status = 1

@@ -1,4 +1,4 @@
-"""Life of the daemon: readiness, reasons, signals, and that nothing is left."""
+"""Life of the daemon: readiness, reasons, signals, and clean ends."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SIZE = "size=16M"
 def test_signals_end_it(
     mount_pool: Callable[..., Any], number: signal.Signals, foreground: bool
 ) -> None:
-    """SIGTERM and SIGINT unmount, also several at once, and with a reader on an open file."""
+    """SIGTERM and SIGINT unmount, even several at once and with a reader on an open file."""
     pool = mount_pool("page_owner=on", SIZE, foreground=foreground)
     fd = os.open(pool.path / "page_owner", os.O_RDONLY)
     assert os.read(fd, 100)
     for _ in range(3):
         os.kill(pool.pid, number)
     pool.assert_gone()
-    with contextlib.suppress(OSError):  # close() says that nobody is there any more
+    with contextlib.suppress(OSError):  # close() reports that nobody serves the file any more
         os.close(fd)
     if foreground:
         assert pool.child.returncode == 0
@@ -43,7 +43,7 @@ def test_signals_end_it(
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_other_signals_do_not(mount_pool: Callable[..., Any], number: signal.Signals) -> None:
-    """A terminal that goes away, and signals that mean something inside, end nothing."""
+    """A vanishing terminal and signals with an internal meaning do not end the daemon."""
     pool = mount_pool(SIZE)
     os.kill(pool.pid, number)
     assert pool.status()["pid"] == pool.pid
@@ -51,14 +51,14 @@ def test_other_signals_do_not(mount_pool: Callable[..., Any], number: signal.Sig
 
 
 def test_fusermount_ends_it(mount_pool: Callable[..., Any]) -> None:
-    """Umount by fusermount -u is as good as our own umount."""
+    """``fusermount -u`` unmounts as well as our own umount does."""
     pool = mount_pool(SIZE)
     subprocess.run(["fusermount", "-u", pool.path], check=True)
     pool.assert_gone()
 
 
 def test_umount_names_who_uses_it(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
-    """A busy mount stays, and the error says who keeps it."""
+    """A busy mount stays, and the error says who keeps it busy."""
     pool = mount_pool("page_owner=on", SIZE)
     with (pool.path / "page_owner").open("rb"):
         done = pageownerfs("umount", pool.path)
@@ -68,7 +68,7 @@ def test_umount_names_who_uses_it(mount_pool: Callable[..., Any], pageownerfs: C
 
 
 def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
-    """A killed daemon's mount says what to do, and umount takes away all that is left."""
+    """The mount of a killed daemon says what to do, and umount removes all leftovers."""
     pool = mount_pool(SIZE)
     pool.check_end = False
     os.kill(pool.pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> No
 
 
 def test_next_mount_takes_stale_memory(mount_pool: Callable[..., Any]) -> None:
-    """What a killed daemon has left under /dev/shm goes when the same user mounts again."""
+    """The next mount by the same user removes what a killed daemon left under /dev/shm."""
     pool = mount_pool(SIZE)
     pool.check_end = False
     os.kill(pool.pid, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_next_mount_takes_stale_memory(mount_pool: Callable[..., Any]) -> None:
 
 
 def test_two_at_once(mount_pool: Callable[..., Any], pageownerfs: Command) -> None:
-    """Two pools have nothing in common, and status lists both."""
+    """Two pools share nothing, and status lists both."""
     first, second = mount_pool("page_owner=on", SIZE), mount_pool("size=32M")
     assert first.pid != second.pid
     assert first.shm_path != second.shm_path
@@ -107,7 +107,7 @@ def test_two_at_once(mount_pool: Callable[..., Any], pageownerfs: Command) -> No
 
 
 def test_off_is_said(tmp_path: Path, pageownerfs: Command) -> None:
-    """A mount that does not track says so in one line, with both ways to change it."""
+    """A mount that does not track says so in one line, with both ways to change that."""
     done = pageownerfs("pool", tmp_path, "-o", SIZE)
     try:
         (line,) = (done.stdout + done.stderr).splitlines()
@@ -118,7 +118,7 @@ def test_off_is_said(tmp_path: Path, pageownerfs: Command) -> None:
 
 
 def test_no_descriptors_leak(mount_pool: Callable[..., Any]) -> None:
-    """Opening, reading and closing leaves the daemon's descriptors and threads as they were."""
+    """Opening, reading and closing files leaks no descriptors or threads in the daemon."""
     pool = mount_pool("page_owner=on", SIZE)
     daemon = psutil.Process(pool.pid)
     (pool.path / "page_owner").read_bytes()
@@ -134,9 +134,9 @@ def test_no_descriptors_leak(mount_pool: Callable[..., Any]) -> None:
 
 
 def test_bind_mount_is_listed(mount_pool: Callable[..., Any], tmp_path: Path) -> None:
-    """mount_points has every place where the pool can be seen."""
+    """mount_points lists every place where the pool is visible."""
     if os.geteuid():
-        pytest.skip("Only root can bind mounts.")
+        pytest.skip("needs root: only root can bind mounts")
     pool = mount_pool(SIZE)
     other = tmp_path / "other place"
     other.mkdir()
@@ -148,7 +148,7 @@ def test_bind_mount_is_listed(mount_pool: Callable[..., Any], tmp_path: Path) ->
 
 
 def test_mount_program(tmp_path: Path, pageownerfs: Command) -> None:
-    """mount.fuse's call works: source, mount point, and one -o with mount's own options."""
+    """The call of mount.fuse works: source, mount point, and one -o with generic options."""
     target = tmp_path / "mount point"
     target.mkdir()
     done = pageownerfs("pool", target, "-o", f"rw,page_owner=on,{SIZE},noatime,dev,suid")
@@ -158,13 +158,13 @@ def test_mount_program(tmp_path: Path, pageownerfs: Command) -> None:
 
 @pytest.mark.require("root")
 def test_mount_command(tmp_path: Path) -> None:
-    """mount(8) mounts by type, and umount(8) ends it."""
+    """mount(8) mounts by type, and umount(8) unmounts."""
     link = Path("/usr/local/bin/pageownerfs")
     program = Path(sys.executable).with_name("pageownerfs")
     if link.exists() or link.is_symlink():
-        pytest.skip(f"{link} is there already, and may be another version.")
+        pytest.skip(f"needs {link} to be absent: it may be another version")
     if not program.exists():
-        pytest.skip("The package is not installed, so that there is no program to mount with.")
+        pytest.skip("needs an installed package: there is no program to mount with")
     link.symlink_to(program)
     try:
         options = f"page_owner=on,{SIZE},nofail,x-systemd.automount"
@@ -179,7 +179,7 @@ def test_mount_command(tmp_path: Path) -> None:
 
 
 def test_what_nobody_has_thought_of(tmp_path: Path) -> None:
-    """An error that nothing handles reaches the user as a line that says where it was."""
+    """An unhandled error reaches the user as a line that says where it happened."""
     code = (
         "import sys\n"
         "from pageownerfs.cli import main; from pageownerfs.sources.pool import PoolSource\n"

@@ -1,4 +1,4 @@
-"""A saved page_owner as a mount: the same text to the byte, whatever kernel it is of."""
+"""A saved page_owner as a mount: identical text, whatever kernel it comes from."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ SORT_OPTIONS: tuple[list[str], ...] = (
 
 
 def zstd_compress(text: bytes) -> bytes:
-    """Pack, where there is a zstd for it."""
+    """Compress, if a zstd module is available."""
     for name in ("compression", "backports"):
         if importlib.util.find_spec(name) and importlib.util.find_spec(f"{name}.zstd"):
             packed: bytes = importlib.import_module(f"{name}.zstd").compress(text)
             return packed
-    pytest.skip("Python's zstd (backports.zstd) is not installed.")
+    pytest.skip("needs zstd: backports.zstd is not installed")
 
 
 def packed(kind: str, text: bytes) -> bytes:
-    """Pack a text, or leave it as it is."""
+    """Compress a text, or leave it as it is."""
     match kind:
         case "gz":
             return gzip.compress(text)
@@ -64,14 +64,14 @@ def packed(kind: str, text: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def sample() -> Iterator[Path]:
-    """Mount the sample of a real kernel's."""
+    """Mount the sample from a real kernel."""
     with mounted(f"dump:{SAMPLE}") as path:
         yield path
 
 
 @pytest.mark.parametrize("kind", ["txt", "gz", "xz", "zst"])
 def test_packed(tmp_path: Path, kind: str) -> None:
-    """The text comes back to the byte, whatever it is packed by and called."""
+    """The text comes back unchanged, whatever its compression and its name."""
     (tmp_path / "saved").write_bytes(packed(kind, TEXT))
     with mounted("dump:saved", cwd=tmp_path) as path:
         assert (path / "page_owner").read_bytes() == TEXT
@@ -85,7 +85,7 @@ def test_packed(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["txt", "xz"])
 def test_standard_input(tmp_path: Path, kind: str) -> None:
-    """``dump:-`` reads a pipe, or a file, in the background."""
+    """``dump:-`` reads a pipe or a file in the background."""
     saved = tmp_path / "saved"
     saved.write_bytes(packed(kind, TEXT))
     with (
@@ -99,7 +99,7 @@ def test_standard_input(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("source", ["file", "pipe"])
 def test_foreground(tmp_path: Path, source: str) -> None:
-    """With -f the process that was started serves, and ends with the mount."""
+    """With -f, the process that was started serves the mount and ends with it."""
     path = tmp_path / "mnt"
     path.mkdir()
     line: list[str | Path] = [
@@ -130,11 +130,11 @@ def test_foreground(tmp_path: Path, source: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
 def test_every_era(tmp_path: Path, era: Era) -> None:
-    """Dumps of kernels of any age, with names that mislead, come back to the byte."""
+    """Dumps of kernels of any age, with misleading names, come back unchanged."""
     dump = make_dump(random.Random(era.name), eras=[era], hostile=True, nr_records=400)
     (tmp_path / "saved").write_bytes(dump.data)
     with mounted(f"dump:{tmp_path / 'saved'}") as path:
-        # One without PFN line is not whole: no kernel prints such, but the generator does.
+        # Records without a PFN line are incomplete: no kernel prints them, but the generator does.
         kept = [record.whole for record in dump.records if record.has_pfn]
         text = b"".join(kept)
         assert (path / "page_owner").read_bytes() == text
@@ -146,7 +146,7 @@ def test_every_era(tmp_path: Path, era: Era) -> None:
 
 @pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
 def test_every_file_of_every_era(tmp_path: Path, era: Era) -> None:
-    """Whatever a kernel's records don't tell, each file that is listed can be read."""
+    """Every listed file can be read, whatever a kernel's records lack."""
     dump = make_dump(random.Random(3), eras=[era], nr_records=60)
     (tmp_path / "saved").write_bytes(dump.data)
     with mounted(f"dump:{tmp_path / 'saved'}") as path:
@@ -158,7 +158,7 @@ def test_every_file_of_every_era(tmp_path: Path, era: Era) -> None:
 
 @pytest.mark.parametrize("era", ERAS, ids=[era.name for era in ERAS])
 def test_every_era_in_every_format(tmp_path: Path, era: Era) -> None:
-    """Any dump can be shown as another kernel prints; what it does not tell is 0 there."""
+    """Any dump can be shown in another kernel's format; missing values become 0."""
     dump = make_dump(random.Random(era.name), eras=[era], nr_records=60)
     kept = [record for record in dump.records if record.has_pfn]
     (tmp_path / "saved").write_bytes(dump.data)
@@ -179,7 +179,7 @@ def test_every_era_in_every_format(tmp_path: Path, era: Era) -> None:
 
 
 def test_each_hostile_comm(tmp_path: Path) -> None:
-    """Each name that misleads the kernel's tool, in a record of its own."""
+    """Each name that misleads the kernel's tool comes back in its own record."""
     first = TEXT.partition(b"\n\n")[0]
     before, comm, after = re.split(rb"(?<=\()(\w+)(?=\), ts )", first, maxsplit=1)
     assert comm
@@ -195,7 +195,7 @@ def test_each_hostile_comm(tmp_path: Path) -> None:
 
 
 def test_crlf(tmp_path: Path) -> None:
-    """Lines that end in CR LF are kept so."""
+    """Lines that end in CR LF stay that way."""
     text = TEXT.replace(b"\n", b"\r\n")
     (tmp_path / "saved").write_bytes(text)
     with mounted(f"dump:{tmp_path / 'saved'}") as path:
@@ -205,7 +205,7 @@ def test_crlf(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_whole_oracle() -> None:
-    """All of a running machine's records: 46 MB, packed, with nothing damaged."""
+    """The dump of a whole machine (46 MB, compressed) is read without damage."""
     text = kernel_file("page_owner.txt")
     with mounted(f"dump:{PAGE_OWNER}") as path:
         assert (path / "page_owner").read_bytes() == text
@@ -225,33 +225,33 @@ def test_whole_oracle() -> None:
 
 
 def sample_records() -> list[bytes]:
-    """Records of the sample, each with its empty line."""
+    """Return the records of the sample, each with its empty line."""
     return [record.text for record in parse_shown(TEXT)]
 
 
 def cut(record: bytes) -> bytes:
-    """Leave out the end: the next record begins in the midst of its line."""
+    """Drop the end: the next record begins in the middle of a line."""
     return record[:150]
 
 
 def spliced(record: bytes) -> bytes:
-    """Go on with something else in the PFN line."""
+    """Continue with other text in the PFN line."""
     return record[: record.index(b"\nPFN") + 8] + b"xyz\n\n"
 
 
 def overwritten(record: bytes) -> bytes:
-    """Write over the header's order."""
+    """Overwrite the order in the header."""
     return record.replace(b"via order ", b"via \0\xff\xfe\0 ", 1)
 
 
 def garbage(record: bytes) -> bytes:
-    """Put binary bytes in place of it."""
+    """Replace it with binary bytes."""
     return random.Random(record).randbytes(3000).replace(b"\n", b"\0") + b"\n\n"
 
 
 @pytest.mark.parametrize("damage", [cut, spliced, overwritten, garbage])
 def test_damage(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """What is no whole record is counted and left out, and all the others are unchanged."""
+    """Damaged records are counted and left out, and all others are unchanged."""
     records = sample_records()
     damaged = {0, 7, 8, len(records) - 2}
     saved = tmp_path / "saved"
@@ -261,12 +261,12 @@ def test_damage(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
         assert (path / "page_owner").read_bytes() == b"".join(expected)
         stats = read_stats(path)
         assert stats["records"] == len(expected)
-        # Bytes of neighbours that are no record may be one thing that is damaged.
+        # Adjacent damaged records may count as one.
         assert len(damaged) - 1 <= stats["damaged_records"] <= len(damaged)
 
 
 def test_cut_end(tmp_path: Path) -> None:
-    """A text that ends in the midst of a record lacks that record, and says so."""
+    """A text that ends in the middle of a record lacks that record, and the log says so."""
     records = sample_records()
     saved = tmp_path / "saved"
     saved.write_bytes(TEXT[: -len(records[-1]) + 120])
@@ -280,14 +280,14 @@ def test_cut_end(tmp_path: Path) -> None:
 
 
 def test_many_damages(tmp_path: Path) -> None:
-    """Random bytes written over a dump: whole records are there, in order, and nothing else."""
+    """In a randomly overwritten dump, complete records survive in order, and nothing else."""
     chance = random.Random(11)
     dump = make_dump(chance, eras=[V6_12], nr_records=3000)
     text = bytearray(dump.data)
     touched = set()
     offsets = [dump.offset(index) for index in range(0, 3000, 50)]
     for index, offset in zip(range(0, 3000, 50), offsets, strict=True):
-        # The first word of the header; so it is no record, whatever else it holds.
+        # The first word of the header: without it there is no record, whatever else is left.
         text[offset : offset + 4] = bytes(chance.choice(b"\0\xffxyz") for _ in range(4))
         touched.add(index)
     touched |= {i for i, record in enumerate(dump.records) if not record.has_pfn}
@@ -304,7 +304,7 @@ def test_many_damages(tmp_path: Path) -> None:
 
 
 def make_bad(kind: str, folder: Path) -> Path:
-    """Make what can't be mounted."""
+    """Make a file that cannot be mounted."""
     path = folder / "bad"
     match kind:
         case "directory":
@@ -321,7 +321,7 @@ def make_bad(kind: str, folder: Path) -> Path:
             path.write_bytes(data)
         case "cut xz":
             data = bytearray(lzma.compress(TEXT))
-            path.write_bytes(data[:50])  # before anything can be unpacked
+            path.write_bytes(data[:50])  # too short to decompress anything
         case "damaged gz":
             data = bytearray(gzip.compress(TEXT))
             data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
@@ -340,14 +340,14 @@ def make_bad(kind: str, folder: Path) -> Path:
     ],
 )
 def test_errors(tmp_path: Path, kind: str, *, foreground: bool) -> None:
-    """One line that names the file, an exit code, and nothing mounted."""
+    """An error is one line that names the file, has an exit code, and leaves nothing mounted."""
     bad = make_bad(kind, tmp_path)
     path = tmp_path / "mnt"
     path.mkdir()
     done = run_mount(f"dump:{bad}", path, *(["-f"] if foreground else []))
     assert done.returncode not in (0, 130), done.stderr
     lines = done.stderr.splitlines()
-    # The log of -f may tell of damage before the error.
+    # With -f, the log may report damage before the error.
     errors = [line for line in lines if not re.search(r": skipped$|damaged records in all", line)]
     assert len(errors) == 1, done.stderr
     assert foreground or lines == errors
@@ -357,7 +357,7 @@ def test_errors(tmp_path: Path, kind: str, *, foreground: bool) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"nothing\n"])
 def test_errors_of_standard_input(tmp_path: Path, text: bytes) -> None:
-    """The same for a pipe that has nothing, or something else."""
+    """A pipe that is empty, or holds something else, fails the same way."""
     saved, path = tmp_path / "saved", tmp_path / "mnt"
     saved.write_bytes(text)
     path.mkdir()
@@ -370,7 +370,7 @@ def test_errors_of_standard_input(tmp_path: Path, text: bytes) -> None:
 
 
 def test_interrupted_pipe(tmp_path: Path) -> None:
-    """Who no longer wants to wait for a pipe that gives nothing can end it by a signal."""
+    """A signal ends the wait for a pipe that delivers nothing."""
     path = tmp_path / "mnt"
     path.mkdir()
     line: list[str | Path] = [*MODULE, "dump:-", path, "-f"]
@@ -378,7 +378,7 @@ def test_interrupted_pipe(tmp_path: Path) -> None:
         assert child.stdin is not None
         child.stdin.write(TEXT)
         child.stdin.flush()
-        # It waits for more; once that has come it sees the signal.
+        # It waits for more data, and sees the signal once that has arrived.
         assert process_lives(child.pid)
         child.terminate()
         child.stdin.close()
@@ -392,7 +392,7 @@ def test_interrupted_pipe(tmp_path: Path) -> None:
 
 
 def test_format_6_1(tmp_path: Path) -> None:
-    """``-o format=6.1``: PFNs in decimal, and a time of the last free; the rest is the same."""
+    """``-o format=6.1`` changes PFNs to decimal and adds the time of the last free."""
     with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
         text = (path / "page_owner").read_bytes()
         assert (path / "page_owner").stat().st_size == len(text)
@@ -425,7 +425,7 @@ def test_format_6_1(tmp_path: Path) -> None:
 
 
 def test_kernels_page_owner_sort(sample: Path, page_owner_sort: Path, tmp_path: Path) -> None:
-    """The kernel's tool makes the same of the mounted file as of the saved one."""
+    """The kernel's tool prints the same for the mounted file as for the saved one."""
     outputs = tmp_path / "mounted", tmp_path / "saved"
     for options in SORT_OPTIONS:
         for source, out in zip((sample / "page_owner", SAMPLE), outputs, strict=True):
@@ -436,7 +436,7 @@ def test_kernels_page_owner_sort(sample: Path, page_owner_sort: Path, tmp_path: 
 
 
 def test_kernels_page_owner_sort_6_1(page_owner_sort_6_1: Path, tmp_path: Path) -> None:
-    """That of 6.1 reads what is shown with format=6.1, and finds a time of the last free in it."""
+    """The tool of 6.1 reads format=6.1 and finds the time of the last free in it."""
     out = tmp_path / "out"
     with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
         line: list[str | Path] = [page_owner_sort_6_1, "-r", path / "page_owner", out]
@@ -446,7 +446,7 @@ def test_kernels_page_owner_sort_6_1(page_owner_sort_6_1: Path, tmp_path: Path) 
 
 
 def test_kernel_abi() -> None:
-    """With kernel_abi a dump, too, is read record by record, by PFN."""
+    """With kernel_abi, a dump is also read record by record, with PFNs as positions."""
     records = parse_shown(TEXT)
     with mounted(f"dump:{SAMPLE}", "kernel_abi") as path:
         assert (path / "page_owner").stat().st_size == 0
@@ -460,7 +460,7 @@ def test_kernel_abi() -> None:
 
 
 def test_zones(tmp_path: Path) -> None:
-    """``-o zones=`` names the zones that page flags only number."""
+    """``-o zones=`` names the zones, which page flags only number."""
     del tmp_path
     with mounted(f"dump:{SAMPLE}", "zones=First:Second") as path:
         text = (path / "pagetypeinfo").read_text()
@@ -471,7 +471,7 @@ def test_zones(tmp_path: Path) -> None:
 
 
 def test_unknown_zones_option(tmp_path: Path) -> None:
-    """What is no option of a dump is an error of use, in one line."""
+    """An unknown option of a dump is a usage error in one line."""
     path = tmp_path / "mnt"
     path.mkdir()
     for option in ("size=64M", "until=1", "zones=", "format=5.0", "snapshots=x"):

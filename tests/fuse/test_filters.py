@@ -1,4 +1,4 @@
-"""Filters: what is written to page_owner says what this open file shows."""
+"""Filters: a write to page_owner selects what this open file shows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ INVALID = [
 
 @pytest.fixture(scope="module")
 def pool_path() -> Iterator[Path]:
-    """Mount a pool with pages of two processes and more threads, which have ended."""
+    """Mount a pool with pages of two processes, which have ended, and of several threads."""
     with mounted("pool", "size=64M", "page_owner=on") as path:
         for _ in range(2):
             with client(CLIENT, path) as child:
@@ -79,20 +79,20 @@ def pool_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def dump() -> Iterator[Path]:
-    """Mount the sample of a real kernel's."""
+    """Mount the sample from a real kernel."""
     with mounted(f"dump:{SAMPLE}") as path:
         yield path
 
 
 @pytest.fixture(params=["pool_path", "dump"])
 def mnt(request: pytest.FixtureRequest) -> Path:
-    """Each of the two mounts."""
+    """Return each of the two mounts."""
     path: Path = request.getfixturevalue(request.param)
     return path
 
 
 def write_error(mnt: Path, data: bytes) -> int:
-    """The errno of a write(); 0: all of it was taken."""
+    """Return the errno of a write(), or 0 if all of it was accepted."""
     fd = os.open(mnt / "page_owner", os.O_RDWR)
     try:
         assert os.write(fd, data) == len(data)
@@ -104,22 +104,22 @@ def write_error(mnt: Path, data: bytes) -> int:
 
 
 def owners(records: list[Shown]) -> list[int]:
-    """Threads that have records, those with most of them last."""
+    """Return the threads that have records, those with the most records last."""
     return [pid for pid, _ in Counter(record.pid for record in records).most_common()][::-1]
 
 
 def matching(records: list[Shown], wanted: Callable[[Shown], bool]) -> bytes:
-    """The text of the records that are wanted."""
+    """Return the text of the matching records."""
     return b"".join(record.text for record in records if wanted(record))
 
 
 def test_mode(mnt: Path) -> None:
-    """The file may be written by its owner alone."""
+    """Only the owner may write the file."""
     assert (mnt / "page_owner").stat().st_mode & 0o7777 == 0o600
 
 
 def test_print_modes(mnt: Path) -> None:
-    """Stack, handle in place of it, or both; everything else of a record stays."""
+    """The stack, its handle, or both are printed; the rest of a record stays the same."""
     records = read_shown(mnt)
     assert read_filtered(mnt, "mode=stack") == (mnt / "page_owner").read_bytes()
     both = parse_shown(read_filtered(mnt, "mode=stack_handle"))
@@ -138,7 +138,7 @@ def test_print_modes(mnt: Path) -> None:
 
 
 def test_where_the_handle_stands(mnt: Path) -> None:
-    """The handle stands behind the stack, before what else is said of the page."""
+    """The handle comes after the stack and before other facts about the page."""
     first = read_shown(mnt)[-1]
     text = parse_shown(read_filtered(mnt, "mode=stack_handle"))[-1].text
     handle = re.search(rb"^handle: \d+\n", text, re.MULTILINE)
@@ -148,7 +148,7 @@ def test_where_the_handle_stands(mnt: Path) -> None:
 
 
 def test_processes(mnt: Path) -> None:
-    """Threads by pid, processes by tgid; a record that is one of either is shown."""
+    """A pid selects threads, a tgid processes; a record that matches either is shown."""
     records = read_shown(mnt)
     pids = owners(records)[-3:]
     tgids = sorted({record.tgid for record in records})[:2]
@@ -162,7 +162,7 @@ def test_processes(mnt: Path) -> None:
     assert read_filtered(mnt, f"pid={several}") == matching(records, lambda r: r.pid in pids)
     either = matching(records, lambda r: r.pid == pids[0] or r.tgid == tgids[0])
     assert read_filtered(mnt, f"pid={pids[0]} tgid={tgids[0]}") == either
-    # What is not named stays; an empty list means all.
+    # Unnamed filters stay; an empty list means all.
     assert read_filtered(mnt, f"pid={pids[0]}", f"tgid={tgids[0]}") == either
     everything = (mnt / "page_owner").read_bytes()
     assert read_filtered(mnt, f"pid={pids[0]}", "pid=") == everything
@@ -170,7 +170,7 @@ def test_processes(mnt: Path) -> None:
 
 
 def test_nodes(mnt: Path) -> None:
-    """All pages are of node 0; there is no other."""
+    """All pages are on node 0, the only node."""
     everything = (mnt / "page_owner").read_bytes()
     for command in ("nid=0", "nid=0-0", "nid=0,0", "nid=,0,", "nid=0 nid=0\n"):
         assert read_filtered(mnt, command) == everything
@@ -179,7 +179,7 @@ def test_nodes(mnt: Path) -> None:
 
 
 def test_several_nodes(tmp_path: Path) -> None:
-    """A dump of a machine with two nodes shows those that are asked for."""
+    """A dump of a machine with two nodes shows the nodes that are asked for."""
     text = "".join(
         f"Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid {n}, tgid {n} (x), ts {n} ns\n"
         f"PFN {n:#x} type Unmovable Block 0 type Unmovable Flags {n % 2:#x}(node={n % 2}|zone=2)\n"
@@ -200,7 +200,7 @@ def test_several_nodes(tmp_path: Path) -> None:
 
 
 def test_combinations(mnt: Path) -> None:
-    """All at once, in one write or in several, with any blanks between."""
+    """Filters can be combined in one write or in several, with any blanks between."""
     records = read_shown(mnt)
     pid = owners(records)[-1]
     one = read_filtered(mnt, f"mode=handle nid=0 pid={pid}\n")
@@ -214,7 +214,7 @@ def test_combinations(mnt: Path) -> None:
 
 @pytest.mark.parametrize("text", INVALID)
 def test_invalid(pool_path: Path, text: str) -> None:
-    """What is not understood is EINVAL, and nothing of it takes effect."""
+    """Text that is not understood gives EINVAL, and none of it takes effect."""
     assert write_error(pool_path, text.encode()) == errno.EINVAL
     pid = owners(read_shown(pool_path))[-1]
     expected = read_filtered(pool_path, f"pid={pid} mode=handle")
@@ -229,7 +229,7 @@ def test_invalid(pool_path: Path, text: str) -> None:
 
 
 def test_too_many(pool_path: Path) -> None:
-    """Sixteen numbers may be given, more are E2BIG; too long a text is EINVAL."""
+    """At most sixteen numbers may be given: more are E2BIG, and a text too long is EINVAL."""
     for name in ("pid", "tgid"):
         sixteen, more = (f"{name}=" + ",".join(map(str, range(1, n))) for n in (17, 18))
         assert write_error(pool_path, sixteen.encode()) == 0
@@ -243,7 +243,7 @@ def test_too_many(pool_path: Path) -> None:
 
 
 def read_fd(fd: int, size: int = 1 << 16) -> bytes:
-    """Read on to the end."""
+    """Read to the end."""
     parts = []
     while data := os.read(fd, size):
         parts.append(data)
@@ -251,7 +251,7 @@ def read_fd(fd: int, size: int = 1 << 16) -> bytes:
 
 
 def test_others_are_unaffected(mnt: Path) -> None:
-    """Filters are of one open file: others show all, and so does who opens it later."""
+    """Filters belong to one open file: others show everything, and so do later ones."""
     everything = (mnt / "page_owner").read_bytes()
     fds = [os.open(mnt / "page_owner", os.O_RDWR) for _ in range(3)]
     try:
@@ -268,7 +268,7 @@ def test_others_are_unaffected(mnt: Path) -> None:
 
 @pytest.mark.parametrize("size", [300, 4096, 1 << 17])
 def test_position(mnt: Path, size: int) -> None:
-    """Writing does not move the position: before the first read, and between reads."""
+    """A write does not move the position, neither before the first read nor between reads."""
     everything = (mnt / "page_owner").read_bytes()
     fd = os.open(mnt / "page_owner", os.O_RDWR)
     try:
@@ -284,7 +284,7 @@ def test_position(mnt: Path, size: int) -> None:
 
 
 def test_change_in_the_middle(mnt: Path) -> None:
-    """A filter that is written between two records holds from the next record on."""
+    """A filter written between two records applies from the next record on."""
     records = read_shown(mnt)
     handles = parse_shown(read_filtered(mnt, "mode=handle"))
     fd = os.open(mnt / "page_owner", os.O_RDWR)
@@ -304,13 +304,13 @@ def test_change_in_the_middle(mnt: Path) -> None:
 )
 @pytest.mark.parametrize("step", [1, 7, 10, 11, 100, 4096, 1 << 16])
 def test_restart(pool_path: Path, command: str, step: int) -> None:
-    """lseek(0) begins anew, with the filters of now, whatever steps are read."""
+    """lseek(0) starts again with the current filters, whatever the size of reads."""
     expected = read_filtered(pool_path, command)
     fd = os.open(pool_path / "page_owner", os.O_RDWR)
     try:
         os.write(fd, command.encode())
         assert os.lseek(fd, 0, os.SEEK_SET) == 0
-        # Small steps would take long: only the start of the text by them.
+        # Small steps take long, so they read only the start of the text.
         parts = [os.read(fd, step) for _ in range(400)]
         text = b"".join(parts)
         assert text == expected[: len(text)]
@@ -322,7 +322,7 @@ def test_restart(pool_path: Path, command: str, step: int) -> None:
 
 
 def test_restart_after_reads(pool_path: Path) -> None:
-    """Filters written in the midst hold for all of it after lseek(0), also for pread()."""
+    """Filters written in the middle apply to everything after lseek(0), also for pread()."""
     expected = read_filtered(pool_path, "mode=handle")
     fd = os.open(pool_path / "page_owner", os.O_RDWR)
     try:
@@ -337,7 +337,7 @@ def test_restart_after_reads(pool_path: Path) -> None:
 
 
 def test_snapshots_have_filters(pool_path: Path) -> None:
-    """page_owner of a copy takes them, too."""
+    """page_owner of a snapshot accepts filters, too."""
     snapshot = pool_path / "snapshots" / "one"
     snapshot.mkdir()
     try:
@@ -349,18 +349,18 @@ def test_snapshots_have_filters(pool_path: Path) -> None:
 
 
 def test_kernel_abi() -> None:
-    """The kernel that kernel_abi follows has no filters: EINVAL, and a mode without w."""
+    """kernel_abi follows a kernel without filters: EINVAL, and a mode without w."""
     with mounted(f"dump:{SAMPLE}", "kernel_abi") as path:
         assert (path / "page_owner").stat().st_mode & 0o7777 == 0o400
         if os.geteuid():
-            pytest.skip("Only root can open a file of mode 0400 for writing.")
+            pytest.skip("needs root: only root can open a file of mode 0400 for writing")
         for text in (b"mode=handle", b"nid=0", b" ", b"x"):
             assert write_error(path, text) == errno.EINVAL
         assert read_unbuffered(path / "page_owner", 4096) == SAMPLE.read_bytes()
 
 
 def test_kernel_abi_of_next() -> None:
-    """The kernel after 6.19 has them; a read still gives one record, a position is a PFN."""
+    """Kernels after 6.19 have filters; a read still gives one record, and a position is a PFN."""
     with mounted(f"dump:{SAMPLE}", "kernel_abi", "format=next") as path:
         assert (path / "page_owner").stat().st_mode & 0o7777 == 0o600
         records, fd = read_shown_by_records(path), os.open(path / "page_owner", os.O_RDWR)
@@ -386,7 +386,7 @@ def read_shown_by_records(mnt: Path) -> list[Shown]:
 
 
 def test_while_pages_are_allocated(pool_path: Path) -> None:
-    """A new page of a process that is asked for is shown by who opens the file anew."""
+    """A file opened later shows new pages of the process that the filter selects."""
     with Pool.attach(pool_path) as pool:
         page = pool.alloc_pages(2)
         shown = parse_shown(read_filtered(pool_path, f"tgid={os.getpid()}"))

@@ -1,4 +1,4 @@
-"""buddyinfo, extfrag and pagetypeinfo: free blocks and mixed blocks, beside simple models."""
+"""buddyinfo, extfrag and pagetypeinfo agree with simple models of free and mixed blocks."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ GFP_RECLAIMABLE = GFP_KERNEL | 0x10
 
 @pytest.fixture(scope="module")
 def pool_path() -> Iterator[Path]:
-    """Mount a pool of three zones, in which pages of all types lie in each other's blocks."""
+    """Mount a pool of three zones, where pages of all types lie in each other's blocks."""
     with mounted("pool", "size=40M", "movablecore=8M", "cma=4M", "page_owner=on") as path:
         with Pool.attach(path) as pool:
             chance, blocks = random.Random(8), []
-            # Until it is full: only then do types take blocks of each other.
+            # Fill the pool: only then do types take blocks from each other.
             for mask in (GFP_HIGHUSER_MOVABLE, GFP_RECLAIMABLE, GFP_KERNEL):
                 with suppress(OutOfMemoryError):
                     while True:
@@ -54,14 +54,14 @@ def pool_path() -> Iterator[Path]:
 
 
 def lines_of(pattern: re.Pattern[str], text: str) -> list[tuple[str, ...]]:
-    """Groups of each line, all of which match."""
+    """Return the groups of each line; all lines must match."""
     found = [pattern.fullmatch(line) for line in text.splitlines()]
     assert all(found), text
     return [match.groups() for match in found if match]
 
 
 def numbers(text: str) -> list[int]:
-    """Numbers with blanks around them."""
+    """Format numbers with blanks around them."""
     return [int(word) for word in text.split()]
 
 
@@ -69,7 +69,7 @@ def numbers(text: str) -> list[int]:
 
 
 def test_buddyinfo(pool_path: Path) -> None:
-    """Free blocks by order are those of the pool's zones; the layout is /proc/buddyinfo's."""
+    """Free blocks by order match the pool's zones, in the layout of /proc/buddyinfo."""
     text = (pool_path / "buddyinfo").read_text()
     rows = lines_of(BUDDYINFO, text)
     with Pool.attach(pool_path) as pool:
@@ -85,7 +85,7 @@ def test_buddyinfo(pool_path: Path) -> None:
 
 
 def test_buddyinfo_follows(pool_path: Path) -> None:
-    """The file is of the moment: a large block that is taken is missing there."""
+    """The file is current: a large block that is taken is missing from it."""
     with Pool.attach(pool_path) as pool:
         before = (pool_path / "buddyinfo").read_text()
         page = pool.alloc_pages(3, GFP_HIGHUSER_MOVABLE)
@@ -96,13 +96,13 @@ def test_buddyinfo_follows(pool_path: Path) -> None:
 
 
 def nr_free(text: str) -> int:
-    """Pages in the free blocks of a buddyinfo."""
+    """Return the number of pages in the free blocks of a buddyinfo."""
     rows = [numbers(free) for _, _, free in lines_of(BUDDYINFO, text)]
     return sum(nr << order for row in rows for order, nr in enumerate(row))
 
 
 def thousandths(text: str) -> list[int]:
-    """Numbers of extfrag, times 1000; -0.500 is printed as such by no kernel but with its sign."""
+    """Return extfrag's numbers times 1000; kernels print the sign of -0.500 separately."""
     return [
         int(word.replace(".", "").replace("-", "")) * (-1 if "-" in word else 1)
         for word in text.split()
@@ -128,7 +128,7 @@ def unusable(order: int, free: Sequence[int]) -> int:
 
 
 def check_extfrag(path: Path) -> None:
-    """Both files say what the numbers of buddyinfo make."""
+    """Both files must match what follows from the numbers of buddyinfo."""
     free = {
         zone: numbers(text)
         for _, zone, text in lines_of(BUDDYINFO, (path / "buddyinfo").read_text())
@@ -143,13 +143,13 @@ def check_extfrag(path: Path) -> None:
 
 
 def test_extfrag(pool_path: Path) -> None:
-    """The indexes of free memory, as they are and with all large blocks taken."""
+    """The indexes are right as they are, and with all large blocks taken."""
     check_extfrag(pool_path)
     with Pool.attach(pool_path) as pool:
         taken = []
         for order in (10, 9, 8, 7, 6, 5):
             free = sum(zone.free_blocks[order] for zone in pool.zones)
-            # Not all: a reserve is not for everybody.
+            # Not all: there is a reserve that not everybody may use.
             with suppress(OutOfMemoryError):
                 taken += [pool.alloc_pages(order, GFP_HIGHUSER_MOVABLE) for _ in range(free)]
         check_extfrag(pool_path)
@@ -162,10 +162,10 @@ def test_extfrag(pool_path: Path) -> None:
 
 
 class Info:
-    """A text of pagetypeinfo, in parts."""
+    """The parts of a pagetypeinfo text."""
 
     def __init__(self, text: str) -> None:
-        """Take it apart; fail where the kernel prints it otherwise."""
+        """Parse the text; fail if the kernel's layout is different."""
         parts = text.split("\n\n")
         self.head = parts[0]
         rest = {part.partition("  ")[0][:22].rstrip(): part.rstrip("\n") for part in parts[1:]}
@@ -184,13 +184,13 @@ class Info:
         (part,) = found
         heading, _, lines = part.partition("\n")
         if pattern is BLOCKS:
-            # A kernel without CMA does not have its column.
+            # A kernel without CMA lacks the CMA column.
             assert heading[len(title) :].split() == [name for name in TYPES if name in heading]
         return lines_of(pattern, lines)
 
 
 def test_pagetypeinfo(pool_path: Path) -> None:
-    """Free blocks and pageblocks by type are those of the pool's zones."""
+    """Free blocks and pageblocks by type match the pool's zones."""
     info = Info((pool_path / "pagetypeinfo").read_text())
     assert info.head == "Page block order: 9\nPages per block:  512"
     with Pool.attach(pool_path) as pool:
@@ -210,7 +210,7 @@ def test_pagetypeinfo(pool_path: Path) -> None:
 
 
 def test_pagetypeinfo_layout(pool_path: Path) -> None:
-    """Its lines are as wide as a kernel's, by the same patterns."""
+    """Lines have a kernel's widths and match the same patterns."""
     here = (pool_path / "pagetypeinfo").read_text()
     there = kernel_file("pagetypeinfo.txt").decode()
     assert Info(there).mixed
@@ -233,9 +233,9 @@ def test_pagetypeinfo_layout(pool_path: Path) -> None:
 
 def mixed_model(records: Sequence[Shown]) -> Counter[tuple[str, str]]:
     """
-    Count mixed pageblocks by zone and the block's type.
+    Count mixed pageblocks by zone and block type.
 
-    :param records: their flags name the zone by its number; in the order of their PFNs
+    :param records: in the order of their PFNs; their flags number the zones
     """
     counts: Counter[tuple[str, str]] = Counter()
     next_pfn: dict[str, int] = {}
@@ -249,7 +249,7 @@ def mixed_model(records: Sequence[Shown]) -> Counter[tuple[str, str]]:
             continue
         next_pfn[zone] = record.pfn + record.nr_pages
         if record.page_mt != record.block_mt:
-            # Tail pages have their owner, too, so that each block of a larger one is mixed.
+            # Tail pages have an owner, too, so every pageblock of a larger block is mixed.
             for block in range(record.block, ((next_pfn[zone] - 1) >> BLOCK_ORDER) + 1):
                 counts[zone, "Movable" if record.block_mt == "CMA" else record.block_mt] += 1
                 done.add((zone, block))
@@ -257,7 +257,7 @@ def mixed_model(records: Sequence[Shown]) -> Counter[tuple[str, str]]:
 
 
 def shown_mixed(mnt: Path, zones: Sequence[str]) -> dict[tuple[str, str], int]:
-    """The numbers of the file that are not 0, by the number of the zone and the type."""
+    """Return the file's nonzero numbers, by zone number and type."""
     info = Info((mnt / "pagetypeinfo").read_text())
     assert info.mixed
     return {
@@ -269,12 +269,12 @@ def shown_mixed(mnt: Path, zones: Sequence[str]) -> dict[tuple[str, str], int]:
 
 
 def test_mixed_of_a_pool(pool_path: Path) -> None:
-    """The mixed blocks of a pool are those that its records tell."""
+    """The mixed blocks of a pool follow from its records."""
     records = read_shown(pool_path)
     model = mixed_model(records)
     assert shown_mixed(pool_path, POOL_ZONES) == model
     assert sum(model.values()) > 3
-    # Each has its own pages: a page of another type makes a block mixed.
+    # Each allocates its own pages: a page of another type makes a block mixed.
     with Pool.attach(pool_path) as pool:
         for mask in (GFP_RECLAIMABLE, GFP_HIGHUSER_MOVABLE, GFP_KERNEL) * 4:
             pool.alloc_pages(0, mask)
@@ -282,7 +282,7 @@ def test_mixed_of_a_pool(pool_path: Path) -> None:
 
 
 def test_mixed_of_early_pages() -> None:
-    """Early pages have the mask 0, which asks for Unmovable, as in the kernel."""
+    """Early pages have the mask 0, which means Unmovable, as in the kernel."""
     with mounted("pool", "size=64M") as path, Pool.attach(path) as pool:
         for _ in range(600):
             pool.alloc_pages(0, GFP_HIGHUSER_MOVABLE)
@@ -293,7 +293,7 @@ def test_mixed_of_early_pages() -> None:
 
 
 def random_dump(chance: random.Random) -> bytes:
-    """Records in the order of their PFNs, of several zones, orders and types."""
+    """Make records of several zones, orders and types, in the order of their PFNs."""
     text, pfn = [], chance.randrange(1 << 12)
     block_types: dict[int, str] = {}
     spread = chance.choice((1, 30, 300, 2000))
@@ -318,7 +318,7 @@ def random_dump(chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_mixed_of_dumps(tmp_path: Path, seed: int) -> None:
-    """So are those of dumps with blocks of all types and orders, in several zones."""
+    """The mixed blocks of a dump follow from its records, for all types, orders and zones."""
     text = random_dump(random.Random(seed))
     (tmp_path / "saved").write_bytes(text)
     with mounted(f"dump:{tmp_path / 'saved'}") as path:
@@ -328,7 +328,7 @@ def test_mixed_of_dumps(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.slow
 def test_mixed_of_the_oracle() -> None:
-    """The section of a real kernel's dump is the one that the kernel printed."""
+    """For a real kernel's dump, the section equals what the kernel printed."""
     there = Info((KERNEL / "pagetypeinfo.txt").read_text())
     with mounted(f"dump:{PAGE_OWNER}") as path:
         text = (path / "pagetypeinfo").read_text()
@@ -340,7 +340,7 @@ def test_mixed_of_the_oracle() -> None:
 
 
 def test_dump_has_no_free_blocks() -> None:
-    """A dump has no files of free blocks, and tells only its mixed ones."""
+    """A dump has no files about free blocks, and shows only its mixed ones."""
     with mounted(f"dump:{SAMPLE}") as path:
         info = Info((path / "pagetypeinfo").read_text())
         assert not info.free
@@ -351,7 +351,7 @@ def test_dump_has_no_free_blocks() -> None:
 
 
 def test_other_processes_pages(pool_path: Path) -> None:
-    """Pages that another process takes are missing in the files of the same moment."""
+    """Pages that another process takes are missing from the files at the same moment."""
     code = (
         "import sys; from pageownerfs import Pool\n"
         "with Pool.attach(sys.argv[1]) as pool:\n"

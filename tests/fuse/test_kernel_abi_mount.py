@@ -1,4 +1,4 @@
-"""The option kernel_abi on a real mount: what the kernel's file does, as far as FUSE can."""
+"""With kernel_abi, the mounted file behaves like the kernel's, as far as FUSE allows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.require("fuse", "shm", "root")]
 
 @pytest.fixture
 def path(mount_pool: Callable[..., Any]) -> Path:
-    """Mount, allocate ten pages, and give the path of page_owner."""
+    """Mount, allocate ten pages, and return the path of page_owner."""
     mnt: Path = mount_pool("page_owner=on", "size=32M", "kernel_abi").path
     with Pool.attach(mnt) as pool:
         for _ in range(10):
@@ -36,7 +36,7 @@ def fd(path: Path) -> Iterator[int]:
 
 
 def errno_of(call: Callable[[], object]) -> int:
-    """Call, and return the errno; 0 for success."""
+    """Call the function and return the errno, or 0 for success."""
     try:
         call()
     except OSError as error:
@@ -45,14 +45,14 @@ def errno_of(call: Callable[[], object]) -> int:
 
 
 def test_stat(path: Path) -> None:
-    """Size 0, block size 4096, no blocks, mode 0400."""
+    """The file has size 0, block size 4096, no blocks and mode 0400."""
     st = path.stat()
     assert (st.st_size, st.st_blksize, st.st_blocks, st.st_nlink) == (0, 4096, 0, 1)
     assert st.st_mode == 0o100400
 
 
 def test_reads(fd: int) -> None:
-    """One record per read; ENOMEM does not move; the position after a seek is a PFN."""
+    """A read returns one record, ENOMEM does not move, and a position after a seek is a PFN."""
     first = os.read(fd, 65536)
     assert first.count(b"PFN 0x") == 1
     pfn = int(first.split(b"PFN ")[1].split()[0], 16)
@@ -77,7 +77,7 @@ def test_reads(fd: int) -> None:
     ],
 )
 def test_open_modes(path: Path, flags: int, write: int, read: int, truncate: int) -> None:
-    """What root gets from each way to open."""
+    """Root gets the kernel's result for each open mode."""
     fd = os.open(path, flags)
     try:
         assert errno_of(lambda: os.write(fd, b"x")) == write

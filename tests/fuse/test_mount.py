@@ -1,4 +1,4 @@
-"""The mount: what is in it, who may do what, and how it reads."""
+"""The mount: its files, its permissions, and how it is read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_proc_mounts(mnt: Path) -> None:
 
 
 def test_files_and_modes(mnt: Path) -> None:
-    """All files, with the kernel's modes, that belong to the daemon's user."""
+    """All files have the kernel's modes and belong to the daemon's user."""
     modes = {path.name: path.stat().st_mode & 0o7777 for path in mnt.iterdir()}
     assert modes == {
         "page_owner": 0o600,
@@ -63,7 +63,7 @@ def test_files_and_modes(mnt: Path) -> None:
 
 
 def test_off_means_absent(mount_pool: Callable[..., MountPool]) -> None:
-    """Without page_owner=on there is no page_owner; writing 1 makes it, with the early pages."""
+    """Without page_owner=on there is no page_owner; writing 1 creates it, with the early pages."""
     path = mount_pool("size=64M").path
     with Pool.attach(path) as pool:
         pfns = [pool.alloc_pages().pfn for _ in range(7)]
@@ -85,7 +85,7 @@ def test_off_means_absent(mount_pool: Callable[..., MountPool]) -> None:
     [("0", errno.EPERM), ("off", errno.EPERM), ("x", errno.EINVAL), ("1", 0), ("yes\n", 0)],
 )
 def test_page_owner_on_takes_booleans(mnt: Path, text: str, number: int) -> None:
-    """True is accepted, tracking can't be stopped, and what is no boolean is invalid."""
+    """A true value is accepted, tracking cannot be stopped, and other text is invalid."""
     fd = os.open(mnt / "page_owner_on", os.O_WRONLY | os.O_TRUNC)
     try:
         if number:
@@ -112,7 +112,7 @@ def test_size_follows_a_freeze(mnt: Path) -> None:
 
 
 def test_size_is_the_length(mnt: Path) -> None:
-    """st_size is the length of the text, before and after an allocation, of an open file too."""
+    """st_size is the current length of the text, even for an open file."""
     path = mnt / "page_owner"
     with path.open("rb", buffering=0) as file, Pool.attach(mnt) as pool:
         before = os.fstat(file.fileno()).st_size
@@ -141,11 +141,11 @@ def test_size_is_the_length(mnt: Path) -> None:
     ],
 )
 def test_tools_read_the_same_text(mnt: Path, tmp_path: Path, command: str) -> None:
-    """Any tool, with any size of read, by read() or by sendfile(), gets the same bytes."""
+    """Every tool gets the same bytes, with any read size, by read() or by sendfile()."""
     path = mnt / "page_owner"
     text = path.read_bytes()
     if shutil.which(command.split(maxsplit=1)[0]) is None:
-        pytest.skip(f"{command.split(maxsplit=1)[0]} is not installed.")
+        pytest.skip(f"needs {command.split(maxsplit=1)[0]} on PATH")
     line = command.replace("{}", str(path))
     environment = {**os.environ, "OUT": str(tmp_path / "out")}
     done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, check=True)
@@ -173,9 +173,9 @@ def test_tools_read_the_same_text(mnt: Path, tmp_path: Path, command: str) -> No
     ],
 )
 def test_tools_as_on_a_copy(mnt: Path, tmp_path: Path, command: str) -> None:
-    """Tools that seek, count and search say the same of the mount as of a copy of it."""
+    """Tools that seek, count and search print the same for the mount as for a copy."""
     if shutil.which(command.split(" ", maxsplit=1)[0]) is None:
-        pytest.skip(f"{command.split(maxsplit=1)[0]} is not installed.")
+        pytest.skip(f"needs {command.split(maxsplit=1)[0]} on PATH")
     copy = tmp_path / "page_owner"
     copy.write_bytes((mnt / "page_owner").read_bytes())
     outputs = [
@@ -189,7 +189,7 @@ def test_tools_as_on_a_copy(mnt: Path, tmp_path: Path, command: str) -> None:
 
 
 def test_small_buffers_get_one_record(mnt: Path) -> None:
-    """A buffer of 4096 bytes or less gets one record per read(), as in the kernel; 64 KiB many."""
+    """A buffer of up to 4096 bytes gets one record per read(), as in the kernel; 64 KiB many."""
     with (mnt / "page_owner").open("rb", buffering=0) as file:
         first = file.read(4096)
         second = file.read(4096)
@@ -204,7 +204,7 @@ def test_small_buffers_get_one_record(mnt: Path) -> None:
 
 
 def test_any_offset(mnt: Path) -> None:
-    """pread() gives the bytes of that offset, whatever was read before."""
+    """pread() returns the bytes at its offset, whatever was read before."""
     path = mnt / "page_owner"
     text = path.read_bytes()
     chance = random.Random(23)
@@ -220,7 +220,7 @@ def test_any_offset(mnt: Path) -> None:
 
 
 def test_several_readers(mnt: Path) -> None:
-    """Readers don't disturb each other, nor does one that stops half-way."""
+    """Readers do not disturb each other, even if one stops half-way."""
     path = mnt / "page_owner"
     text = path.read_bytes()
     slow = os.open(path, os.O_RDONLY)
@@ -239,7 +239,7 @@ def test_several_readers(mnt: Path) -> None:
 
 
 def test_nothing_else_is_allowed(mnt: Path) -> None:
-    """Names can't be made, moved or removed, with the errno that debugfs gives."""
+    """Names cannot be created, moved or removed; the errno is debugfs's."""
     path = mnt / "page_owner"
     attempts: list[tuple[int, Callable[[], object]]] = [
         (errno.EACCES, lambda: os.open(mnt / "new", os.O_CREAT | os.O_RDWR)),
@@ -251,15 +251,15 @@ def test_nothing_else_is_allowed(mnt: Path) -> None:
         (errno.ENODATA, lambda: os.getxattr(path, "user.pageownerfs")),
     ]
     if os.geteuid():
-        pytest.skip("The errnos are those that root gets.")
+        pytest.skip("needs root: the errnos are root's")
     for number, attempt in attempts:
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is checked below
             attempt()
         assert caught.value.errno == number
 
 
 def test_xattr_describes(mnt: Path) -> None:
-    """The root's attribute is what clients attach by; it is the only one."""
+    """The root's only extended attribute is the one that clients attach by."""
     assert os.listxattr(mnt) == ["user.pageownerfs"]
     data = json.loads(os.getxattr(mnt, "user.pageownerfs"))
     assert data["source"] == "pool"
@@ -269,7 +269,7 @@ def test_xattr_describes(mnt: Path) -> None:
 
 
 def test_stats(mnt: Path) -> None:
-    """Lines of name and number, as /proc/vmstat."""
+    """Each line has a name and a number, as in /proc/vmstat."""
     lines = [line.split(" ") for line in (mnt / "stats").read_text().splitlines()]
     stats = {name: int(value) for name, value in lines}
     assert stats["pgalloc"] == 1000
@@ -277,7 +277,7 @@ def test_stats(mnt: Path) -> None:
 
 
 def test_read_only(mount_pool: Callable[..., MountPool]) -> None:
-    """With -o ro tracking can't be switched on."""
+    """With -o ro, tracking cannot be switched on."""
     path = mount_pool("size=16M", "ro").path
     with pytest.raises(OSError, match="Read-only"):
         (path / "page_owner_on").write_text("1")

@@ -1,4 +1,4 @@
-"""Whose pages: what page_owner shows is what the processes have allocated, exactly."""
+"""page_owner shows exactly the pages that processes have allocated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
-# The comm is all that may hold anything: what follows it is taken from the end of the line.
+# Only the comm may contain anything; what follows it is matched from the end of the line.
 RECORD = re.compile(
     rb"Page allocated via order (\d+), mask (0x[0-9a-f]+\([^)\n]*\)), pid (\d+), tgid (\d+) "
     rb"\((.{0,15}?)\), ts (\d+) ns\n"
@@ -31,7 +31,7 @@ RECORD = re.compile(
 )
 HOSTILE = [b"a) b), ts 5 ns", b"order 3, x", b"two\nlines", b"", b"\xff\xfe", b"pid 7, tgid 8"]
 
-# A client: sets its comm, allocates by two functions, says what it has, and waits for its end.
+# A client sets its comm, allocates through two functions, reports its pages, and waits.
 CLIENT = r"""
 import ctypes, json, os, sys, threading
 from pageownerfs import Pool
@@ -65,7 +65,7 @@ with Pool.attach(mountpoint) as pool:
 
 
 class Owned(NamedTuple):
-    """One block: all that its record must say."""
+    """One block, with everything that its record must show."""
 
     pfn: int
     order: int
@@ -77,7 +77,7 @@ class Owned(NamedTuple):
 
 
 def parse(text: bytes) -> dict[Owned, list[bytes]]:
-    """Give the stack of every record but the early ones; fail if anything else is in the text."""
+    """Return the stacks of all records except early ones; fail on any other text."""
     end = 0
     owned = {}
     while end < len(text):
@@ -113,7 +113,7 @@ def start_clients(path: Path, comms: Iterable[bytes]) -> list[subprocess.Popen[s
 
 
 def expect(rows: Iterable[list[Any]], comm: bytes) -> dict[Owned, str]:
-    """Turn what a client said of its blocks into what their records must say, by function."""
+    """Turn a client's report into the records that its blocks must have, by function."""
     return {
         Owned(
             *(pfn, order, format_gfp(mask), pid, tgid, comm[:15]),
@@ -124,7 +124,7 @@ def expect(rows: Iterable[list[Any]], comm: bytes) -> dict[Owned, str]:
 
 
 def alloc_by_command(pageownerfs: Command, path: Path, order: int) -> dict[Owned, str]:
-    """Leak seven blocks by `pageownerfs alloc`; the records that they must have."""
+    """Leak seven blocks with `pageownerfs alloc`; return the records that they must have."""
     names = "GFP_KERNEL|__GFP_ZERO"
     args = ["alloc", path, "--order", str(order), "--count", "7", "--gfp", names, "--leak"]
     done = pageownerfs(*args)
@@ -141,7 +141,7 @@ def alloc_by_command(pageownerfs: Command, path: Path, order: int) -> dict[Owned
 def owned_pool(
     mount_pool: Callable[..., Any], pageownerfs: Command
 ) -> Iterable[tuple[Path, dict[Owned, str], dict[Owned, str]]]:
-    """Eight processes and more with pages in a pool: what they say that they have."""
+    """Mount a pool with pages of eight processes and more; yield what they report."""
     path = mount_pool("page_owner=on", "size=256M").path
     comms = [*HOSTILE, b"plain", b"python3 -c"]
     clients = start_clients(path, comms)
@@ -161,11 +161,11 @@ def owned_pool(
 
 
 def test_exactly_their_pages(owned_pool: tuple[Path, dict[Owned, str], dict[Owned, str]]) -> None:
-    """Every block of every process, and nothing else, with its right owner and stack."""
+    """Every block of every process is shown with its owner and stack, and nothing else is."""
     path, expected, by_command = owned_pool
     records = parse((path / "page_owner").read_bytes())
     for owned, stack in list(records.items()):
-        # The command's pid and comm are its own affair; PFN, order and mask are known.
+        # The command's pid and comm are unknown here; PFN, order and mask are known.
         anonymous = owned._replace(pid=0, tgid=0, comm=b"")
         if anonymous in by_command:
             assert owned.pid == owned.tgid > 0
@@ -189,7 +189,7 @@ def test_kernel_page_owner_sort(
     page_owner_sort: Path,
     tmp_path: Path,
 ) -> None:
-    """The kernel's own tool makes the same of the mounted file as of a copy."""
+    """The kernel's own tool prints the same for the mounted file as for a copy."""
     path, _, _ = owned_pool
     full = tmp_path / "full.txt"
     subprocess.run(["sh", "-c", f"cat {path}/page_owner > {full}"], check=True)

@@ -1,4 +1,4 @@
-"""pages/PFN: all that is known of one page."""
+"""pages/PFN: everything that is known about one page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NONSENSE = (
     *("x", "0x", "12g", "-1", "+1", "0xg", "1.0", "1e3", "0X10", "0b1", "0o7", " 1", "1 ", "1\n"),
     *("0x-1", "page_owner", "0x10x", "१", "1_0", "0x1_0"),
 )
-# Allocates by two functions, tells what it has, and waits.
+# Allocates through two functions, reports the PFN, and waits.
 CLIENT = r"""
 import json, sys
 from pageownerfs import Pool
@@ -43,7 +43,7 @@ with Pool.attach(sys.argv[1]) as pool:
 
 
 class Pages(NamedTuple):
-    """What the module's pool has."""
+    """The pages of the module's pool."""
 
     path: Path
     nr_pages: int
@@ -53,11 +53,11 @@ class Pages(NamedTuple):
     freed: int
     """Head of a block of 4 pages that was freed."""
     untouched: int
-    """A page that nobody ever had."""
+    """A page that was never allocated."""
 
 
 def block_is_kept(pool: Pool) -> int:
-    """Leave a block."""
+    """Leave a block allocated."""
     return pool.alloc_pages(3, GFP_KERNEL).pfn
 
 
@@ -95,7 +95,7 @@ def page(pages: Pages, pfn: int) -> str:
 
 
 def test_allocated(pages: Pages) -> None:
-    """The head of a block: its order, its owner, its stack with file and line."""
+    """The head of a block shows its order, its owner, and its stack with file and line."""
     text = page(pages, pages.block)
     assert text.startswith(f"page: pfn:{pages.block:#x} allocated refcount:1\n")
     assert f"\nblock: pfn:{pages.block:#x} order:3 (8 pages)\n" in text
@@ -110,7 +110,7 @@ def test_allocated(pages: Pages) -> None:
 
 
 def test_same_as_the_record(pages: Pages) -> None:
-    """Numbers and names are those of the record in page_owner."""
+    """Numbers and names match the page's record in page_owner."""
     (record,) = [record for record in read_shown(pages.path) if record.pfn == pages.block]
     text = page(pages, pages.block)
     comm = record.comm.decode()
@@ -120,7 +120,7 @@ def test_same_as_the_record(pages: Pages) -> None:
 
 
 def test_midst_of_a_block(pages: Pages) -> None:
-    """Each page of a block names the block, and has its owner."""
+    """Each page of a block names the block and shows its owner."""
     head = page(pages, pages.block)
     for number in range(1, 8):
         text = page(pages, pages.block + number)
@@ -130,7 +130,7 @@ def test_midst_of_a_block(pages: Pages) -> None:
 
 
 def test_freed(pages: Pages) -> None:
-    """A page that was freed: who had it, who freed it and by which stack."""
+    """A freed page shows who had it, who freed it, and with which stack."""
     for number in range(4):
         text = page(pages, pages.freed + number)
         assert "\npage_owner tracks the page as freed\n" in text
@@ -149,7 +149,7 @@ def test_freed(pages: Pages) -> None:
 
 
 def test_freed_and_allocated_again(pages: Pages) -> None:
-    """What was freed and has a new owner tells of both."""
+    """A page that was freed and allocated again shows both."""
     with Pool.attach(pages.path) as pool:
         freed = block_is_freed(pool)
         blocks = [pool.alloc_pages(2, GFP_HIGHUSER_MOVABLE) for _ in range(3)]
@@ -162,14 +162,14 @@ def test_freed_and_allocated_again(pages: Pages) -> None:
 
 
 def test_never_touched(pages: Pages) -> None:
-    """A page that nobody ever had."""
+    """A page that was never allocated says so."""
     text = page(pages, pages.untouched)
     assert re.match(r"page: pfn:0x[0-9a-f]+ free(, first page of a free block)? ", text)
     assert "page_owner info is not present (never set?)\n" in text
 
 
 def test_early(pages: Pages) -> None:
-    """A page from before tracking says so, and has no process."""
+    """A page from before tracking says so and names no process."""
     text = page(pages, pages.early)
     assert "page_owner tracks the page as allocated before tracking began\n" in text
     assert " register_early_stack (" in text
@@ -177,7 +177,7 @@ def test_early(pages: Pages) -> None:
 
 
 def test_owner_lives_and_ends(pages: Pages) -> None:
-    """While the owner is there it is said to be alive; then that it has ended."""
+    """The owner is reported as alive while it exists, and then as ended."""
     with client(CLIENT, pages.path) as child:
         pfn = said(child)
         text = page(pages, pfn)
@@ -188,7 +188,7 @@ def test_owner_lives_and_ends(pages: Pages) -> None:
 
 
 def test_owner_is_a_zombie(pages: Pages) -> None:
-    """One that nobody has waited for has ended, too."""
+    """A zombie counts as ended."""
     with client(CLIENT, pages.path) as child:
         pfn = said(child)
         child.kill()
@@ -215,13 +215,13 @@ def test_number_used_again() -> None:
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense(pages: Pages, name: str) -> None:
-    """What is no number of a page is not there."""
+    """A name that is not a page number gives ENOENT."""
     with pytest.raises(FileNotFoundError):
         (pages.path / "pages" / name).read_bytes()
 
 
 def test_out_of_range(pages: Pages) -> None:
-    """So is a number beyond the last page; the last one is there."""
+    """A number beyond the last page gives ENOENT; the last page exists."""
     last = pages.nr_pages - 1
     assert page(pages, last).startswith(f"page: pfn:{last:#x} ")
     assert page(pages, 0).startswith("page: pfn:0x0 ")
@@ -235,7 +235,7 @@ def test_out_of_range(pages: Pages) -> None:
 
 
 def test_every_page(pages: Pages) -> None:
-    """Whatever a page is, its file can be read; its state is what the pool says."""
+    """The file of every page can be read, and its state matches the pool."""
     with Pool.attach(pages.path) as pool:
         step = pages.nr_pages // 300
         for pfn in range(0, pages.nr_pages, step):
@@ -245,7 +245,7 @@ def test_every_page(pages: Pages) -> None:
 
 
 def test_small_reads(pages: Pages) -> None:
-    """A page's file reads in any steps."""
+    """A page's file can be read in steps of any size."""
     path = pages.path / "pages" / hex(pages.block)
     text = path.read_bytes()
     assert read_unbuffered(path, 7) == text
@@ -253,7 +253,7 @@ def test_small_reads(pages: Pages) -> None:
 
 
 def test_nothing_is_made(pages: Pages) -> None:
-    """Pages can't be made, written or removed."""
+    """Files of pages cannot be created, written or removed."""
     folder = pages.path / "pages"
     with pytest.raises(OSError, match="denied"):
         (folder / "new").touch()
@@ -271,12 +271,12 @@ def test_nothing_is_made(pages: Pages) -> None:
 
 
 def listed(mnt: Path) -> list[str]:
-    """Names in the directory, in its order."""
+    """Return the names in the directory, in order."""
     return [path.name for path in (mnt / "pages").iterdir()]
 
 
 def test_listed(pages: Pages) -> None:
-    """Exactly the heads that page_owner has."""
+    """Exactly the heads that page_owner shows are listed."""
     names = listed(pages.path)
     assert names == [hex(record.pfn) for record in read_shown(pages.path)]
     assert hex(pages.block) in names
@@ -286,7 +286,7 @@ def test_listed(pages: Pages) -> None:
 
 @pytest.mark.slow
 def test_listed_up_to_5000() -> None:
-    """So it is up to 5000 blocks; of more, some are named, and any is found."""
+    """Up to 5000 blocks are all listed; beyond that some are, and any can be opened."""
     with mounted("pool", "size=64M", "page_owner=on") as path, Pool.attach(path) as pool:
         nr = len(listed(path))
         blocks = [pool.alloc_pages() for _ in range(NR_LISTED - nr)]
@@ -304,7 +304,7 @@ def test_listed_up_to_5000() -> None:
 
 
 def test_dump() -> None:
-    """A dump has the pages of its records, and those in the midst; of others nothing is known."""
+    """A dump knows the pages of its records, tail pages included, and no others."""
     records = parse_shown(SAMPLE.read_bytes())
     covered = {r.pfn + number for r in records for number in range(r.nr_pages)}
     end = max(covered) + 1
@@ -318,7 +318,7 @@ def test_dump() -> None:
                 assert record.stack in text
                 for line in record.notes.splitlines():
                     assert line in text or not line.startswith(b"Charged ")
-                # Its processes are those of another machine.
+                # Its processes belong to another machine.
                 assert b"alive" not in text
                 assert b"has ended" not in text
             after = record.pfn + record.nr_pages

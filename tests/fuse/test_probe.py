@@ -1,10 +1,10 @@
 """
 The option kernel_abi against a real kernel, line by line: tests/data/probe.txt.
 
-The recording has every read(), lseek(), pread(), stat(), open() and so on that a program tried on
-the page_owner of a Linux 6.12, a line for each. Here each is made again, on a mount that serves
-records of the recorded lengths at the recorded PFNs, and must give the same line. What FUSE can't
-do is in the two tables below, with the reason and with what it does instead; nothing else differs.
+The recording has a line for every read(), lseek(), pread(), stat(), open() and so on that a
+program tried on the page_owner of a Linux 6.12. Here each call is repeated on a mount that serves
+records of the recorded lengths at the recorded PFNs, and must give the same line. What FUSE cannot
+do is in the two tables below, with the reason and the result; nothing else differs.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ pytestmark = [pytest.mark.require("fuse", "root", "shm"), pytest.mark.slow]
 
 RECORDING = (KERNEL / "probe.txt").read_text()
 LINES = RECORDING.split("\n")[:-1]
-UID = 1000  # the recording's ordinary user
+UID = 1000  # the ordinary user of the recording
 
-# Parts of a line that are not compared, and why.
+# Parts of a line that are not compared, and the reasons.
 FIELDS = {
     "f_pos": (
         r"f_pos (?:now )?\w+(?: -> \w+)?",
         (
-            "The kernel adds the bytes returned to the position of a FUSE file; page_owner's is a "
-            "PFN. Where a read begins shows in its record; Replay sees that bytes are added."
+            "For a FUSE file, the kernel adds the bytes returned to the position; page_owner's is "
+            "a PFN. A record shows where its read began; Replay checks that bytes are added."
         ),
     ),
     "st_ino, st_mtime": (
         r"ino \d+ mtime \d+",
-        "Numbers of that boot. When mtime changes is a test below.",
+        "Numbers of that boot. A test below covers changes of mtime.",
     ),
 }
 
 GENERIC_LSEEK = "lseek() of a FUSE file is the kernel's own; libfuse 2 has no handler for it."
-NOT_THERE = "The seek before failed, so the position is where it was: a place to read from."
+NOT_THERE = "The previous seek failed, so the position did not change and can be read from."
 ONE_REQUEST = (
-    "page_owner has no read_iter(), so the kernel reads into one iovec after the other; FUSE asks "
-    "once, for the sum."
+    "page_owner has no read_iter(), so the kernel reads into one iovec after the other; FUSE "
+    "makes one request for the sum."
 )
 SPLICE = (
-    "debugfs can't splice. FUSE does, through the page cache, which ends at st_size, 0: who "
-    "copies by sendfile() gets nothing. Before Linux 6.5 FUSE asked its server for this, too."
+    "debugfs can't splice. FUSE can, through the page cache, which ends at st_size, 0, so "
+    "sendfile() copies nothing. Before Linux 6.5, FUSE sent this to its server, too."
 )
-ROOT = "The root of debugfs has 12 directories more than the root of this mount."
+ROOT = "The root of debugfs has 12 more directories than the root of this mount."
 NO_READ = "PFN 0xffffffffffffffff  nrec=0 ends_nlnl=0 first_byte=-"
 
 
 class Deviation(NamedTuple):
-    """A line that is another one here."""
+    """A line that differs here."""
 
     here: str
     reason: str
     or_here: str = ""
-    """On another kernel below FUSE."""
+    """The line on another kernel under FUSE."""
 
 
-# By the recorded line; fields above are masked in what is there instead.
+# By recorded line; the fields above are masked in the replacement.
 DEVIATIONS = {
     "  stat /sys/kernel/debug mode 40700 uid 0 gid 0 size 0 blksize 4096 blocks 0 nlink 14 ino 1 "
     "mtime 1795437364": Deviation(
@@ -80,7 +80,7 @@ DEVIATIONS = {
     ),
     f"  read(0) -> -1 ENOMEM  f_pos 0x19e2 -> 0x19e2  {NO_READ}": Deviation(
         f"  read(0) -> 0  …  {NO_READ}",
-        "For a read of no bytes the kernel answers itself, and does not ask FUSE.",
+        "The kernel answers a read of no bytes itself, without asking FUSE.",
     ),
     "  lseek(0x100,SEEK_CUR) -> 0x2109 ": Deviation(
         "  lseek(0x100,SEEK_CUR) -> 0x23f3 ", FIELDS["f_pos"][1]
@@ -94,7 +94,7 @@ DEVIATIONS = {
     "  lseek(0,SEEK_HOLE) -> 0xffffffffffffffff EINVAL": Deviation(
         "  lseek(0,SEEK_HOLE) -> 0xffffffffffffffff ENXIO", GENERIC_LSEEK
     ),
-    # It worked, to -5; that the C library took for an error.
+    # The seek to -5 worked, but the C library took the result for an error.
     "  lseek(0xfffffffffffffffb,SEEK_SET) -> 0xffffffffffffffff EIO": Deviation(
         "  lseek(0xfffffffffffffffb,SEEK_SET) -> 0xffffffffffffffff EINVAL", GENERIC_LSEEK
     ),
@@ -123,23 +123,23 @@ DEVIATIONS = {
 
 
 def masked(line: str) -> str:
-    """Leave out of a line what is not compared."""
+    """Remove the parts of a line that are not compared."""
     for pattern, _ in FIELDS.values():
         line = re.sub(pattern, "…", line)
     return line
 
 
 class Replayed(NamedTuple):
-    """What came of the whole recording."""
+    """The result of the whole recording."""
 
     here: list[str]
-    """For each line, what it is here."""
+    """For each recorded line, the line here."""
     mtimes: list[tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
 def dump() -> bytes:
-    """Text of a page_owner that the recorded lines fit."""
+    """Return the text of a page_owner that fits the recorded lines."""
     return recorded_machine(RECORDING)
 
 
@@ -153,7 +153,7 @@ def mount(dump: bytes) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def replayed(mount: Path) -> Replayed:
-    """Every line, run in its order."""
+    """Run every line in order."""
     replay = Replay(mount, UID)
     try:
         return Replayed([replay.line(line) for line in LINES], replay.mtimes)
@@ -162,13 +162,13 @@ def replayed(mount: Path) -> Replayed:
 
 
 def test_text(mount: Path, dump: bytes) -> None:
-    """The mount serves the records that were made, byte for byte."""
+    """The mount serves the generated records, byte for byte."""
     with (mount / "page_owner").open("rb", buffering=0) as file:
         assert b"".join(iter(lambda: file.read(4096), b"")) == dump
 
 
 def test_lines(replayed: Replayed) -> None:
-    """Every line is the recorded one, or what the table says."""
+    """Every line equals the recorded one, or what the table says."""
     wrong = []
     for number, (line, here) in enumerate(zip(LINES, replayed.here, strict=True), 1):
         entry = DEVIATIONS.get(line)
@@ -179,11 +179,11 @@ def test_lines(replayed: Replayed) -> None:
 
 
 def test_every_line_counts(replayed: Replayed, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each line is compared or has its entry in the table, and each entry deviates."""
+    """Each line is compared or is in the table, and each entry of the table deviates."""
     pairs = list(zip(LINES, replayed.here, strict=True))
     deviating = [line for line, _ in pairs if line in DEVIATIONS]
     rest = [(line, here) for line, here in pairs if line not in DEVIATIONS]
-    # No call: headings, and the lines around the text of a record.
+    # Not calls: headings, and the lines around the text of a record.
     plain = [line for line, _ in rest if line.startswith("##") or line == "-----"]
     literal = [line for line, here in rest if line == here and line not in plain]
     by_field = [line for line, here in rest if line != here and masked(line) == masked(here)]
@@ -194,13 +194,13 @@ def test_every_line_counts(replayed: Replayed, capsys: pytest.CaptureFixture[str
             f"({len(by_field)} of them without {' or '.join(FIELDS)}), {len(deviating)} deviating"
         )
     assert len(plain) + compared + len(deviating) == len(LINES)
-    assert set(deviating) == DEVIATIONS.keys(), "an entry that no line has"
+    assert set(deviating) == DEVIATIONS.keys(), "an entry without a line"
     assert not any(masked(line) in entry for line, entry in DEVIATIONS.items())
     assert all(entry.reason for entry in DEVIATIONS.values())
 
 
 def test_mtime(replayed: Replayed) -> None:
-    """The time changes where it did on the kernel: by truncating, not by chmod."""
+    """The mtime changes where the kernel's did: after a truncation, but not after chmod."""
     assert len(replayed.mtimes) > 2
     first_recorded, first_here = replayed.mtimes[0]
     recorded = [recorded > first_recorded for recorded, _ in replayed.mtimes]
@@ -210,7 +210,7 @@ def test_mtime(replayed: Replayed) -> None:
 
 @pytest.mark.parametrize("offset", [-5, -4096])
 def test_negative_position(mount: Path, offset: int) -> None:
-    """The reads that the table gives up can be had by pread(): EINVAL there, as recorded."""
+    """pread() covers the reads that the table excludes: EINVAL at a negative position."""
     fd = os.open(mount / "page_owner", os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="Invalid argument") as caught:
@@ -221,7 +221,7 @@ def test_negative_position(mount: Path, offset: int) -> None:
 
 
 def test_open_files_are_apart(mount: Path, dump: bytes) -> None:
-    """Reads of one open file leave the position of another alone."""
+    """Reads of one open file do not move the position of another."""
     records = [record + b"\n\n" for record in dump.split(b"\n\n")[:3]]
     fds = [os.open(mount / "page_owner", os.O_RDONLY) for _ in range(2)]
     try:

@@ -1,4 +1,4 @@
-"""Readers that go back: the text is made again, and what has come since is in it."""
+"""A reader that goes back gets a new text, with the pages allocated since."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_from(fd: int, offset: int, size: int) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, 4096, 10_000, 131_072])
 def test_rewound(mount_pool: Callable[..., Mount], size: int) -> None:
-    """Pages that are allocated below what was read first show when it is read again."""
+    """A second read shows pages allocated below the point where the first one began."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"
     with path.open("rb", buffering=0) as file, Pool.attach(path.parent) as pool:
         before = read_from(file.fileno(), 0, size)
@@ -46,7 +46,7 @@ def test_rewound(mount_pool: Callable[..., Mount], size: int) -> None:
 
 @pytest.mark.parametrize("size", [4096, 131_072])
 def test_first_record_again(mount_pool: Callable[..., Mount], size: int) -> None:
-    """One read from the beginning, and another one: the first record is another one by then."""
+    """Two reads from the beginning give different records if the first page has changed."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"
     with Pool.attach(path.parent) as pool, path.open("rb", buffering=0) as file:
         pages = [pool.alloc_pages(0) for _ in range(NR_PAGES)]
@@ -63,7 +63,7 @@ def test_first_record_again(mount_pool: Callable[..., Mount], size: int) -> None
 def test_places_are_those_of_the_text_that_was_read_last(
     mount_pool: Callable[..., Mount],
 ) -> None:
-    """After it has grown and was read again, a seek leads to where the same bytes are."""
+    """After the text grew and was read again, a seek leads to the same bytes."""
     path = mount_pool("page_owner=on", "size=64M").path / "page_owner"
     with path.open("rb", buffering=0) as file, Pool.attach(path.parent) as pool:
         read_from(file.fileno(), 0, 131_072)

@@ -1,8 +1,8 @@
 """
-Shell tools on the option kernel_abi, against what they did on a real kernel's page_owner.
+Shell tools with the option kernel_abi, compared with their results on a real page_owner.
 
 tests/data/shell_probe.txt was recorded with busybox. Busybox must do the same here, byte for byte,
-but for what is in the tables; the tools of this system what they do on a file of that kind.
+apart from the tables; the system's own tools must do what they do on a file of that kind.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.require("fuse", "root", "shm"), pytest.mark.slow]
 DEBUGFS = "/sys/kernel/debug"
 COPY = "/tmp/cp.txt"
 TIMEOUT = 30.0
-# A pool has no memcg: a frame of the same length is there.
+# A pool has no memcg; a frame of the same length takes its place.
 MEMCG, FRAME = "Charged to memcg /\n", " xxxxxxxxx+0x0/0x0\n"
 WC, CAT_WC = f"wc {DEBUGFS}/page_owner", f"cat {DEBUGFS}/page_owner | wc"
 CP_WC = f"cp {DEBUGFS}/page_owner {COPY}; wc {COPY}; rm -f {COPY}"
@@ -38,13 +38,13 @@ DD_SMALL = f"dd if={DEBUGFS}/page_owner bs=64 count=3 of=/dev/null"
 # The machine went on allocating between the commands, so these counts were three different ones.
 # Here the whole text is counted each time.
 LIVE_COUNTS = (WC, CAT_WC, CP_WC)
-# busybox copies by sendfile(). debugfs refuses that (EINVAL), and busybox goes on with read().
-# FUSE looks into the page cache, which ends at st_size, 0; Linux before 6.5 asked the server.
+# busybox copies with sendfile(). debugfs refuses that (EINVAL), and busybox continues with read().
+# FUSE uses the page cache, which ends at st_size, 0; Linux before 6.5 asked the server.
 COPIES_NOTHING = (CAT_WC, CP_WC)
-# Messages and needs that GNU's tools and Debian's shell have of their own: exit code and output.
+# Messages of GNU's tools and Debian's shell where they differ: exit code and output.
 SYSTEM_TOOLS = {
     DD_SMALL: (1, r"dd: .*Cannot allocate memory\n0\+0 records in\n0\+0 records out\n0 bytes.*\n"),
-    # It reads just the 100 bytes that it is asked for; busybox fills a buffer.
+    # GNU's head reads only the 100 bytes that it needs; busybox fills a buffer.
     HEAD: (1, r"head: .*Cannot allocate memory\n"),
     ECHO: (1, r".*(?:I/O error|Invalid argument)\n"),
 }
@@ -55,7 +55,7 @@ class Command(NamedTuple):
 
     line: str
     output: str
-    """What it printed, errors included."""
+    """Its output, including errors."""
     code: int
 
 
@@ -72,7 +72,7 @@ each_command = pytest.mark.parametrize("command", COMMANDS, ids=[c.line for c in
 
 
 def recorded_machine() -> bytes:
-    """Make a page_owner that begins and ends as recorded, with as many records."""
+    """Make a page_owner with the recorded first and last records and number of records."""
     first = BY_LINE[f"dd if={DEBUGFS}/page_owner bs=4096 count=3"].output
     tail = BY_LINE[f"tail -n 3 {DEBUGFS}/page_owner"].output
     last_pfn = 0x3FFD3
@@ -92,7 +92,7 @@ def recorded_machine() -> bytes:
 
 @pytest.fixture(scope="module")
 def dump() -> bytes:
-    """Text of the page_owner."""
+    """Return the text of the page_owner."""
     return recorded_machine()
 
 
@@ -136,7 +136,7 @@ def busybox(require: Callable[[str], None], tmp_path_factory: pytest.TempPathFac
 
 
 def counts(dump: bytes) -> list[int]:
-    """Count lines, words and bytes, as wc."""
+    """Count lines, words and bytes like wc."""
     return [dump.count(b"\n"), len(dump.split()), len(dump)]
 
 
@@ -144,7 +144,7 @@ def counts(dump: bytes) -> list[int]:
 def test_busybox(
     command: Command, run: Callable[..., tuple[str, int]], busybox: Path, dump: bytes
 ) -> None:
-    """The recorded tools print what is recorded."""
+    """The recorded tools print what was recorded."""
     output, code = run(command.line, busybox)
     assert code == command.code
     if command.line in LIVE_COUNTS:
@@ -157,7 +157,7 @@ def test_busybox(
 
 @each_command
 def test_system_tools(command: Command, run: Callable[..., tuple[str, int]], dump: bytes) -> None:
-    """The tools that people have do the same, or what is their own way."""
+    """The system's tools do the same, or differ in a known way."""
     output, code = run(command.line)
     if command.line in SYSTEM_TOOLS:
         expected_code, pattern = SYSTEM_TOOLS[command.line]
@@ -167,13 +167,13 @@ def test_system_tools(command: Command, run: Callable[..., tuple[str, int]], dum
         assert code == command.code
         assert [int(number) for number in output.split()[:3]] == counts(dump)
     else:
-        # GNU's dd has a line about the bytes copied, and warnings: of short reads, of st_size 0.
+        # GNU's dd adds a line about the bytes copied, and warns about short reads and st_size 0.
         output = re.sub(r"^(?:dd: .*|\d+ bytes .*copied.*)\n", "", output, flags=re.MULTILINE)
         assert (output, code) == (command.output.replace(MEMCG, FRAME), command.code)
 
 
 def test_tables() -> None:
-    """Every command that a table names is recorded, and all of the recording is commands."""
+    """The tables name only recorded commands, and the recording consists of commands only."""
     text = (KERNEL / "shell_probe.txt").read_text()
     assert {*LIVE_COUNTS, *COPIES_NOTHING, *SYSTEM_TOOLS} <= BY_LINE.keys()
     assert "".join(f"# {c.line}\n{c.output}rc={c.code}\n" for c in COMMANDS) == text

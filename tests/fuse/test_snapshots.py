@@ -1,4 +1,4 @@
-"""snapshots/: copies of the records, what is in them, and what has grown since."""
+"""snapshots/: frozen copies of the records, their files, and what has grown since."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHOW_STACKS = "page_owner_stacks/show_stacks"
 NR_WORKERS = 3
 NR_SNAPSHOTS = 25
 
-# Leaks by one function and drops by another when it is told to.
+# On command, leaks with one function and drops with another.
 LEAK = r"""
 import sys
 from pageownerfs import Pool
@@ -69,7 +69,7 @@ with Pool.attach(sys.argv[1]) as pool:
     sys.stdin.read()
 """
 
-# Frees a block and takes the next one, of all orders, for ever; blocks are split and merged.
+# Frees a block and takes the next, of all orders, forever; blocks are split and merged.
 STORM = r"""
 import random, sys
 from pageownerfs import Pool
@@ -102,12 +102,12 @@ class Change(NamedTuple):
 
     @property
     def function(self) -> str:
-        """The innermost one."""
+        """Return the innermost function."""
         return self.stack.partition(b"+")[0].decode().strip()
 
 
 def parse_diff(text: bytes) -> list[Change]:
-    """Read a diff; fail if anything else is in it."""
+    """Parse a diff; fail on anything else in it."""
     changes, end = [], 0
     while end < len(text):
         found = CHANGED.match(text, end)
@@ -119,7 +119,7 @@ def parse_diff(text: bytes) -> list[Change]:
 
 @pytest.fixture(scope="module")
 def path() -> Iterator[Path]:
-    """Mount a pool with a few pages in which nobody works."""
+    """Mount a pool with a few pages and no active client."""
     with mounted("pool", "size=64M", "page_owner=on") as mnt:
         with Pool.attach(mnt) as pool:
             for order in (0, 1, 2, 3) * 20:
@@ -129,7 +129,7 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture
 def take(path: Path) -> Iterator[Callable[[str], Path]]:
-    """Give a function that takes copies, which are dropped at the end."""
+    """Return a function that takes snapshots, which are dropped at the end."""
     names: list[Path] = []
 
     def take_one(name: str) -> Path:
@@ -144,18 +144,18 @@ def take(path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def expect_errno(number: int, attempt: Callable[[], object]) -> None:
-    """Fail unless the attempt fails so."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
+    """Fail unless the attempt fails with this errno."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is checked below
         attempt()
     assert caught.value.errno == number, caught.value
 
 
-# ---- what a copy is ----
+# ---- contents ----
 
 
 @pytest.mark.slow
 def test_all_files(path: Path, take: Callable[[str], Path]) -> None:
-    """In a copy are the files of the mount, with what they said then, and diff."""
+    """A snapshot contains the files of the mount, as they were then, and diff."""
     live = tree_files(path)
     snapshot = take("one")
     assert (path / "snapshots").stat().st_mode & 0o7777 == 0o700
@@ -170,7 +170,7 @@ def test_all_files(path: Path, take: Callable[[str], Path]) -> None:
             assert data.partition(b"\n")[0].startswith(b"page: pfn:0x")
             continue
         assert data == live[name].read_bytes(), name
-        # Of what takes long to make the size is 0, or its length while somebody has it open.
+        # Files that are slow to make have size 0, or their length while somebody has them open.
         assert here[name].stat().st_size == len(data), name
         assert here[name].stat().st_mode == live[name].stat().st_mode, name
     assert (snapshot / "diff").read_bytes() == b""
@@ -178,7 +178,7 @@ def test_all_files(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_frozen(path: Path, take: Callable[[str], Path]) -> None:
-    """The pool goes on, the copy stays."""
+    """A snapshot stays the same while the pool changes."""
     names = [n for n in tree_files(path) if not n.startswith(("pages/", "page_owner_on"))]
     snapshot = take("one")
     before = {name: (snapshot / name).read_bytes() for name in names}
@@ -196,7 +196,7 @@ def test_frozen(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_filters_and_thresholds_are_its_own(path: Path, take: Callable[[str], Path]) -> None:
-    """count_threshold of a copy is not that of the mount."""
+    """count_threshold of a snapshot is independent of the mount's."""
     snapshot = take("one")
     text = (path / SHOW_STACKS).read_bytes()
     (snapshot / "page_owner_stacks" / "count_threshold").write_text("1000000")
@@ -207,7 +207,7 @@ def test_filters_and_thresholds_are_its_own(path: Path, take: Callable[[str], Pa
 
 
 def test_pages_of_a_copy(path: Path, take: Callable[[str], Path]) -> None:
-    """A page that is freed later has its owner in the copy; one that was free is said to be so."""
+    """A snapshot keeps the owner of a page freed later, and reports pages that were free then."""
     with Pool.attach(path) as pool:
         page = pool.alloc_pages(2, GFP_KERNEL)
         pfn = page.pfn
@@ -234,7 +234,7 @@ def test_pages_of_a_copy(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_names(path: Path, take: Callable[[str], Path]) -> None:
-    """A copy is made and dropped by its name, which may be any."""
+    """A snapshot is taken and dropped by name, and any name is valid."""
     snapshots = path / "snapshots"
     assert list(snapshots.iterdir()) == []
     names = ["one", "two words", "ümlaut", "x" * 200, "page_owner", "-"]
@@ -251,7 +251,7 @@ def test_names(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_made_again(path: Path) -> None:
-    """A name that was dropped can be used again, for another copy."""
+    """The name of a dropped snapshot can be used again for another one."""
     snapshot = path / "snapshots" / "again"
     texts = []
     with Pool.attach(path) as pool:
@@ -264,7 +264,7 @@ def test_made_again(path: Path) -> None:
 
 
 def test_other_places(path: Path, take: Callable[[str], Path]) -> None:
-    """Directories can be made nowhere else, and only copies can be dropped."""
+    """Directories can be made nowhere else, and only snapshots can be removed."""
     snapshot = take("one")
     for folder in (path, snapshot, path / "sorted", path / "page_owner_stacks", path / "extfrag"):
         expect_errno(errno.EPERM, (folder / "new").mkdir)
@@ -280,7 +280,7 @@ def test_other_places(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_dropped_while_open(path: Path) -> None:
-    """Files of a copy that were open when it was dropped read on to their end."""
+    """After a snapshot is dropped, files that were open stay readable to the end."""
     snapshot = path / "snapshots" / "one"
     snapshot.mkdir()
     names = ("page_owner", SHOW_STACKS, "sorted/by_memory", "stats", "pagetypeinfo")
@@ -303,7 +303,7 @@ def test_dropped_while_open(path: Path) -> None:
 
 
 def test_no_room() -> None:
-    """What is more than -o snapshots= is ENOSPC, and nothing is left of it; less is taken."""
+    """Beyond -o snapshots= a snapshot fails with ENOSPC and leaves nothing; smaller ones work."""
     with mounted("pool", "size=64M", "page_owner=on", "snapshots=64K") as path:
         snapshots = path / "snapshots"
         with Pool.attach(path) as pool:
@@ -315,14 +315,14 @@ def test_no_room() -> None:
                 assert [file.name for file in snapshots.iterdir()] == ["one"]
                 assert not (snapshots / "two").exists()
                 (snapshots / "one").rmdir()
-                # What it took is there again.
+                # Its memory is available again.
                 (snapshots / "two").mkdir()
                 (snapshots / "two").rmdir()
             pages += [pool.alloc_pages() for _ in range(5000)]
             for _ in range(3):
                 expect_errno(errno.ENOSPC, (snapshots / "one").mkdir)
                 assert list(snapshots.iterdir()) == []
-            # The pool works on.
+            # The pool continues to work.
             for page in pages:
                 pool.free_pages(page)
             assert pool.check() == []
@@ -337,7 +337,7 @@ def test_no_room_at_all() -> None:
 
 
 def test_read_only() -> None:
-    """A mount with ro has no copies, and takes no filters."""
+    """A read-only mount takes no snapshots and no filters."""
     with mounted("pool", "size=16M", "page_owner=on", "ro") as path:
         expect_errno(errno.EROFS, (path / "snapshots" / "one").mkdir)
         expect_errno(errno.EROFS, lambda: os.open(path / "page_owner", os.O_RDWR))
@@ -350,7 +350,7 @@ def test_read_only() -> None:
 
 
 def test_leak(path: Path, take: Callable[[str], Path]) -> None:
-    """What grew most comes first, what shrank last, with the functions that did it."""
+    """The biggest growth comes first and what shrank comes last, with the functions."""
     with client(LEAK, path) as child:
         assert said(child) == 1
         snapshot = take("before")
@@ -364,14 +364,14 @@ def test_leak(path: Path, take: Callable[[str], Path]) -> None:
         *(("leaks_without_end", 120, 0, 120), ("leaks_a_little", 3, 0, 3)),
         ("takes_for_a_while", 32, 80, -48),
     ]
-    # The leak stays when its process has ended; a copy of now has nothing to tell.
+    # The leak stays after its process has ended; a snapshot taken now has an empty diff.
     later = take("after")
     assert (later / "diff").read_bytes() == b""
     assert parse_diff((snapshot / "diff").read_bytes()) == changes
 
 
 def test_diff_of_early_pages() -> None:
-    """Early pages that are freed show as shrinking."""
+    """Freed early pages count as shrinking."""
     with mounted("pool", "size=16M") as path, Pool.attach(path) as pool:
         pages = [pool.alloc_pages(1) for _ in range(4)]
         (path / "page_owner_on").write_text("1")
@@ -384,7 +384,7 @@ def test_diff_of_early_pages() -> None:
 
 
 def test_diff_sums_up(path: Path, take: Callable[[str], Path]) -> None:
-    """Of random changes the diff says what the records of both moments say."""
+    """After random changes, diff equals the difference between the records of both moments."""
     chance = random.Random(4)
 
     def here(pool: Pool, order: int) -> int:
@@ -414,7 +414,7 @@ def test_diff_sums_up(path: Path, take: Callable[[str], Path]) -> None:
 
 
 def test_dump() -> None:
-    """A copy of a dump is the dump, for ever; it takes nothing more, and its diff is empty."""
+    """A snapshot of a dump equals the dump, takes no memory, and has an empty diff."""
     with mounted(f"dump:{SAMPLE}", "snapshots=1K") as path:
         for name in ("one", "two"):
             (path / "snapshots" / name).mkdir()
@@ -430,7 +430,7 @@ def test_dump() -> None:
 
 
 def check_snapshot(snapshot: Path) -> int:
-    """Records don't overlap, and sums agree; their number."""
+    """Check that records do not overlap and sums agree; return the number of records."""
     records = read_shown(snapshot)
     end = 0
     for record in records:
@@ -447,10 +447,10 @@ def check_snapshot(snapshot: Path) -> int:
 
 def test_one_moment() -> None:
     """
-    In a storm of processes each copy is of one moment.
+    In a storm of processes, each snapshot is consistent.
 
-    Each process has at most one block more than pairs: so of each stack and process all blocks of
-    an order are there, or half of a pair is being made or dropped.
+    Each process has at most one incomplete pair: so for each stack and process, all blocks of an
+    order are there, or half of a pair is being made or dropped.
     """
     with mounted("pool", "size=64M", "page_owner=on") as path:
         workers = [
@@ -477,7 +477,7 @@ def test_one_moment() -> None:
 
 
 def check_pairs(snapshot: Path, tgids: list[int]) -> None:
-    """Each process has pairs, but for the one that it is making or dropping."""
+    """Each process has complete pairs, except for the one that it is making or dropping."""
     for tgid in tgids:
         counts: dict[tuple[int, int], int] = {}
         for record in read_shown(snapshot):

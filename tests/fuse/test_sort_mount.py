@@ -1,4 +1,4 @@
-"""page_owner_sort on a mount: the file itself, a pipe from it, and what the kernel's tool says."""
+"""page_owner_sort on a mount: on the file, through a pipe, and next to the kernel's tool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.require("fuse", "shm"), pytest.mark.slow]
 
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
-COMM = Path(sys.executable).name[:15]  # of the processes that allocate
+COMM = Path(sys.executable).name[:15]  # comm of the processes that allocate
 OPTIONS = (
     *([], ["-m"], ["-a"], ["-p"], ["-P"], ["-n"], ["-s"], ["--cull=st"], ["--cull=st,pid", "-m"]),
     *(["--cull=name,ator"], ["--cull=tgid", "-n"], [f"--name={COMM}", "--cull=pid"]),
@@ -26,7 +26,7 @@ OPTIONS = (
 def leaky_path(
     mount_pool: Callable[..., Any], pageownerfs: Callable[..., Any], request: pytest.FixtureRequest
 ) -> Path:
-    """page_owner of a pool in which several processes have left pages of several kinds."""
+    """Return page_owner of a pool in which several processes have left pages of several kinds."""
     options = getattr(request, "param", ())
     path: Path = mount_pool("page_owner=on", "size=64M", "cma=8M", *options).path
     for order, count, gfp in (
@@ -39,7 +39,7 @@ def leaky_path(
 
 
 def test_same_as_the_kernels(leaky_path: Path, page_owner_sort: Path, tmp_path: Path) -> None:
-    """On the mounted file both tools write the same, and say the same, with every option."""
+    """On the mounted file both tools write and print the same, with every option."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for options in OPTIONS:
         line = [*SORT, *options, leaky_path, ours]
@@ -52,7 +52,7 @@ def test_same_as_the_kernels(leaky_path: Path, page_owner_sort: Path, tmp_path: 
 
 
 def test_pipe_from_the_mount(leaky_path: Path) -> None:
-    """``cat page_owner | page_owner_sort -m - -`` gives what the file itself does."""
+    """``cat page_owner | page_owner_sort -m - -`` prints the same as for the file itself."""
     line = f"cat {leaky_path} | {' '.join(SORT)} -m - -"
     piped = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
     direct = subprocess.run([*SORT, "-m", leaky_path, "-"], capture_output=True, check=True)
@@ -63,7 +63,7 @@ def test_pipe_from_the_mount(leaky_path: Path) -> None:
 
 @pytest.mark.parametrize("leaky_path", [("kernel_abi",)], indirect=True)
 def test_file_of_size_0(leaky_path: Path) -> None:
-    """A file as the kernel's, of size 0 and with a record for each read, is read to its end."""
+    """A file like the kernel's, with size 0 and one record per read, is read to the end."""
     assert leaky_path.stat().st_size == 0
     done = subprocess.run(
         [*SORT, "--cull=name", f"--name={COMM}", leaky_path, "-"],

@@ -1,4 +1,4 @@
-"""sorted/: what page_owner_sort prints, as files of the mount."""
+"""sorted/: the output of page_owner_sort as files of the mount."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ OPTIONS = {
     "by_module": "-M",
 }
 GROUP = re.compile(rb"^(\d+) times, (\d+) pages", re.MULTILINE)
-# A comm that misleads the kernel's tool as it reads a record.
+# A comm that the kernel's tool misreads.
 MISLEADING = re.compile(rb"tgid \d+ \([^)]*(?:\)[^,]|\n|ts\s*\d*\s*ns)")
 
 
 @pytest.fixture(scope="module")
 def dump() -> Iterator[Path]:
-    """Mount the sample of a real kernel's."""
+    """Mount the sample from a real kernel."""
     with mounted(f"dump:{SAMPLE}") as path:
         yield path
 
 
 @pytest.fixture(scope="module")
 def pool_path() -> Iterator[Path]:
-    """Mount a pool with pages by several functions, of CMA and others."""
+    """Mount a pool with pages from several functions, some of them CMA."""
     with mounted("pool", "size=32M", "cma=8M", "page_owner=on") as path:
         with Pool.attach(path) as pool:
             for _ in range(40):
@@ -58,14 +58,14 @@ def pool_path() -> Iterator[Path]:
 
 
 def sort(option: str, file: Path) -> bytes:
-    """What the package's tool prints."""
+    """Return the output of the package's tool."""
     done = subprocess.run([*SORT, option, file, "-"], capture_output=True, check=True)
     assert done.stderr == b""
     return done.stdout
 
 
 def groups(text: bytes) -> Counter[bytes]:
-    """Groups of an output, in no order."""
+    """Return the groups of an output, in any order."""
     parts = re.split(rb"^(?=\d+ times, \d+ pages)", text, flags=re.MULTILINE)
     return Counter(part for part in parts if part)
 
@@ -73,7 +73,7 @@ def groups(text: bytes) -> Counter[bytes]:
 @pytest.mark.parametrize("mount", ["dump", "pool_path"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_as_page_owner_sort(mount: str, name: str, request: pytest.FixtureRequest) -> None:
-    """Each file is what page_owner_sort prints with an option, byte for byte."""
+    """Each file equals the output of page_owner_sort with some option, byte for byte."""
     path: Path = request.getfixturevalue(mount)
     file = path / "sorted" / name
     text = file.read_bytes()
@@ -86,7 +86,7 @@ def test_as_page_owner_sort(mount: str, name: str, request: pytest.FixtureReques
 
 @pytest.mark.parametrize("mount", ["dump", "pool_path"])
 def test_all_files_have_all_records(mount: str, request: pytest.FixtureRequest) -> None:
-    """The eight files have the same groups, in which are all records and pages."""
+    """The eight files have the same groups, which contain all records and pages."""
     path: Path = request.getfixturevalue(mount)
     names = {file.name for file in (path / "sorted").iterdir()}
     assert names == set(OPTIONS)
@@ -104,7 +104,7 @@ def test_all_files_have_all_records(mount: str, request: pytest.FixtureRequest) 
 
 
 def test_as_the_kernels(dump: Path, page_owner_sort: Path, tmp_path: Path) -> None:
-    """The kernel's own tool prints the same of records that it reads rightly."""
+    """The kernel's own tool prints the same for records that it reads correctly."""
     out = tmp_path / "out"
     for name in ("by_times", "by_memory", "by_pid", "by_tgid", "by_name", "by_stacktrace"):
         line: list[str | Path] = [page_owner_sort, OPTIONS[name], dump / "page_owner", out]
@@ -117,20 +117,20 @@ def test_as_the_kernels(dump: Path, page_owner_sort: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_oracle() -> None:
-    """Of a whole machine's records by_memory has the groups that the kernel's tool printed."""
+    """For a whole machine's dump, by_memory has the groups that the kernel's tool printed."""
     there = groups(kernel_file("sorted/m.txt"))
     with mounted(f"dump:{PAGE_OWNER}") as path:
         text = (path / "sorted" / "by_memory").read_bytes()
         assert sum(int(times) for times, _ in GROUP.findall(text)) == len(read_shown(path))
     here = groups(text)
-    # The tool is misled by some names; all groups without such a name are the same.
+    # Some names mislead the tool; all groups without such a name are the same.
     odd = [group for group in (here - there) + (there - here) if not MISLEADING.search(group)]
     assert not odd, odd[:3]
     assert (here & there).total() > 0.9 * here.total()
 
 
 def test_follows_the_pool(pool_path: Path) -> None:
-    """The files are of the moment."""
+    """The files are current."""
     before = (pool_path / "sorted" / "by_memory").read_bytes()
     with Pool.attach(pool_path) as pool:
         page = pool.alloc_pages(9, GFP_KERNEL)
@@ -141,7 +141,7 @@ def test_follows_the_pool(pool_path: Path) -> None:
 
 
 def test_format_6_1(tmp_path: Path) -> None:
-    """With another format it is what is shown that is sorted."""
+    """With another format, the files sort what that format shows."""
     del tmp_path
     with mounted(f"dump:{SAMPLE}", "format=6.1") as path:
         for name in ("by_memory", "by_allocator"):

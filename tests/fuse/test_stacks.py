@@ -1,4 +1,4 @@
-"""page_owner_stacks: pages by stack, of a dump beside a real kernel's, and of a live pool."""
+"""page_owner_stacks: pages by stack, of a dump next to a real kernel's, and of a live pool."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ORACLE_STACKS = 510
 NR_READERS = 50
 HANDLE = re.compile(rb"^handle: (\d+)$", re.MULTILINE)
 
-# Allocates and frees by several functions, for ever.
+# Allocates and frees through several functions, forever.
 LOOP = r"""
 import random, sys
 from pageownerfs import Pool
@@ -73,14 +73,14 @@ with Pool.attach(sys.argv[1]) as pool:
 
 @pytest.fixture(scope="module")
 def dump() -> Iterator[Path]:
-    """Mount the sample of a real kernel's."""
+    """Mount the sample from a real kernel."""
     with mounted(f"dump:{SAMPLE}") as path:
         yield path
 
 
 @pytest.fixture(scope="module")
 def pool_path() -> Iterator[Path]:
-    """Mount a pool with early pages, some stacks and nobody who works."""
+    """Mount a pool with early pages, some stacks and no active client."""
     with mounted("pool", "size=64M") as path:
         with Pool.attach(path) as pool:
             early = [pool.alloc_pages(1) for _ in range(5)]
@@ -100,38 +100,38 @@ def live() -> Iterator[Path]:
 
 
 def one_page(pool: Pool) -> int:
-    """Leave a page allocated."""
+    """Leave one page allocated."""
     return pool.alloc_pages(0, GFP_KERNEL).pfn
 
 
 def four_pages(pool: Pool) -> int:
-    """Leave four."""
+    """Leave four pages allocated."""
     return pool.alloc_pages(2, GFP_KERNEL).pfn
 
 
 def eight_pages(pool: Pool) -> int:
-    """Leave eight."""
+    """Leave eight pages allocated."""
     return pool.alloc_pages(3, GFP_KERNEL).pfn
 
 
 def counts(mnt: Path) -> dict[bytes, int]:
-    """Read show_stacks; each stack is there once."""
+    """Read show_stacks, in which each stack occurs once."""
     pairs = parse_show_stacks((mnt / FOLDER / "show_stacks").read_bytes())
     found = dict(pairs)
     assert len(found) == len(pairs)
     return found
 
 
-# ---- beside a real kernel ----
+# ---- next to a real kernel ----
 
 
 @pytest.mark.slow
 def test_oracle() -> None:
     """
-    The counts of a dump are those that the kernel printed for its stacks.
+    The counts of a dump equal those that the kernel printed for its stacks.
 
-    The kernel's files were read one after the other, and whoever read them allocated pages
-    meanwhile: so a few stacks differ, by few pages.
+    The kernel's files were read one after the other, and the readers allocated pages meanwhile,
+    so a few stacks differ by a few pages.
     """
     there = dict(parse_show_stacks(kernel_file("show_stacks.txt")))
     assert len(there) == ORACLE_STACKS
@@ -148,7 +148,7 @@ def test_oracle() -> None:
 
 @pytest.mark.slow
 def test_oracle_threshold() -> None:
-    """With count_threshold 2000 the same few stacks are left as on the kernel."""
+    """With count_threshold 2000, the same few stacks remain as on the kernel."""
     text = kernel_file("show_stacks.2000.txt")
     there = dict(parse_show_stacks(text))
     with mounted(f"dump:{PAGE_OWNER}") as path:
@@ -159,7 +159,7 @@ def test_oracle_threshold() -> None:
 
 
 def test_dump_sums(dump: Path) -> None:
-    """Each stack of a dump has the pages of its records."""
+    """Each stack of a dump counts the pages of its records."""
     assert counts(dump) == stack_sums(parse_shown(SAMPLE.read_bytes()))
     assert b"register_early_stack" in SAMPLE.read_bytes()
     assert b"register_early_stack" not in (dump / FOLDER / "show_stacks").read_bytes()
@@ -169,7 +169,7 @@ def test_dump_sums(dump: Path) -> None:
 
 
 def write_threshold(mnt: Path, text: str) -> int:
-    """One write() as a shell does it; the errno, or 0."""
+    """Do one write() as a shell does; return the errno, or 0."""
     fd = os.open(mnt / FOLDER / "count_threshold", os.O_WRONLY | os.O_TRUNC)
     try:
         assert os.write(fd, text.encode()) == len(text)
@@ -180,7 +180,7 @@ def write_threshold(mnt: Path, text: str) -> int:
     return 0
 
 
-# As a real kernel took it (probe.txt), in this order; a newline may follow a number.
+# As a real kernel accepted them (probe.txt), in this order; a newline may follow a number.
 WRITES = [
     *(("10", 0, "10"), ("0x10", 0, "16"), ("010", 0, "8"), (" 5", errno.EINVAL, "8")),
     *(("5 ", errno.EINVAL, "8"), ("7000\n", 0, "7000"), ("-1", errno.EINVAL, "7000")),
@@ -194,7 +194,7 @@ WRITES = [
 
 @pytest.mark.parametrize("mount", ["dump", "pool_path"])
 def test_threshold_numbers(mount: str, request: pytest.FixtureRequest) -> None:
-    """count_threshold takes and gives what the kernel's does, errno by errno."""
+    """count_threshold accepts and returns what the kernel's does, errno by errno."""
     path: Path = request.getfixturevalue(mount)
     file = path / FOLDER / "count_threshold"
     assert file.stat().st_mode & 0o7777 == 0o600
@@ -206,7 +206,7 @@ def test_threshold_numbers(mount: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("mount", ["dump", "pool_path"])
 def test_threshold(mount: str, request: pytest.FixtureRequest) -> None:
-    """Only stacks with as many pages are shown, in show_handles too; all in the third file."""
+    """Only stacks with enough pages are shown, also in show_handles; the third file shows all."""
     path: Path = request.getfixturevalue(mount)
     everything = parse_show_stacks((path / FOLDER / "show_stacks").read_bytes())
     handles = parse_show_handles((path / FOLDER / "show_handles").read_bytes())
@@ -226,7 +226,7 @@ def test_threshold(mount: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_threshold_of_next() -> None:
-    """The kernel after 6.19 puts a newline behind the number."""
+    """Kernels after 6.19 print a newline after the number."""
     with mounted(f"dump:{SAMPLE}", "format=next") as path:
         file = path / FOLDER / "count_threshold"
         assert file.read_bytes() == b"0\n"
@@ -240,7 +240,7 @@ def test_threshold_of_next() -> None:
 
 @pytest.mark.parametrize("mount", ["dump", "pool_path"])
 def test_handles(mount: str, request: pytest.FixtureRequest) -> None:
-    """One handle stands for one stack, in three files and in page_owner's modes."""
+    """A handle stands for one stack, in three files and in the modes of page_owner."""
     path: Path = request.getfixturevalue(mount)
     named = parse_show_stacks_handles((path / FOLDER / "show_stacks_handles").read_bytes())
     stacks = {handle: stack for stack, handle in named}
@@ -257,7 +257,7 @@ def test_handles(mount: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_early_pages_dont_count(pool_path: Path) -> None:
-    """Pages from before tracking are in page_owner, and in no file of stacks."""
+    """Early pages are in page_owner, but in no file of stacks."""
     assert any(record.is_early for record in read_shown(pool_path))
     assert counts(pool_path) == stack_sums(read_shown(pool_path))
     for name in ("show_stacks", "show_stacks_handles"):
@@ -269,7 +269,7 @@ def test_early_pages_dont_count(pool_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reads_of_any_size(pool_path: Path) -> None:
-    """Small reads, and seeks, give the bytes of one large read: on 6.12 they broke the kernel."""
+    """Small reads and seeks give the bytes of one large read; on 6.12 they broke the kernel."""
     for name in ("show_stacks", "show_handles", "show_stacks_handles"):
         path = pool_path / FOLDER / name
         text = read_unbuffered(path, 1 << 20)
@@ -289,7 +289,7 @@ def test_reads_of_any_size(pool_path: Path) -> None:
 
 
 def test_tools_read_it_all(pool_path: Path) -> None:
-    """A file whose size is not known before is read to its end by cat, dd and cp."""
+    """cat, dd and cp read a file of unknown size to its end."""
     path = pool_path / FOLDER / "show_stacks"
     text = read_unbuffered(path, 1 << 20)
     assert path.stat().st_size == len(text)
@@ -299,7 +299,7 @@ def test_tools_read_it_all(pool_path: Path) -> None:
 
 
 def test_many_readers(pool_path: Path) -> None:
-    """Fifty at once, threads and processes, all get the whole text."""
+    """Fifty concurrent readers, threads and processes, all get the whole text."""
     path = pool_path / FOLDER / "show_stacks"
     text = read_unbuffered(path, 1 << 20)
     results: list[bytes] = []
@@ -318,11 +318,11 @@ def test_many_readers(pool_path: Path) -> None:
     assert results == [text] * NR_READERS
 
 
-# ---- a pool that lives ----
+# ---- a live pool ----
 
 
 def test_live_sums(live: Path) -> None:
-    """What show_stacks counts is what the records sum up to, as pages come and go."""
+    """show_stacks equals the sums over the records while pages come and go."""
     with Pool.attach(live) as pool:
         pfns: list[tuple[int, int]] = []
         chance = random.Random(3)
@@ -343,7 +343,7 @@ def test_live_sums(live: Path) -> None:
 
 
 def test_split_counts(live: Path) -> None:
-    """A block that is split keeps its pages in its stack, until each is freed."""
+    """A block that is split keeps its pages in its stack until each is freed."""
     with Pool.attach(live) as pool:
         page = pool.alloc_pages(3, GFP_KERNEL)
         (before,) = counts(live).values()
@@ -357,12 +357,12 @@ def test_split_counts(live: Path) -> None:
 
 
 def nr_dead_is(mnt: Path, number: int) -> bool:
-    """Whether so many clients have been put right after their death."""
+    """Return whether that many clients have been recovered after their death."""
     return read_stats(mnt)["dead_clients"] == number
 
 
 def test_after_sigkill(live: Path) -> None:
-    """Clients are killed in the midst of loops: the counts still are those of the records."""
+    """After clients were killed in the middle of loops, the counts still match the records."""
     for number in range(3):
         children = [
             subprocess.Popen(
@@ -373,12 +373,12 @@ def test_after_sigkill(live: Path) -> None:
         for child in children:
             assert child.stdout is not None
             assert child.stdout.readline() == b"1\n"
-        # Not at the same moment of each loop.
+        # Kill them at different points of their loops.
         for child in children:
             time.sleep(0.03)
             child.send_signal(signal.SIGKILL)
             child.communicate()
-        # A client that was killed inside of an operation is put right within half a second.
+        # A client that was killed inside an operation is recovered within half a second.
         assert wait_until(partial(nr_dead_is, live, 3 * (number + 1)))
         with Pool.attach(live) as pool:
             one_page(pool)
@@ -390,7 +390,7 @@ def test_after_sigkill(live: Path) -> None:
 
 
 def test_newest_first(live: Path) -> None:
-    """The stack that was seen first most recently comes first, whenever it was used again."""
+    """The stack that was first seen most recently comes first, whenever it was used again."""
     order = ["one_page", "four_pages", "eight_pages"]
     with Pool.attach(live) as pool:
         pfns = {f.__name__: f(pool) for f in (one_page, four_pages, eight_pages)}
@@ -400,12 +400,12 @@ def test_newest_first(live: Path) -> None:
         loop = [one_page for _ in range(2)]
         for function in loop:
             function(pool)
-        # The stack has another line of this test, so it is another one.
+        # The stack has another line of this test, so it is a different stack.
         assert functions(live, "show_stacks") == ["one_page", *order[:0:-1]]
 
 
 def functions(mnt: Path, name: str) -> list[str]:
-    """The innermost function of each stack of a file."""
+    """Return the innermost function of each stack in a file."""
     text = (mnt / FOLDER / name).read_bytes()
     pairs = parse_show_stacks(text) if name == "show_stacks" else parse_show_stacks_handles(text)
     return [stack.partition(b"+")[0].decode().strip() for stack, _ in pairs]
@@ -422,7 +422,7 @@ def test_used_again(live: Path) -> None:
 
 
 def test_all_freed(live: Path) -> None:
-    """A stack without pages is not shown any more, but what its handle stands for is."""
+    """A stack without pages is no longer shown, but its handle still has a meaning."""
     with Pool.attach(live) as pool:
         pfn = one_page(pool)
         four_pages(pool)
@@ -435,7 +435,7 @@ def test_all_freed(live: Path) -> None:
 
 
 def test_of_processes(live: Path) -> None:
-    """The same stack of two processes is one stack, with the pages of both."""
+    """The same stack in two processes is one stack with the pages of both."""
     code = (
         "import sys; from pageownerfs import Pool\n"
         "def of_both(pool):\n    return pool.alloc_pages(1).pfn\n"

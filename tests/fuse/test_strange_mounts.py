@@ -1,4 +1,4 @@
-"""Mounts that don't answer, or say what nobody understands: one line each, and no waiting."""
+"""Mounts that don't answer or give a strange answer take one line each and don't block."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_foreign(
     text: str,
     said: str,
 ) -> None:
-    """A mount that is not understood is a line; the others are shown as ever."""
+    """A mount with an unknown status takes one line, and the others are shown as usual."""
     pool = mount_pool()
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -68,7 +68,7 @@ def test_foreign(
 
 @pytest.mark.slow
 def test_stopped(mount_pool: Callable[..., Mount], pageownerfs: Command, tmp_path: Path) -> None:
-    """A daemon that is stopped is waited for a while; its mount can be taken away."""
+    """The wait for a stopped daemon is limited, and its mount can be removed."""
     pool, stopped = mount_pool(), mount_pool()
     link = tmp_path / "link"
     link.symlink_to(stopped.path)
@@ -92,7 +92,7 @@ def test_stopped(mount_pool: Callable[..., Mount], pageownerfs: Command, tmp_pat
 
 
 def test_nobody_is_left(mount_pool: Callable[..., Mount]) -> None:
-    """Who has waited for an answer is gone."""
+    """No process that waited for an answer is left."""
     pool = mount_pool()
     os.kill(pool.pid, signal.SIGSTOP)
     try:
@@ -106,7 +106,7 @@ def test_nobody_is_left(mount_pool: Callable[..., Mount]) -> None:
 
 
 def test_deleted_directory(tmp_path: Path) -> None:
-    """A relative path in a directory that is gone is an error in a line."""
+    """A relative path in a deleted directory is a one-line error."""
     line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; "
     for verb in ("pool", "umount"):
         command = f"{sys.executable} -m pageownerfs {verb} x"

@@ -1,4 +1,4 @@
-"""A recording of the allocator's events as a mount: the pages at its end, or at a time in it."""
+"""A trace of the allocator's events as a mount: the pages at its end, or at a time in it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Live(NamedTuple):
 
 
 def replay(text: str, until_usec: int | None = None) -> dict[int, Live]:
-    """Replay a trace in which no block is split: a model of few lines."""
+    """Replay a trace in which no block is split: a model in a few lines."""
     live: dict[int, Live] = {}
     for comm, pid, seconds, usec, name, pfn, order, _ in EVENT.findall(text):
         at = int(seconds) * 10**6 + int(usec)
@@ -56,13 +56,13 @@ def replay(text: str, until_usec: int | None = None) -> dict[int, Live]:
 
 @pytest.fixture(scope="module", params=[TRACE, TRACE_SAMPLE], ids=["whole", "sample"])
 def saved(request: pytest.FixtureRequest) -> Path:
-    """A trace of a real kernel: the whole one, and the sample."""
+    """Return a trace of a real kernel: the complete one, and the sample."""
     return Path(request.param)
 
 
 @pytest.fixture(scope="module")
 def text(saved: Path) -> str:
-    """Its text."""
+    """Return its text."""
     data = saved.read_bytes()
     return (lzma.decompress(data) if saved.suffix == ".xz" else data).decode()
 
@@ -76,13 +76,13 @@ def trace(saved: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sample() -> Iterator[Path]:
-    """Mount the sample that is always there."""
+    """Mount the sample, which is always available."""
     with mounted(f"trace:{TRACE_SAMPLE}") as path:
         yield path
 
 
 def test_live_pages(trace: Path, text: str) -> None:
-    """At the end exactly the pages live that a simple replay leaves."""
+    """At the end exactly the pages are live that a simple replay leaves."""
     records = read_shown(trace)
     live = replay(text)
     assert {(r.pfn, r.order, r.pid) for r in records} == {b[:3] for b in live.values()}
@@ -94,7 +94,7 @@ def test_live_pages(trace: Path, text: str) -> None:
 
 
 def test_as_page_owner() -> None:
-    """The process that was traced has as many pages as the kernel's page_owner showed then."""
+    """The traced process has as many pages as the kernel's page_owner showed then."""
     with mounted(f"trace:{TRACE}") as path:
         records = read_shown(path)
     pages = Counter(record.tgid for record in records for _ in range(record.nr_pages))
@@ -103,7 +103,7 @@ def test_as_page_owner() -> None:
 
 @pytest.mark.parametrize("by_option", [False, True])
 def test_until(saved: Path, text: str, *, by_option: bool) -> None:
-    """``--until`` and ``-o until=`` end the replay at a time of the trace."""
+    """``--until`` and ``-o until=`` end the replay at a time in the trace."""
     events = EVENT.findall(text)
     for number in (0, len(events) // 3, len(events) // 2):
         seconds, usec = events[number][2:4]
@@ -118,7 +118,7 @@ def test_until(saved: Path, text: str, *, by_option: bool) -> None:
 
 
 def test_stacks(trace: Path, text: str) -> None:
-    """Stacks are shown as page_owner shows them, innermost first, and are counted."""
+    """Stacks are shown as in page_owner, innermost first, and are counted."""
     records = read_shown(trace)
     lines = [line for record in records for line in record.stack.splitlines()]
     assert lines
@@ -130,7 +130,7 @@ def test_stacks(trace: Path, text: str) -> None:
 
 
 def test_package_reads_it(trace: Path) -> None:
-    """The records are those of a page_owner to the library and to its command."""
+    """The library and its command read the records as page_owner records."""
     records = list(read_records(str(trace / "page_owner")))
     assert len(records) == len(read_shown(trace))
     by_memory = (trace / "sorted" / "by_memory").read_bytes()
@@ -139,7 +139,7 @@ def test_package_reads_it(trace: Path) -> None:
 
 
 def test_kernels_page_owner_sort(trace: Path, page_owner_sort: Path, tmp_path: Path) -> None:
-    """The kernel's own tool reads them, all of them."""
+    """The kernel's own tool reads all the records."""
     out = tmp_path / "out"
     for option in ("-t", "-m", "--cull=st"):
         line = [page_owner_sort, option, trace / "page_owner", out]
@@ -149,7 +149,7 @@ def test_kernels_page_owner_sort(trace: Path, page_owner_sort: Path, tmp_path: P
 
 
 def test_no_vmstat_files(sample: Path) -> None:
-    """A trace does not tell what is free, nor the types of blocks; status says so."""
+    """A trace has no files about free memory or block types, and status gives the reason."""
     absent = status_of(sample)["absent"]
     for name in ("buddyinfo", "extfrag", "pagetypeinfo", "page_owner_on"):
         assert not (sample / name).exists()
@@ -161,7 +161,7 @@ def test_no_vmstat_files(sample: Path) -> None:
 
 
 def test_stats(trace: Path, text: str) -> None:
-    """Counters are those of the events."""
+    """The counters match the events."""
     stats = read_stats(trace)
     events = Counter(name for *_, name, _, _, _ in EVENT.findall(text))
     assert stats["alloc_events"] == events["mm_page_alloc"]
@@ -171,7 +171,7 @@ def test_stats(trace: Path, text: str) -> None:
 
 
 def test_pages(trace: Path, text: str) -> None:
-    """A page that was freed within the trace is known by its number, with who freed it."""
+    """A page freed within the trace is found by its number, with who freed it."""
     live = replay(text)
     freed = [
         int(pfn, 0)
@@ -188,7 +188,7 @@ def test_pages(trace: Path, text: str) -> None:
 
 
 def test_damage(tmp_path: Path) -> None:
-    """A trace that is cut and in which lines are damaged is read, and says what is missing."""
+    """A truncated or damaged trace is read, and what is missing is reported."""
     lines = TRACE_SAMPLE.read_text().splitlines(keepends=True)
     events = [i for i, line in enumerate(lines) if ": mm_page_alloc: " in line]
     for number in events[5:8]:
@@ -202,7 +202,7 @@ def test_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "empty", "other", "damaged xz"])
 def test_errors(tmp_path: Path, kind: str) -> None:
-    """One line that names the file, an exit code, and nothing mounted."""
+    """An error is one line that names the file, has an exit code, and leaves nothing mounted."""
     bad, path = tmp_path / "bad", tmp_path / "mnt"
     path.mkdir()
     match kind:
@@ -225,7 +225,7 @@ def test_errors(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("until", ["", "x", "-1", "1e3", "1.", "1.0000000001"])
 def test_bad_until(tmp_path: Path, until: str) -> None:
-    """A time that is none is an error of use."""
+    """An invalid time is a usage error."""
     path = tmp_path / "mnt"
     path.mkdir()
     done = run_mount(f"trace:{TRACE_SAMPLE}", path, "-o", f"until={until}")
@@ -235,7 +235,7 @@ def test_bad_until(tmp_path: Path, until: str) -> None:
 
 
 def test_format_6_1(tmp_path: Path, sample: Path) -> None:
-    """A trace can be shown as 6.1 prints; what is shown is a dump again."""
+    """A trace can be shown in the format of 6.1, and the result is a valid dump."""
     with mounted(f"trace:{TRACE_SAMPLE}", "format=6.1") as path:
         text = (path / "page_owner").read_bytes()
     assert b"PFN 0x" not in text

@@ -1,4 +1,4 @@
-"""All files of all mounts: they can be listed and read, and nothing else can be done with them."""
+"""All files of all mounts can be listed and read, and nothing else can be done with them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STACKS = {
 }
 FREE_AREAS = {"buddyinfo", "extfrag/extfrag_index", "extfrag/unusable_index"}
 OF_RECORDS = {"page_owner", "stats", *SORTED, *STACKS}
-# What a pool has while owners are not tracked.
+# The files of a pool that does not track owners.
 OFF = {"page_owner_on", "stats", *FREE_AREAS}
 FILES = {
     "pool": {*OF_RECORDS, "pagetypeinfo", "page_owner_on", *FREE_AREAS},
@@ -49,7 +49,7 @@ ABSENT = {
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Path]:
-    """Mount a pool with some pages and a copy."""
+    """Mount a pool with some pages and a snapshot."""
     with mounted("pool", "size=16M", "page_owner=on") as path:
         with Pool.attach(path) as attached:
             for order in (0, 1, 2, 3) * 5:
@@ -60,7 +60,7 @@ def pool() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def dump() -> Iterator[Path]:
-    """Mount a dump, with a copy."""
+    """Mount a dump with a snapshot."""
     with mounted(f"dump:{SAMPLE}") as path:
         (path / "snapshots" / "one").mkdir()
         yield path
@@ -68,7 +68,7 @@ def dump() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def trace() -> Iterator[Path]:
-    """Mount a trace, with a copy."""
+    """Mount a trace with a snapshot."""
     with mounted(f"trace:{DATA / 'trace_sample.txt'}") as path:
         (path / "snapshots" / "one").mkdir()
         yield path
@@ -76,31 +76,31 @@ def trace() -> Iterator[Path]:
 
 @pytest.fixture(params=["pool", "dump", "trace"])
 def mount(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """Each source and its mount."""
+    """Return each source and its mount."""
     return request.param, request.getfixturevalue(request.param)
 
 
 def files_of(mnt: Path) -> set[str]:
-    """Files that are listed, but for pages and copies."""
+    """Return the listed files, except pages and snapshots."""
     return {name for name in tree_files(mnt) if not name.startswith(("pages/", "snapshots/"))}
 
 
 def errno_of(attempt: Callable[[], object]) -> int:
-    """The errno that an attempt ends with; it must not succeed."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
+    """Return the errno of an attempt, which must not succeed."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is checked below
         attempt()
     return caught.value.errno or -1
 
 
 def status_json(mnt: Path) -> dict[str, str]:
-    """What ``pageownerfs status --json`` says is absent, and why."""
+    """Return which files are absent, and why, from ``pageownerfs status --json``."""
     done = subprocess.run([*MODULE, "status", "--json", mnt], capture_output=True, check=True)
     absent: dict[str, str] = json.loads(done.stdout)["absent"]
     return absent
 
 
 def test_files(mount: tuple[str, Path]) -> None:
-    """Which files each source has, and the reason for each that it has not."""
+    """Each source has its own files and gives a reason for each that it lacks."""
     source, path = mount
     assert files_of(path) == FILES[source]
     absent = status_json(path)
@@ -129,11 +129,11 @@ def test_files(mount: tuple[str, Path]) -> None:
     ],
 )
 def test_tools(mount: tuple[str, Path], tmp_path: Path, command: str) -> None:
-    """Whoever walks through all of it finds files that can be read."""
+    """A walk over the whole tree finds only readable files."""
     _, path = mount
     line = "set -e; " + command.format(path)
     if command.startswith("tar"):
-        # Files of size 0 that are longer are cut by tar, which says so, and are no error.
+        # tar cuts files of size 0 and says so; that is not an error.
         line += " || [ $? = 1 ]"
     environment = {**os.environ, "OUT": str(tmp_path / "out")}
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
@@ -144,7 +144,7 @@ def test_tools(mount: tuple[str, Path], tmp_path: Path, command: str) -> None:
 
 
 def test_reads_are_steady(mount: tuple[str, Path]) -> None:
-    """Every file reads twice the same while nobody works, in large steps and in small ones."""
+    """Every file gives the same text twice while nobody allocates, with any read size."""
     _, path = mount
     for name, file in tree_files(path).items():
         if name.endswith("stats"):
@@ -166,7 +166,7 @@ def test_stats(mount: tuple[str, Path]) -> None:
 
 
 def test_modes(mount: tuple[str, Path]) -> None:
-    """Only what tells nothing of processes is for everybody; three kinds can be written."""
+    """Files that reveal nothing about processes are world-readable; three kinds are writable."""
     _, path = mount
     for name, file in tree_files(path).items():
         mode = file.stat().st_mode & 0o7777
@@ -181,9 +181,9 @@ def test_modes(mount: tuple[str, Path]) -> None:
 
 
 def test_nothing_can_be_made(mount: tuple[str, Path]) -> None:
-    """No file can be made, moved, linked or removed, in no directory."""
+    """No file can be made, moved, linked or removed in any directory."""
     if os.geteuid():
-        pytest.skip("The errnos are those that root gets.")
+        pytest.skip("needs root: the errnos are root's")
     _, path = mount
     folders = [path, *(p for p in path.rglob("*") if p.is_dir())]
     assert len(folders) > 6
@@ -202,7 +202,7 @@ def test_nothing_can_be_made(mount: tuple[str, Path]) -> None:
 
 
 def test_nothing_can_be_written(mount: tuple[str, Path]) -> None:
-    """Writes that are no command of a file never succeed, and change nothing."""
+    """A write that is not a valid command fails and changes nothing."""
     _, path = mount
     for name, file in tree_files(path).items():
         if name.endswith("stats"):
@@ -219,7 +219,7 @@ def test_nothing_can_be_written(mount: tuple[str, Path]) -> None:
 
 
 def test_unknown_names(mount: tuple[str, Path]) -> None:
-    """What is not there is ENOENT, and what is below a file ENOTDIR."""
+    """A missing name gives ENOENT, and a name below a file ENOTDIR."""
     _, path = mount
     for name in (
         "x",
@@ -237,7 +237,7 @@ def test_unknown_names(mount: tuple[str, Path]) -> None:
 
 
 def test_off() -> None:
-    """Without page_owner=on only what needs no owners is there; a 1 brings all the rest."""
+    """Without page_owner=on only files that need no owners exist; writing 1 adds the rest."""
     with mounted("pool", "size=16M") as path:
         with Pool.attach(path) as pool:
             pool.alloc_pages()
@@ -266,7 +266,7 @@ def test_off() -> None:
 
 
 def test_sendfile(mount: tuple[str, Path], tmp_path: Path) -> None:
-    """Who copies by sendfile(), as Python and busybox do, gets all of each file, too."""
+    """Python and busybox, which copy with sendfile(), also get the whole of each file."""
     _, path = mount
     for name, file in tree_files(path).items():
         if not name.endswith("stats"):

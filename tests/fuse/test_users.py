@@ -1,4 +1,4 @@
-"""An ordinary user: mounts, attaches, and is kept out of what belongs to others."""
+"""An ordinary user can mount and attach, and is kept out of what belongs to others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# ordinary_user comes before mount_pool, whose end still needs the user's program.
+# ordinary_user comes before mount_pool, whose cleanup still needs the user's program.
 pytestmark = pytest.mark.require("fuse", "shm", "user", "root")
 
 
 def test_user_mounts_and_attaches(
     ordinary_user: Any, mount_pool: Callable[..., Any], pageownerfs: Command
 ) -> None:
-    """A user's mount works for the user, and not for root without allow_root."""
+    """A user's mount works for that user, but not for root without allow_root."""
     path = ordinary_user.directory / "mnt"
     subprocess.run([*ordinary_user.python, "-c", f"import os; os.mkdir('{path}')"], check=True)
     mount_pool("page_owner=on", "size=16M", path=path, command=ordinary_user.pageownerfs)
@@ -48,7 +48,7 @@ def test_user_is_kept_out(
     options: tuple[str, ...],
     message: str,
 ) -> None:
-    """Root's pool is not the user's, nor are its files; with allow_other its names are."""
+    """Root's pool and its files are closed to the user; allow_other opens only the names."""
     path = ordinary_user.directory / "root"
     path.mkdir()
     mount_pool("page_owner=on", "size=16M", *options, path=path)
@@ -64,7 +64,7 @@ def test_user_is_kept_out(
 
 @pytest.mark.require("unshare")
 def test_without_mtab(ordinary_user: Any) -> None:
-    """Without /etc/mtab fusermount does not unmount for a user: umount says what to do."""
+    """Without /etc/mtab fusermount cannot unmount for a user, and umount says what to do."""
     home = ordinary_user.directory
     program = " ".join(ordinary_user.pageownerfs)
     script = (
