@@ -1,4 +1,4 @@
-"""What the tests of the C core share: pools without a mount, children, a walk over all pages."""
+"""Shared fixtures for the C core: pools without a mount, children, a walk over all pages."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def new_path(directory: Path = SHM) -> Path:
 
 
 def turn_on(pool: Pool) -> list[int]:
-    """Switch tracking on, as the daemon does; early pages per zone."""
+    """Switch tracking on as the daemon does; return the early pages per zone."""
     return pool.enable_page_owner(pool.capture_stack, pool.capture_stack)
 
 
 def for_each_block(pool: Pool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the PFN and the page_info() of each allocated block's head."""
+    """Yield the PFN and the page_info() of the head of each allocated block."""
     pfn = 0
     while pfn < pool.nr_pages:
         info = pool.page_info(pfn)
@@ -45,7 +45,7 @@ def for_each_block(pool: Pool) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def assert_conserved(pool: Pool) -> None:
-    """Assert that free + on order-0 lists + allocated = managed in each zone; and check()."""
+    """Assert that free + on order-0 lists + allocated = managed in each zone; run check()."""
     assert pool.check() == []
     allocated = [0, 0, 0]
     for _pfn, info in for_each_block(pool):
@@ -56,10 +56,10 @@ def assert_conserved(pool: Pool) -> None:
 
 
 class Pools:
-    """Makes pools, and sees at the end that each is in order, and gone."""
+    """Makes pools, and checks at the end that each one is in order and gone."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without pools."""
         self.paths: list[Path] = []
 
     def __call__(
@@ -83,7 +83,7 @@ class Pools:
         return pool
 
     def end(self, path: Path) -> None:
-        """Look at a pool a last time; its processes are gone."""
+        """Check a pool a last time; its processes are gone."""
         with Pool.open(str(path)) as pool:
             pool.recover_clients()
             assert_conserved(pool)
@@ -91,7 +91,7 @@ class Pools:
 
 @pytest.fixture
 def make_pool() -> Iterator[Pools]:
-    """Give a function that makes pools; the end of the test checks and removes them."""
+    """Return a function that makes pools; the end of the test checks and removes them."""
     pools = Pools()
     try:
         yield pools
@@ -105,37 +105,37 @@ def make_pool() -> Iterator[Pools]:
 
 @pytest.fixture
 def pool(make_pool: Pools) -> Pool:
-    """Give a pool of 32 MiB: zones DMA and Normal, tracking off."""
+    """Return a pool of 32 MiB: zones DMA and Normal, tracking off."""
     return make_pool()
 
 
 @pytest.fixture
 def tracked(make_pool: Pools) -> Pool:
-    """Give a pool of 32 MiB with tracking on."""
+    """Return a pool of 32 MiB with tracking on."""
     return make_pool(page_owner=True)
 
 
 @pytest.fixture
 def enable_page_owner() -> Callable[[Pool], list[int]]:
-    """Give turn_on()."""
+    """Return turn_on()."""
     return turn_on
 
 
 @pytest.fixture
 def blocks() -> Callable[[Pool], Iterator[tuple[int, dict[str, Any]]]]:
-    """Give for_each_block()."""
+    """Return for_each_block()."""
     return for_each_block
 
 
 @pytest.fixture
 def conserved() -> Callable[[Pool], None]:
-    """Give assert_conserved()."""
+    """Return assert_conserved()."""
     return assert_conserved
 
 
 @pytest.fixture
 def unchanged() -> Callable[[Pool], contextlib.AbstractContextManager[None]]:
-    """Give a context in which a pool must stay as it is."""
+    """Return a context manager in which a pool must not change."""
 
     @contextlib.contextmanager
     def context(pool: Pool) -> Iterator[None]:
@@ -162,10 +162,10 @@ class Child:
 
     @staticmethod
     def _run(write_fd: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        # Whatever happens, the child never comes back into pytest.
+        # Whatever happens, the child must not return into pytest.
         try:
             answer = pickle.dumps((True, function(*args)))
-        except BaseException:  # noqa: BLE001 - the parent raises it
+        except BaseException:  # noqa: BLE001 - the parent raises it again
             answer = pickle.dumps((False, traceback.format_exc()))
         try:
             with open(write_fd, "wb") as pipe:
@@ -178,7 +178,7 @@ class Child:
             self.status = os.waitpid(self.pid, 0)[1]
 
     def result(self) -> Any:
-        """Wait for the function's result; its exception fails the test."""
+        """Wait for the function's result; an exception in it fails the test."""
         with open(self._read_fd, "rb", closefd=False) as pipe:
             answer = pipe.read()
         self._reap()
@@ -192,12 +192,12 @@ class Child:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it by SIGKILL, and wait until it is gone."""
+        """Kill it with SIGKILL and wait until it is gone."""
         self.signal(signal.SIGKILL)
         self._reap()
 
     def end(self) -> None:
-        """Clean up, in whatever state it is."""
+        """Clean up, whatever state it is in."""
         if self.status is None:
             self.kill()
         if self._read_fd >= 0:
@@ -207,7 +207,7 @@ class Child:
 
 @pytest.fixture
 def fork() -> Iterator[Callable[..., Child]]:
-    """Give a function that runs another in a forked child: ``fork(f, 1).result()``."""
+    """Return a function that runs another in a forked child: ``fork(f, 1).result()``."""
     children: list[Child] = []
 
     def start(function: Callable[..., Any], *args: Any) -> Child:

@@ -1,4 +1,4 @@
-"""The buddy allocator against a simple model: what is held, by whom, and what it holds."""
+"""The buddy allocator against a simple model: what is held, by whom, and its contents."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 PAGE_SIZE = 4096
-COMP, ZERO = gfp.__GFP_COMP, gfp.__GFP_ZERO  # inside of a class Python mangles such names
+COMP, ZERO = gfp.__GFP_COMP, gfp.__GFP_ZERO  # inside a class, Python mangles such names
 GFP_RECLAIMABLE = gfp.GFP_KERNEL | gfp.__GFP_RECLAIMABLE
 GFP_MOVABLE = gfp.GFP_KERNEL | gfp.__GFP_MOVABLE
 
-# Mask and the zones (by index: DMA, Normal, Movable) that it may be served from.
+# Mask, and the zones (by index: DMA, Normal, Movable) that may serve it.
 KINDS = {
     "kernel": (gfp.GFP_KERNEL, {0, 1}),
     "user": (gfp.GFP_HIGHUSER, {0, 1}),
@@ -72,13 +72,13 @@ def fill(page: _native.Page, stamp: bytes) -> None:
 
 
 def holds(page: _native.Page, stamp: bytes) -> bool:
-    """Whether a whole block holds the stamp."""
+    """Return whether the whole block holds the stamp."""
     with page.buffer as buffer:
         return buffer == stamp * (len(buffer) // len(stamp))
 
 
 class BuddyMachine(RuleBasedStateMachine):
-    """Random steps on a pool of all zones, with CMA; the model is a dict of what is held."""
+    """Random steps on a pool with all zones and CMA; the model is a dict of held blocks."""
 
     def __init__(self) -> None:
         """Make the pool."""
@@ -92,20 +92,20 @@ class BuddyMachine(RuleBasedStateMachine):
 
     @initialize(on=st.booleans())
     def page_owner(self, *, on: bool) -> None:
-        """Half of the walks track owners."""
+        """Half of the runs track owners."""
         if on:
             capture = self.pool.capture_stack
             self.nr_early = sum(self.pool.enable_page_owner(capture, capture))
 
     def pick(self, index: int) -> Held:
-        """Any of the held blocks."""
+        """Return any of the held blocks."""
         return self.held[index % len(self.held)]
 
     @rule(
         order=ORDERS, kind=st.sampled_from(sorted(KINDS)), stamp=st.binary(min_size=8, max_size=8)
     )
     def alloc(self, order: int, kind: str, stamp: bytes) -> None:
-        """Aligned, in a zone that the mask allows, of nobody else, zeroed if so asked."""
+        """A new block is aligned, in a permitted zone, nobody else's, and zeroed if requested."""
         gfp_mask, zones = KINDS[kind]
         try:
             page = self.pool.alloc_pages(order, gfp_mask)
@@ -125,7 +125,7 @@ class BuddyMachine(RuleBasedStateMachine):
         self.held.append(Held(page, order, stamp, bool(order and gfp_mask & COMP)))
 
     def assert_out_of_memory(self, order: int, zones: set[int]) -> None:
-        """Nothing is left: no block of the size, or only what the watermarks and CMA reserve."""
+        """Nothing is left: no block of the size, or only the reserves of watermarks and CMA."""
         for zone in (self.pool.all_zones()[index] for index in zones):
             nr_cma = sum(row[4] << nr for nr, row in enumerate(zone.nr_free_by_type))
             reserved = nr_cma + zone.wmark_high + self.pool.managed_pages // 32
@@ -135,7 +135,7 @@ class BuddyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16), by_pfn=st.booleans())
     def free(self, index: int, *, by_pfn: bool) -> None:
-        """A block holds what its holder wrote until it is freed."""
+        """A block keeps what its holder wrote until it is freed."""
         held = self.pick(index)
         assert holds(held.page, held.stamp)
         self.pool.free_pages(held.page.pfn if by_pfn else held.page)
@@ -147,7 +147,7 @@ class BuddyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16))
     def get_page(self, index: int) -> None:
-        """One more reference."""
+        """Take one more reference."""
         held = self.pick(index)
         self.pool.get_page(held.page.pfn)
         held.references += 1
@@ -156,7 +156,7 @@ class BuddyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16))
     def put_page(self, index: int) -> None:
-        """Only the last reference frees."""
+        """Only the last reference frees the block."""
         held = self.pick(index)
         self.pool.put_page(held.page.pfn)
         held.references -= 1
@@ -172,7 +172,7 @@ class BuddyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(index=st.integers(0, 1 << 16), order=st.integers(0, 9))
     def split_page(self, index: int, order: int) -> None:
-        """A block that is neither compound nor shared becomes smaller ones, contents kept."""
+        """A block that is neither compound nor shared splits into parts with the same contents."""
         held = self.pick(index)
         if order > held.order:
             return
@@ -190,13 +190,13 @@ class BuddyMachine(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        """The order-0 lists go back."""
+        """The order-0 lists are drained."""
         self.pool.drain_local_pages()
         assert all(zone.nr_pcp == 0 for zone in self.pool.zones)
 
     @rule()
     def report_free_pages(self) -> None:
-        """Free memory goes back to the system; nobody's contents change."""
+        """Free memory is returned to the system, and no held contents change."""
         self.pool.report_free_pages()
         assert all(holds(held.page, held.stamp) for held in self.held)
 
@@ -209,7 +209,7 @@ class BuddyMachine(RuleBasedStateMachine):
         assert self.pool.check() == []
 
     def teardown(self) -> None:
-        """Freeing everything merges the pool back to what it was."""
+        """After everything is freed, the pool has merged to its initial state."""
         try:
             for held in self.held:
                 assert holds(held.page, held.stamp)
@@ -225,7 +225,7 @@ class BuddyMachine(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_random_steps() -> None:
-    """Thousands of random steps keep every invariant, and the way back leads to the start."""
+    """Thousands of random steps keep every invariant, and freeing restores the initial state."""
     few = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         BuddyMachine,
@@ -242,7 +242,7 @@ def test_random_steps() -> None:
 
 @pytest.mark.parametrize("order", range(11))
 def test_merging(make_pool: Callable[..., Pool], order: int) -> None:
-    """Blocks of one order, all that there are, freed in any order, merge to the initial state."""
+    """All blocks of one order, freed in any order, merge to the initial state."""
     pool = make_pool(24, 4)
     initial = pool.free_pages_by_order()
     pages = []
@@ -260,7 +260,7 @@ def test_merging(make_pool: Callable[..., Pool], order: int) -> None:
 
 
 def test_split_and_free_parts(pool: Pool, conserved: Callable[[Pool], None]) -> None:
-    """Parts of a split block are freed one by one, and the last one merges them all."""
+    """The parts of a split block are freed one by one, and the last one merges them all."""
     initial = pool.free_pages_by_order()
     parts = pool.split_page(pool.alloc_pages(5, gfp.GFP_KERNEL), 2)
     assert [part.order for part in parts] == [2] * 8
@@ -275,7 +275,7 @@ def test_split_and_free_parts(pool: Pool, conserved: Callable[[Pool], None]) -> 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_zones(make_pool: Callable[..., Pool], kind: str) -> None:
-    """A mask gets all zones that it may have, the highest one first, and no other."""
+    """A mask gets all zones that it may use, the highest first, and no other."""
     pool = make_pool(40, 8)
     gfp_mask, zones = KINDS[kind]
     seen: list[int] = []
@@ -287,7 +287,7 @@ def test_zones(make_pool: Callable[..., Pool], kind: str) -> None:
 
 
 def test_zero(pool: Pool) -> None:
-    """__GFP_ZERO gives zeroes where others have written, in blocks of any order."""
+    """__GFP_ZERO returns zeroes in memory that others wrote, in blocks of any order."""
     for order in (0, 3, 10):
         page = pool.alloc_pages(order)
         pfn = page.pfn
@@ -300,7 +300,7 @@ def test_zero(pool: Pool) -> None:
 
 
 def test_order_0_lists(pool: Pool) -> None:
-    """A freed page is the next one that its process gets; draining gives the lists back."""
+    """A process gets the page that it freed last, and draining empties its lists."""
     page: Any = pool.alloc_pages()
     pfn = page.pfn
     pool.free_pages(page)

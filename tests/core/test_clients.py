@@ -27,14 +27,14 @@ pytestmark = pytest.mark.require("shm")
 
 
 def alloc_and_write(pool: Pool, text: bytes) -> int:
-    """Allocate a page and leave it."""
+    """Allocate a page and leave it allocated."""
     page = pool.alloc_pages()
     page.buffer[: len(text)] = text
     return page.pfn
 
 
 def test_page_of_another_process(pool: Pool, fork: Fork) -> None:
-    """page(pfn) is another process's page: its contents both ways, and it can be freed."""
+    """page(pfn) returns another process's page, which both can write and either can free."""
     pfn = fork(alloc_and_write, pool, b"from the child").result()
     page = pool.page(pfn)
     assert bytes(page.buffer[:14]) == b"from the child"
@@ -51,7 +51,7 @@ def free_by_object(pool: Pool, page: _native.Page) -> None:
 def test_child_frees_parents_page(
     pool: Pool, fork: Fork, conserved: Callable[[Pool], None]
 ) -> None:
-    """A forked child may free what the parent has allocated; the parent can't do it again."""
+    """A forked child may free what the parent allocated; the parent cannot free it again."""
     for order in (0, 3):
         page = pool.alloc_pages(order)
         fork(free_by_object, pool, page).result()
@@ -73,7 +73,7 @@ def test_shared_references(pool: Pool, fork: Fork) -> None:
 
 
 def test_attached_twice(pool: Pool, conserved: Callable[[Pool], None]) -> None:
-    """Two attachments of one process are two clients; either frees the other's pages."""
+    """Two attachments of one process are two clients, and either frees the other's pages."""
     with Pool.open(pool.path) as other:
         pages = [one.alloc_pages(order) for order in (0, 2) for one in (pool, other)]
         assert len({page.pfn for page in pages}) == 4
@@ -86,7 +86,7 @@ def test_attached_twice(pool: Pool, conserved: Callable[[Pool], None]) -> None:
 
 
 def test_client_list(pool: Pool, fork: Fork) -> None:
-    """A process is a client from its first operation until it closes, or dies."""
+    """A process is a client from its first operation until it closes the pool or dies."""
     assert pool.clients == []
     pool.alloc_pages()
     (client,) = pool.clients
@@ -102,7 +102,7 @@ def test_client_list(pool: Pool, fork: Fork) -> None:
 
 
 def test_more_processes_than_slots_at_once(pool: Pool, fork: Fork) -> None:
-    """Slots are used again: many more processes can come and go than fit at once."""
+    """Slots are reused: far more processes can come and go than fit at once."""
     for _ in range(100):
         fork(alloc_and_write, pool, b"x").result()
     assert pool.clients == []
@@ -111,7 +111,7 @@ def test_more_processes_than_slots_at_once(pool: Pool, fork: Fork) -> None:
 
 
 def test_all_slots_taken(pool: Pool) -> None:
-    """The 1025th client is refused in words; when one has left there is room again."""
+    """The 1025th client is refused with an explanation; when one leaves there is room again."""
     others = []
     for _ in range(1024):
         other = Pool.open(pool.path)
@@ -127,14 +127,14 @@ def test_all_slots_taken(pool: Pool) -> None:
 
 
 def in_process(pool: Pool, queue: Any) -> None:
-    """What a process of multiprocessing does."""
+    """The job of a multiprocessing process."""
     page = pool.alloc_pages(1)
     page.buffer[:5] = b"hello"
     queue.put((page.pfn, os.getpid()))
 
 
 def test_multiprocessing_fork(tracked: Pool) -> None:
-    """With multiprocessing and fork: the child goes on with the parent's attachment."""
+    """With multiprocessing and fork, the child continues with the parent's attachment."""
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     tracked.alloc_pages()
@@ -176,7 +176,7 @@ if __name__ == "__main__":
 
 
 def test_multiprocessing_spawn(tracked: Pool, tmp_path: Path) -> None:
-    """With multiprocessing and spawn: the child attaches by itself."""
+    """With multiprocessing and spawn, the child attaches itself."""
     script = tmp_path / "spawn.py"
     script.write_text(SPAWN)
     command = [sys.executable, str(script), tracked.path]
@@ -192,7 +192,7 @@ def test_multiprocessing_spawn(tracked: Pool, tmp_path: Path) -> None:
 
 
 def test_threads(tracked: Pool, conserved: Callable[[Pool], None]) -> None:
-    """Threads share one attachment: nothing is given out twice, nothing lost."""
+    """Threads share one attachment: nothing is handed out twice, and nothing is lost."""
     errors: list[BaseException] = []
 
     def run(seed: int) -> None:
@@ -210,7 +210,7 @@ def test_threads(tracked: Pool, conserved: Callable[[Pool], None]) -> None:
                     tracked.free_pages(page)
             for page in held:
                 tracked.free_pages(page)
-        except BaseException as error:  # noqa: BLE001 - for the main thread to raise
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(6)]

@@ -1,4 +1,4 @@
-"""Wrong use of the allocator: a clear error, and a pool that is as before."""
+"""Wrong use of the allocator gives a clear error and leaves the pool unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HUGE = [-1, -(1 << 40), 1 << 32, 1 << 64, 1 << 200]
 
 
 def test_double_free(tracked: Pool, unchanged: Unchanged) -> None:
-    """A page that is free can't be freed again, and the message tells who freed it."""
+    """A free page cannot be freed again, and the message says who freed it."""
     for order in (0, 4):
         page = tracked.alloc_pages(order)
         tracked.free_pages(page)
@@ -47,7 +47,7 @@ def test_double_free(tracked: Pool, unchanged: Unchanged) -> None:
 
 
 def test_never_allocated(pool: Pool, unchanged: Unchanged) -> None:
-    """A page that nobody has allocated can't be used."""
+    """A page that was never allocated cannot be used."""
     with unchanged(pool):
         for pfn in (1, 0x400, 0x401, pool.nr_pages // 2):
             for use in (pool.free_pages, pool.get_page, pool.put_page, pool.page):
@@ -56,7 +56,7 @@ def test_never_allocated(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_outside(pool: Pool, unchanged: Unchanged) -> None:
-    """PFN 0, other metadata and what is beyond the end are no pages of the allocator."""
+    """PFN 0, other metadata and PFNs beyond the end do not belong to the allocator."""
     reserved = [pfn for pfn in range(pool.nr_pages) if pool.page_info(pfn).state == "reserved"]
     outside = [pool.nr_pages, pool.nr_pages + 1, 1 << 30, (1 << 32) - 1]
     assert reserved[0] == 0
@@ -70,7 +70,7 @@ def test_outside(pool: Pool, unchanged: Unchanged) -> None:
 
 @pytest.mark.parametrize("value", HUGE)
 def test_no_pfn(pool: Pool, unchanged: Unchanged, value: int) -> None:
-    """A number that can't be a PFN is a ValueError that repeats it."""
+    """A number that cannot be a PFN is a ValueError that repeats it."""
     uses: list[Callable[[Any], Any]] = [
         *(pool.free_pages, pool.get_page, pool.put_page, pool.page, pool.page_count)
     ]
@@ -82,14 +82,14 @@ def test_no_pfn(pool: Pool, unchanged: Unchanged, value: int) -> None:
 
 @pytest.mark.parametrize("value", HUGE)
 def test_page_info_of_no_pfn(pool: Pool, value: int) -> None:
-    """Looking at a number that can't be a PFN is a ValueError as well."""
+    """page_info() of a number that cannot be a PFN is a ValueError."""
     with pytest.raises(ValueError, match="PFN"):
         pool.page_info(value)
 
 
 @pytest.mark.parametrize("value", ["1", 1.0, None, b"1"])
 def test_no_number(pool: Pool, unchanged: Unchanged, value: Any) -> None:
-    """What is neither a page nor a number is a TypeError."""
+    """An argument that is neither a page nor a number is a TypeError."""
     with unchanged(pool):
         for use in (pool.free_pages, pool.get_page, pool.put_page, pool.page, pool.alloc_pages):
             with pytest.raises(TypeError):
@@ -97,7 +97,7 @@ def test_no_number(pool: Pool, unchanged: Unchanged, value: Any) -> None:
 
 
 def test_tail_page(pool: Pool, unchanged: Unchanged) -> None:
-    """A page inside of a block can't be freed alone; the message names the head."""
+    """A tail page cannot be freed alone, and the message names the head."""
     page = pool.alloc_pages(4)
     with unchanged(pool):
         for nr in (1, 7, 8, 15):
@@ -125,7 +125,7 @@ def test_wrong_order(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_another_order_meanwhile(pool: Pool, unchanged: Unchanged) -> None:
-    """A Page object whose block was freed and allocated again with another order frees nothing."""
+    """A Page object frees nothing if its block has been reallocated with another order."""
     page = pool.alloc_pages(2)
     pool.free_pages(page.pfn)
     other = pool.alloc_pages(3)
@@ -138,7 +138,7 @@ def test_another_order_meanwhile(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_split_refused(pool: Pool, unchanged: Unchanged) -> None:
-    """Compound and shared blocks can't be split, no block into larger ones."""
+    """Compound and shared blocks cannot be split, and no block can be split into larger ones."""
     compound = pool.alloc_pages(3, GFP_KERNEL | gfp.__GFP_COMP)
     with unchanged(pool), pytest.raises(BadPageError, match="compound"):
         pool.split_page(compound)
@@ -154,14 +154,14 @@ def test_split_refused(pool: Pool, unchanged: Unchanged) -> None:
 
 @pytest.mark.parametrize("value", [4, 11, 64, 200, (1 << 32) - 1, *HUGE])
 def test_split_into_no_order(pool: Pool, unchanged: Unchanged, value: int) -> None:
-    """The order of the parts is 0 to that of the block."""
+    """The order of the parts ranges from 0 to that of the block."""
     page = pool.alloc_pages(3)
     with unchanged(pool), pytest.raises((ValueError, OverflowError)):
         pool.split_page(page, value)
 
 
 def test_refused_masks(pool: Pool, unchanged: Unchanged) -> None:
-    """__GFP_NOFAIL and masks that contradict themselves are refused, in words."""
+    """__GFP_NOFAIL and contradictory masks are refused with an explanation."""
     both = gfp.__GFP_MOVABLE | gfp.__GFP_RECLAIMABLE
     zones = gfp.__GFP_DMA | gfp.__GFP_DMA32
     refused = {
@@ -179,7 +179,7 @@ def test_refused_masks(pool: Pool, unchanged: Unchanged) -> None:
 
 @pytest.mark.parametrize("value", [11, 12, 64, 255, 256, (1 << 32) - 1, *HUGE])
 def test_no_order(pool: Pool, unchanged: Unchanged, value: int) -> None:
-    """Orders are 0 to 10."""
+    """Orders range from 0 to 10."""
     with unchanged(pool), pytest.raises(ValueError, match=f"order {value}"):
         pool.alloc_pages(value)
 
@@ -192,7 +192,7 @@ def test_no_mask(pool: Pool, unchanged: Unchanged, value: int) -> None:
 
 
 def test_unknown_arguments(pool: Pool, unchanged: Unchanged) -> None:
-    """Misspelt, repeated, missing and supernumerary arguments are TypeErrors."""
+    """Misspelt, repeated, missing and surplus arguments are TypeErrors."""
     call: Any = pool
     with unchanged(pool):
         for wrong in (
@@ -208,7 +208,7 @@ def test_unknown_arguments(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_closed_pool(pool: Pool) -> None:
-    """After close() everything raises ValueError; closing again does nothing."""
+    """After close() every method raises ValueError, except close(), which does nothing."""
     page = pool.alloc_pages()
     pool.close()
     pool.close()
@@ -242,7 +242,7 @@ def test_closed_pool(pool: Pool) -> None:
 
 
 def test_page_of_another_pool(make_pool: Callable[..., Pool], unchanged: Unchanged) -> None:
-    """A page is freed by its own pool only."""
+    """Only a page's own pool frees it."""
     one, other = make_pool(), make_pool()
     page = one.alloc_pages()
     with unchanged(other), unchanged(one), pytest.raises(ValueError, match="another pool"):
@@ -251,7 +251,7 @@ def test_page_of_another_pool(make_pool: Callable[..., Pool], unchanged: Unchang
 
 
 def test_buffer_after_free(pool: Pool, unchanged: Unchanged) -> None:
-    """A buffer of a freed page raises, whatever one does with it."""
+    """Every use of a freed page's buffer raises."""
     page = pool.alloc_pages(1)
     buffer = page.buffer
     buffer[0] = 1
@@ -269,7 +269,7 @@ def test_buffer_after_free(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_buffer_of_page_freed_elsewhere(pool: Pool, unchanged: Unchanged) -> None:
-    """A new buffer of a page that was freed by PFN is refused."""
+    """A page that was freed by PFN has no new buffer."""
     page = pool.alloc_pages(1)
     pool.free_pages(page.pfn)
     with unchanged(pool), pytest.raises(BadPageError, match="is not allocated"):
@@ -277,7 +277,7 @@ def test_buffer_of_page_freed_elsewhere(pool: Pool, unchanged: Unchanged) -> Non
 
 
 def test_slice_in_use(pool: Pool, unchanged: Unchanged) -> None:
-    """While a part of the buffer is in use the page stays allocated; it can be freed after."""
+    """While a slice of the buffer is in use, the page stays allocated; later it can be freed."""
     page = pool.alloc_pages(1)
     part = page.buffer[10:20]
     part[:] = b"0123456789"
@@ -294,7 +294,7 @@ def test_slice_in_use(pool: Pool, unchanged: Unchanged) -> None:
 
 
 def test_buffer_outlives_close(pool: Pool) -> None:
-    """A buffer that is in use keeps the memory mapped after close()."""
+    """A buffer in use keeps the memory mapped after close()."""
     page = pool.alloc_pages()
     buffer = page.buffer
     buffer[:4] = b"here"
@@ -304,7 +304,7 @@ def test_buffer_outlives_close(pool: Pool) -> None:
 
 
 def test_references(pool: Pool, unchanged: Unchanged) -> None:
-    """A reference more than was taken can't be dropped, and the count can't overflow unseen."""
+    """No more references can be dropped than were taken, and the count cannot overflow."""
     page = pool.alloc_pages()
     for _ in range(100):
         pool.get_page(page)
@@ -317,7 +317,7 @@ def test_references(pool: Pool, unchanged: Unchanged) -> None:
 
 @pytest.mark.parametrize("order", [0, 3, 10])
 def test_out_of_memory(pool: Pool, unchanged: Unchanged, order: int) -> None:
-    """OutOfMemoryError tells order, decoded mask, and the free blocks of each order and zone."""
+    """OutOfMemoryError names the order, the decoded mask, and free blocks by order and zone."""
     pages = []
     gfp_mask = GFP_KERNEL | gfp.__GFP_ZERO
     with contextlib.suppress(OutOfMemoryError):
@@ -353,7 +353,7 @@ def test_out_of_memory(pool: Pool, unchanged: Unchanged, order: int) -> None:
     ],
 )
 def test_impossible_sizes(tmp_path: Any, sizes: tuple[int, int, int, int, int]) -> None:
-    """A pool that can't be is refused before there is a file."""
+    """Impossible sizes are refused before a file is created."""
     from pageownerfs.client import Pool
 
     path = tmp_path / "pool"
@@ -363,7 +363,7 @@ def test_impossible_sizes(tmp_path: Any, sizes: tuple[int, int, int, int, int]) 
 
 
 def test_no_pool(tmp_path: Any, pool: Pool) -> None:
-    """A file that is no pool, another version, a cut or a damaged one is refused."""
+    """A file of another kind, of another version, truncated or damaged is refused."""
     from pathlib import Path
 
     from pageownerfs.client import Pool

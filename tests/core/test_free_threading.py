@@ -1,4 +1,4 @@
-"""A free-threaded Python: importing the core turns the GIL on, which its callers hold."""
+"""On a free-threaded Python, importing the core turns on the GIL, which callers hold."""
 
 import subprocess
 import sys
@@ -7,12 +7,12 @@ import sysconfig
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="This Python is not free-threaded."
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python"
 )
 
 
 def test_import_turns_the_gil_on() -> None:
-    """Python itself does so, and says it once: the module does not claim to run without."""
+    """Python turns it on and says so once, because the module does not claim to run without it."""
     code = (
         "import sys; print(sys._is_gil_enabled()); "
         "import pageownerfs._native; print(sys._is_gil_enabled())"

@@ -1,4 +1,4 @@
-"""The shared structures: what C, Python and a compiler of its own make of them."""
+"""The shared structures have one layout in C, in Python and for a separate compiler."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ DESIGN = {
     "pageblock_migratetype": 47,
     "comm": 48,
 }
-"""Offsets that anything outside of this package may rely on."""
+"""Offsets that programs outside this package may rely on."""
 
 
 def test_core_against_python() -> None:
-    """The core's offsets of struct page_owner are Python's, and those of the design."""
+    """The core's offsets of struct page_owner match Python's and the design's."""
     core = dict(_native.LAYOUT["struct page_owner"])
     assert core.pop("") == PAGE_OWNER_STRUCT.size == 64
     assert core == PAGE_OWNER_LAYOUT == DESIGN
 
 
 def test_header_alone(tmp_path: Path) -> None:
-    """page_owner.h compiles alone, and a compiler finds the same offsets and sizes in it."""
+    """page_owner.h compiles alone, with the same offsets and sizes."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        pytest.skip("There is no C compiler on PATH.")
+        pytest.skip("needs a C compiler on PATH")
     members = "".join(
         f'P("{name}", offsetof(struct page_owner, {name}), sizeof(record.{name}));'
         for name in PAGE_OWNER_LAYOUT
@@ -71,14 +71,14 @@ def test_header_alone(tmp_path: Path) -> None:
 
 
 def page_ext_pfn(pool: Pool) -> int:
-    """Where page_ext will be: the reserved pages, but for PFN 0."""
+    """Return where page_ext will be: the reserved pages except PFN 0."""
     pfns = range(1, pool.nr_pages)
     return next(pfn for pfn in pfns if pool.page_info(pfn).state == "reserved")
 
 
 @pytest.mark.require("shm")
 def test_bytes_in_the_file(make_pool: Callable[..., Pool]) -> None:
-    """The bytes in the shared file are records, and say what page_info() says."""
+    """The bytes in the shared file are records, and agree with page_info()."""
     pool = make_pool()
     start = page_ext_pfn(pool) * _native.PAGE_SIZE
     pool.enable_page_owner(pool.capture_stack, pool.capture_stack)
@@ -95,7 +95,7 @@ def test_bytes_in_the_file(make_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.require("shm")
 def test_struct_page_in_the_file(pool: Pool) -> None:
-    """A struct page lies behind the last page frame, in C's layout."""
+    """Each struct page follows the last page frame in C's layout."""
     layout = _native.LAYOUT["struct page"]
     page = pool.alloc_pages(4, 0x40CC0)
     with Path(pool.path).open("rb") as file:

@@ -1,4 +1,4 @@
-"""Loading and grouping a dump when memory is short, and in whichever way memory is aligned."""
+"""A dump loads and groups correctly when memory is short, and with any alignment of memory."""
 
 import random
 import re
@@ -10,7 +10,7 @@ from core_sources import NATIVE, core_sources
 from dumps import V6_12, make_dump
 
 WRAPPED = ("malloc", "calloc", "realloc")
-# What stands where no such type may is a trap, as where it can't be read.
+# Misaligned access traps, as on machines that cannot do it.
 ALIGNMENT = ("-fsanitize=alignment,null,bounds", "-fsanitize-undefined-trap-on-error")
 
 
@@ -26,7 +26,7 @@ def compiled(directory: Path, *options: str) -> Path:
 
 
 def run(program: Path, path: Path) -> tuple[int, int]:
-    """Let each allocation fail once; how many there were."""
+    """Let each allocation fail once; return how many there were."""
     done = subprocess.run([program, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
     loading, grouping = map(int, re.findall("[0-9]+", done.stdout))
@@ -35,7 +35,7 @@ def run(program: Path, path: Path) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write records with many stacks, modules and masks, some of them to be kept as they are."""
+    """Write records with many stacks, modules and masks, some of which must be kept as text."""
     records = make_dump(random.Random("memory"), eras=[V6_12], nr_records=100).data
     reason = b"Page has been migrated, last migrate reason: compaction\n"
     more = b"".join(
@@ -52,7 +52,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_each_allocation_fails(tmp_path: Path, dump: Path) -> None:
-    """Whichever fails, no record is lost, none is there twice, and none has another's stack."""
+    """Whichever allocation fails, no record is lost, repeated, or has another's stack."""
     loading, grouping = run(compiled(tmp_path), dump)
     assert loading > 60
     assert grouping > 20
@@ -60,5 +60,5 @@ def test_each_allocation_fails(tmp_path: Path, dump: Path) -> None:
 
 @pytest.mark.slow
 def test_alignment(tmp_path: Path, dump: Path) -> None:
-    """Nothing is read where its type can't be."""
+    """Nothing is read at an address that is misaligned for its type."""
     run(compiled(tmp_path, *ALIGNMENT), dump)

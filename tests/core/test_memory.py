@@ -1,4 +1,4 @@
-"""The pool's memory: sparse, committed when allocated, given back, and never a SIGBUS."""
+"""The pool's memory is sparse, committed when allocated, returned, and never a SIGBUS."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ TMPFS_BYTES = 24 * MIB
 
 
 def committed(pool: Pool) -> int:
-    """Bytes that the file takes."""
+    """Return the bytes that the file takes."""
     return Path(pool.path).stat().st_blocks * 512
 
 
 def test_file(make_pool: Callable[..., Pool]) -> None:
-    """The file is 0600, sparse, and whoever opens the path finds the whole size."""
+    """The file has mode 0600, is sparse, and has its full size as soon as its path exists."""
     pool = make_pool(1024)
     status = Path(pool.path).stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert status.st_size > 1024 * MIB
-    # struct page is there from the start: 32 bytes for each page; plus less than one pageblock
+    # struct page is there from the start, 32 bytes per page, plus less than one pageblock.
     assert committed(pool) < pool.nr_pages * 32 + PAGEBLOCK_BYTES + MIB
 
 
 def test_committed_when_allocated(make_pool: Callable[..., Pool]) -> None:
-    """Memory grows with what is allocated, by pageblocks; a freed block needs no new one."""
+    """Memory grows with allocations, by pageblocks; a freed block needs no new one."""
     pool = make_pool(256)
     warm_up = pool.alloc_pages(10)
     before = committed(pool)
@@ -58,7 +58,7 @@ def test_committed_when_allocated(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_one_page_commits_one_pageblock(make_pool: Callable[..., Pool]) -> None:
-    """The first page of a pool costs a pageblock, and a client slot."""
+    """The first page of a pool costs a pageblock and a client slot."""
     pool = make_pool(256)
     before = committed(pool)
     pool.alloc_pages()
@@ -66,19 +66,19 @@ def test_one_page_commits_one_pageblock(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_tracking_costs_memory_only_when_on(make_pool: Callable[..., Pool]) -> None:
-    """No memory for page_ext and depot before tracking is on; then 64 bytes per page."""
+    """page_ext and depot take no memory until tracking is on; then it is 64 bytes per page."""
     pool = make_pool(256, stack_depot_bytes=32 * MIB)
     before = committed(pool)
     assert pool.stats().page_ext_bytes == pool.stats().stack_depot_bytes == 0
     pool.enable_page_owner(pool.capture_stack, pool.capture_stack)
     page_ext_bytes = pool.stats().page_ext_bytes
     assert 0 <= page_ext_bytes - pool.nr_pages * 64 < 8192
-    # the depot: its hash table, and 1 MiB to begin with
+    # The depot: its hash table, and an initial 1 MiB.
     assert page_ext_bytes <= committed(pool) - before < page_ext_bytes + 2 * MIB
 
 
 def test_report_free_pages(make_pool: Callable[..., Pool]) -> None:
-    """Free blocks of order 9 and more give their memory back, all but two per zone at once."""
+    """Free blocks of order 9 and above return their memory, all but two per zone at once."""
     pool = make_pool(64)
     kept = pool.alloc_pages(0)
     kept.buffer[:4] = b"kept"
@@ -111,7 +111,7 @@ def tmpfs(require: Callable[[str], None], tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def small(tmpfs: Path, make_pool: Callable[..., Pool]) -> Iterator[Pool]:
-    """Make a pool of 64 MiB on it; unlike others it must be gone before the tmpfs is."""
+    """Make a pool of 64 MiB on it, which must be removed before the tmpfs."""
     pool = make_pool(64, directory=tmpfs)
     yield pool
     if not pool.closed:
@@ -124,7 +124,7 @@ def small(tmpfs: Path, make_pool: Callable[..., Pool]) -> Iterator[Pool]:
 def take_all(
     pool: Pool, order: int, gfp_mask: int = gfp.GFP_KERNEL
 ) -> tuple[list[_native.Page], str]:
-    """Allocate until there is no room, writing to every page; pages, and the error's text."""
+    """Allocate until there is no room, writing to every page; return pages and error text."""
     pages = []
     try:
         while True:
@@ -138,7 +138,7 @@ def take_all(
 @pytest.mark.parametrize("order", [0, 4, 9, 10])
 @pytest.mark.parametrize("gfp_mask", [gfp.GFP_KERNEL, gfp.GFP_KERNEL | gfp.__GFP_ZERO])
 def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
-    """A full file system is an OutOfMemoryError that says so; freeing makes room again."""
+    """A full file system is an OutOfMemoryError that says so, and freeing makes room again."""
     pages, error = take_all(small, order, gfp_mask)
     assert "no room in" in error
     nr_pages = len(pages) << order
@@ -155,7 +155,7 @@ def test_full_tmpfs(small: Pool, order: int, gfp_mask: int) -> None:
 
 
 def test_own_free_memory_in_the_way(small: Pool) -> None:
-    """When there is no room, an allocation may use memory of free blocks elsewhere."""
+    """Without room, an allocation may use the memory of other free blocks."""
     dma, _ = take_all(small, 9, gfp.GFP_KERNEL | gfp.GFP_DMA)
     assert dma
     rest, error = take_all(small, 9)
@@ -193,7 +193,7 @@ def refused(path: str) -> str:
 
 
 def test_no_room_for_a_client(small: Pool, tmpfs: Path, fork: Callable[..., Any]) -> None:
-    """A process that can't get a client slot gets an error; the next one, with room, works."""
+    """A process that cannot get a client slot gets an error; the next one, with room, works."""
     filler = fill_up(tmpfs)
     assert "no room in" in fork(refused, small.path).result()
     filler.unlink()
@@ -202,7 +202,7 @@ def test_no_room_for_a_client(small: Pool, tmpfs: Path, fork: Callable[..., Any]
 
 
 def test_no_room_for_page_ext(small: Pool, tmpfs: Path) -> None:
-    """Tracking that can't be switched on for want of room stays off, and takes nothing."""
+    """Tracking that cannot be switched on for lack of room stays off and takes nothing."""
     page = small.alloc_pages(3)
     filler = fill_up(tmpfs)
     before = (small.all_zones(), committed(small), small.stats())
@@ -219,7 +219,7 @@ def test_no_room_for_page_ext(small: Pool, tmpfs: Path) -> None:
 
 
 def test_no_room_for_the_depot(small: Pool, tmpfs: Path) -> None:
-    """The same if only the stack depot finds no room: page_ext's memory is given back."""
+    """If only the stack depot has no room, tracking stays off and page_ext is given back."""
     page_ext_bytes = small.nr_pages * 64
     filler = fill_up(tmpfs)
     os.truncate(filler, filler.stat().st_size - page_ext_bytes - 128 * 1024)
@@ -232,7 +232,7 @@ def test_no_room_for_the_depot(small: Pool, tmpfs: Path) -> None:
 
 
 def test_no_room_for_a_pool(tmpfs: Path) -> None:
-    """A pool that finds no room for struct page is an OSError, and leaves no file."""
+    """A pool without room for struct page is an OSError and leaves no file."""
     from pageownerfs.client import Pool
 
     filler = fill_up(tmpfs)
@@ -250,7 +250,7 @@ def deep_stack(pool: Pool, number: int) -> _native.Page:
 
 
 def test_full_depot(make_pool: Callable[..., Pool]) -> None:
-    """In a full depot new stacks become the failure stack, and are counted; old ones work."""
+    """In a full depot, new stacks become the failure stack and are counted; old ones work."""
     pool = make_pool(32, stack_depot_bytes=64 * 1024, page_owner=True)
     handles = []
     for number in range(200):
@@ -269,7 +269,7 @@ def test_full_depot(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_depot_without_room_for_its_first_stack(make_pool: Callable[..., Pool]) -> None:
-    """Tracking that can't store even its own stacks stays off, and takes nothing."""
+    """If not even its own stacks fit, tracking stays off and takes nothing."""
     pool = make_pool(32, stack_depot_bytes=64 * 1024, stack_depth=64)
     before = committed(pool)
     space: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Pageblocks and their types: who may take what from whom, and the reserves."""
+"""Pageblocks and their types: which type may take from which, and the reserves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MASKS = {
     MIGRATE_MOVABLE: GFP_KERNEL | gfp.__GFP_MOVABLE,
     MIGRATE_RECLAIMABLE: GFP_KERNEL | gfp.__GFP_RECLAIMABLE,
 }
-MEMALLOC = gfp.__GFP_MEMALLOC  # no watermarks: such a mask can take all
+MEMALLOC = gfp.__GFP_MEMALLOC  # no watermarks: this mask can take everything
 
 
 def drain(pool: Pool, order: int, gfp_mask: int) -> list[_native.Page]:
@@ -46,23 +46,23 @@ def drain(pool: Pool, order: int, gfp_mask: int) -> list[_native.Page]:
 
 
 def drain_all(pool: Pool, gfp_mask: int) -> list[_native.Page]:
-    """Allocate all that a mask can have, the large blocks first."""
+    """Allocate everything that a mask can have, large blocks first."""
     return [page for order in range(10, -1, -1) for page in drain(pool, order, gfp_mask)]
 
 
 def nr_blocks(pool: Pool, zone: int = NORMAL) -> tuple[int, ...]:
-    """Pageblocks of a zone by type."""
+    """Count the pageblocks of a zone by type."""
     return pool.zones[zone].nr_blocks_by_type
 
 
 def nr_free(pool: Pool, migratetype: int, zone: int = NORMAL) -> int:
-    """Free pages of a zone on the lists of a type."""
+    """Count the free pages of a zone on the lists of a type."""
     rows = pool.zones[zone].nr_free_by_type
     return sum(row[migratetype] << order for order, row in enumerate(rows))
 
 
 def test_all_blocks_begin_movable(make_pool: Callable[..., Pool]) -> None:
-    """In a new pool every pageblock is Movable, but those of CMA."""
+    """In a new pool every pageblock is Movable, except those of CMA."""
     pool = make_pool(64, 8, 4)
     counts = [zone.nr_blocks_by_type for zone in pool.zones]
     assert [count[MIGRATE_CMA] for count in counts] == [0, 2, 0]
@@ -70,7 +70,7 @@ def test_all_blocks_begin_movable(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_tiny_pool_does_not_group(make_pool: Callable[..., Pool]) -> None:
-    """Below six pageblocks nothing is grouped by mobility: every pageblock is Unmovable."""
+    """Below six pageblocks there is no grouping by mobility: every pageblock is Unmovable."""
     pool = make_pool(8)
     pages = drain_all(pool, MASKS[MIGRATE_MOVABLE])
     count = pool.zones[0].nr_blocks_by_type
@@ -96,7 +96,7 @@ def test_steals_largest_block(make_pool: Callable[..., Pool], migratetype: int) 
 
 
 def full_of_blocks(pool: Pool) -> dict[int, list[_native.Page]]:
-    """Allocate all, with at least two blocks of order 10 in zone Normal for each type."""
+    """Allocate everything, with at least two blocks of order 10 in zone Normal for each type."""
     blocks = {
         migratetype: [pool.alloc_pages(10, gfp_mask | MEMALLOC) for _ in range(2)]
         for migratetype, gfp_mask in MASKS.items()
@@ -126,7 +126,7 @@ def full_of_blocks(pool: Pool) -> dict[int, list[_native.Page]]:
 def test_fallback_order(
     make_pool: Callable[..., Pool], wanted: int, free: set[int], stolen: int, order: int
 ) -> None:
-    """Among equal blocks the kernel's order of fallbacks decides; a whole block changes."""
+    """Among equal blocks the kernel's fallback order decides, and the whole block changes type."""
     pool = make_pool(64)
     blocks = full_of_blocks(pool)
     for migratetype in free:
@@ -143,7 +143,7 @@ def test_fallback_order(
 
 
 def movable_pageblock(pool: Pool, nr_free_pages: int) -> range:
-    """Fill a pool, but for the first pages, single, of a Movable pageblock; its PFNs."""
+    """Fill a pool except the first pages, kept single, of a Movable pageblock; return its PFNs."""
     blocks = full_of_blocks(pool)
     parts = pool.split_page(blocks[MIGRATE_MOVABLE][0], 0)
     for part in parts[:nr_free_pages]:
@@ -160,7 +160,7 @@ def movable_pageblock(pool: Pool, nr_free_pages: int) -> range:
 def test_pageblock_changes_with_most_of_it(
     make_pool: Callable[..., Pool], nr_free_pages: int, converts: bool, wanted: int
 ) -> None:
-    """All free pages of a pageblock go to the new type; the pageblock, if half of it does."""
+    """All free pages of a pageblock change type, and the pageblock does if half of it changes."""
     pool = make_pool(64)
     pfns = movable_pageblock(pool, nr_free_pages)
     page = pool.alloc_pages(0, MASKS[wanted] | MEMALLOC)
@@ -171,7 +171,7 @@ def test_pageblock_changes_with_most_of_it(
 
 
 def test_movable_takes_little(make_pool: Callable[..., Pool]) -> None:
-    """A movable page takes a small block of another type, and leaves the rest of the pageblock."""
+    """A movable page takes a small block of another type and leaves the rest of the pageblock."""
     pool = make_pool(64)
     blocks = full_of_blocks(pool)
     parts = pool.split_page(blocks[MIGRATE_UNMOVABLE][0], 3)
@@ -201,7 +201,7 @@ def test_freed_page_goes_to_its_pageblock(make_pool: Callable[..., Pool]) -> Non
 
 
 def test_cma_is_for_movable_pages(make_pool: Callable[..., Pool]) -> None:
-    """Nothing but movable pages goes into CMA pageblocks, and these do not change."""
+    """Only movable pages go into CMA pageblocks, which do not change type."""
     pool = make_pool(64, 0, 8)
     cma = nr_free(pool, MIGRATE_CMA)
     assert cma == 4 * 512
@@ -222,7 +222,7 @@ def test_cma_is_for_movable_pages(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_cma_is_used_first_when_it_is_most_of_what_is_free(make_pool: Callable[..., Pool]) -> None:
-    """Movable pages go to CMA once more than half of the free pages are there."""
+    """Movable pages go to CMA once it has more than half of the free pages."""
     pool = make_pool(64, 0, 16)
     drain_all(pool, GFP_KERNEL)
     pool.drain_local_pages()
@@ -231,7 +231,7 @@ def test_cma_is_used_first_when_it_is_most_of_what_is_free(make_pool: Callable[.
 
 
 def test_highatomic_reserve(make_pool: Callable[..., Pool]) -> None:
-    """A high-order atomic allocation under pressure reserves a pageblock; more ends that."""
+    """A high-order atomic allocation under pressure reserves a block; more pressure frees it."""
     pool = make_pool(256)
     drain_all(pool, GFP_KERNEL)
     assert nr_blocks(pool)[MIGRATE_HIGHATOMIC] == 0
@@ -251,7 +251,7 @@ def test_highatomic_reserve(make_pool: Callable[..., Pool]) -> None:
 
 
 def test_no_highatomic_reserve_in_a_small_pool(make_pool: Callable[..., Pool]) -> None:
-    """Where one percent of the zone is less than a pageblock nothing is reserved."""
+    """If one percent of the zone is less than a pageblock, nothing is reserved."""
     pool = make_pool(64)
     drain_all(pool, GFP_KERNEL)
     pool.alloc_pages(1, GFP_ATOMIC)
@@ -277,7 +277,7 @@ def test_atomic_goes_below_the_min_watermark(make_pool: Callable[..., Pool]) -> 
 
 
 def test_dma_keeps_a_reserve(make_pool: Callable[..., Pool]) -> None:
-    """What could go to Normal leaves 1/256 of Normal's pages in DMA, for those that can't."""
+    """Masks that could use Normal leave 1/256 of Normal's pages in DMA for those that cannot."""
     pool = make_pool(256)
     drain_all(pool, GFP_KERNEL)
     dma, normal = pool.zones

@@ -1,4 +1,4 @@
-"""Names of pools that are no text, and gates that somebody else has closed."""
+"""Pool paths that are not text, and gates that another thread has closed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ OPTIONS = {
 
 @pytest.fixture
 def name() -> Iterator[bytes]:
-    """A path that is no text in any encoding."""
+    """A path that is not text in any encoding."""
     path = f"/dev/shm/pageownerfs-test-{os.getpid()}-".encode() + b"\xff\xfe\n"
     yield path
     Path(os.fsdecode(path)).unlink(missing_ok=True)
 
 
 def test_bytes(name: bytes) -> None:
-    """A path of any bytes is one, in all of the API."""
+    """Every part of the API accepts a path of any bytes."""
     text = os.fsdecode(name)
     with Pool.create(text, **OPTIONS) as pool, Pool.open(text) as other:
         assert Path(text).exists()
@@ -49,7 +49,7 @@ def test_bytes(name: bytes) -> None:
 
 @pytest.mark.parametrize("bad", ["/dev/shm/a\0b", "", b"/dev/shm/x", 5, None])
 def test_bad(bad: object) -> None:
-    """What is no path is an error."""
+    """An invalid path is an error."""
     create: Callable[..., object] = Pool.create
     with pytest.raises((TypeError, ValueError, OSError)):
         create(bad, **OPTIONS)
@@ -59,7 +59,7 @@ def test_bad(bad: object) -> None:
 
 
 def test_thaw_by_who_has_not_frozen(name: bytes) -> None:
-    """The gate stays closed until the thread that has closed it opens it."""
+    """The gate stays closed until the thread that closed it opens it."""
     text = os.fsdecode(name)
     with Pool.create(text, **OPTIONS) as pool, Pool.open(text) as other:
         pool.alloc_pages(0)

@@ -1,4 +1,4 @@
-"""Owners: what a page's record says after each event."""
+"""A page's record after each event."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def owner(pool: Pool, pfn: int) -> PageOwner:
 
 
 def pfns(page: _native.Page) -> range:
-    """All pages of a block."""
+    """Return the PFNs of a block."""
     return range(page.pfn, page.pfn + (1 << page.order))
 
 
@@ -54,7 +54,7 @@ def pfns(page: _native.Page) -> range:
 @pytest.mark.parametrize("order", [0, 1, 5, 10])
 @pytest.mark.parametrize("gfp_mask", [gfp.GFP_KERNEL, gfp.GFP_KERNEL | gfp.__GFP_COMP, 0x100CCA])
 def test_allocation(tracked: Pool, order: int, gfp_mask: int) -> None:
-    """Every page of a block gets the same record: who, how, when, with one time for all."""
+    """Every page of a block gets the same record: who, how, when, with a single time."""
     before = time.monotonic_ns()
     page = tracked.alloc_pages(order, gfp_mask)
     after = time.monotonic_ns()
@@ -78,7 +78,7 @@ def test_allocation(tracked: Pool, order: int, gfp_mask: int) -> None:
 
 
 def freed_by(path: str, pfn: int) -> tuple[int, int]:
-    """Free a page of another process, in a thread; pid and tgid of who did it."""
+    """Free a page of another process in a thread; return the thread's pid and tgid."""
     with Pool.open(path) as pool:
         ids: list[int] = []
 
@@ -94,7 +94,7 @@ def freed_by(path: str, pfn: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("order", [0, 3])
 def test_free(tracked: Pool, fork: Fork, order: int) -> None:
-    """A free keeps the allocation's data and adds who freed, when and from where."""
+    """A free keeps the allocation's data and adds who freed the page, when and from where."""
     page = tracked.alloc_pages(order)
     allocated = owner(tracked, page.pfn)
     before = time.monotonic_ns()
@@ -113,7 +113,7 @@ def test_free(tracked: Pool, fork: Fork, order: int) -> None:
 
 
 def test_allocation_after_free(tracked: Pool) -> None:
-    """A new allocation overwrites that of before, and keeps what the last free has left."""
+    """A new allocation replaces the previous one and keeps the data of the last free."""
     page = tracked.alloc_pages()
     tracked.free_pages(page)
     freed = owner(tracked, page.pfn)
@@ -141,7 +141,7 @@ def test_split(tracked: Pool) -> None:
 
 
 def test_references_leave_the_record(tracked: Pool) -> None:
-    """Taking and dropping references changes nothing, until the last one."""
+    """Taking and dropping references changes nothing until the last one is dropped."""
     page = tracked.alloc_pages(2)
     before = owner(tracked, page.pfn)
     tracked.get_page(page)
@@ -167,7 +167,7 @@ def test_off(pool: Pool) -> None:
 def test_early_pages(
     make_pool: Callable[..., Pool], enable_page_owner: Callable[[Pool], list[int]]
 ) -> None:
-    """Pages allocated before are found: order 0, mask 0, one stack, counted for each zone."""
+    """Older pages become early pages: order 0, mask 0, one stack, counted for each zone."""
     pool = make_pool(64, 16)
     masks = {0: gfp.GFP_KERNEL | gfp.GFP_DMA, 1: gfp.GFP_KERNEL, 2: gfp.GFP_HIGHUSER_MOVABLE}
     pages = {
@@ -223,7 +223,7 @@ def test_switched_on_in_a_storm(
     blocks: Callable[[Pool], Iterator[tuple[int, PageInfo]]],
     fork: Fork,
 ) -> None:
-    """Whatever four processes are doing, no allocated page is without an owner after it."""
+    """Whatever four processes are doing, afterwards every allocated page has an owner."""
     for turn in range(40):
         pool = make_pool(24, 4)
         children = [fork(allocate_for_ever, pool.path, turn * 4 + nr) for nr in range(4)]
@@ -265,7 +265,7 @@ def test_switched_on_in_a_storm(
 )
 @pytest.mark.parametrize("how", ["prctl", "proc"])
 def test_comm(tracked: Pool, comm: bytes, how: str) -> None:
-    """A name that was changed by any means is in the next record, byte for byte."""
+    """However a name was changed, the next record has it, byte for byte."""
     old = COMM.read_bytes()[:-1]
 
     def change(name: bytes) -> None:
@@ -287,7 +287,7 @@ def test_comm(tracked: Pool, comm: bytes, how: str) -> None:
 
 
 def test_thread(tracked: Pool) -> None:
-    """The pid is the thread's, tgid the process's; each thread has its own name."""
+    """The pid is the thread's and the tgid the process's; each thread has its own name."""
     pages: list[_native.Page] = []
     pids: list[int] = []
 
@@ -312,7 +312,7 @@ def pid_in_child(pool: Pool) -> tuple[PageOwner, int]:
 
 
 def test_fork(tracked: Pool, fork: Fork) -> None:
-    """A forked child is somebody else, at once."""
+    """A forked child is recorded under its own pid at once."""
     tracked.alloc_pages()
     record, pid = fork(pid_in_child, tracked).result()
     assert record.pid == record.tgid == pid != os.getpid()

@@ -1,4 +1,4 @@
-"""Pages by stack, kept with each allocation and free: what Pool.stack_counts() says."""
+"""Pages by stack, updated by each allocation and free: Pool.stack_counts()."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MASKS: Final = (gfp.GFP_KERNEL, gfp.GFP_HIGHUSER_MOVABLE, gfp.GFP_KERNEL | gfp._
 
 
 def assert_counts(pool: Pool) -> dict[int, int]:
-    """The counts are those of the pages; stacks without pages may be listed, none twice."""
+    """The counts match the pages; stacks without pages may be listed, but none twice."""
     listed = pool.stack_counts()
     counts = dict(listed)
     assert len(counts) == len(listed)
@@ -45,7 +45,7 @@ def assert_counts(pool: Pool) -> dict[int, int]:
 
 
 def pages_of(pool: Pool, blocks: Blocks) -> Counter[int]:
-    """Count by page_info(), without early pages."""
+    """Count with page_info(), without early pages."""
     counts: Counter[int] = Counter()
     for _, info in blocks(pool):
         owner = info.page_owner
@@ -55,18 +55,18 @@ def pages_of(pool: Pool, blocks: Blocks) -> Counter[int]:
 
 
 def stack_of(pool: Pool, page: _native.Page) -> int:
-    """Handle of the stack that allocated a page."""
+    """Return the handle of the stack that allocated a page."""
     handle: int = pool.page_info(page.pfn).page_owner.handle
     return handle
 
 
 def alloc_here(pool: Pool, order: int, mask: int) -> _native.Page:
-    """Allocate, from another place than others."""
+    """Allocate from a place of its own."""
     return pool.alloc_pages(order, mask)
 
 
 def alloc_there(pool: Pool, order: int, mask: int) -> _native.Page:
-    """The same."""
+    """Allocate from another place."""
     return pool.alloc_pages(order, mask)
 
 
@@ -94,7 +94,7 @@ def work(pool: Pool, chance: random.Random, held: list[_native.Page]) -> None:
 
 
 def work_for(path: str, seed: int, nr_steps: int) -> int:
-    """Work, and leave some pages allocated; their number."""
+    """Work, leave some pages allocated, and return their number."""
     chance = random.Random(seed)
     held: list[_native.Page] = []
     with Pool.open(path) as pool:
@@ -112,11 +112,11 @@ def work_for_ever(path: str, seed: int) -> None:
         work(pool, chance, held)
 
 
-# ---- what is listed ----
+# ---- the list ----
 
 
 def test_off(pool: Pool) -> None:
-    """Without tracking there are none."""
+    """Without tracking there are no counts."""
     pool.alloc_pages(0)
     assert pool.stack_counts() == []
 
@@ -124,7 +124,7 @@ def test_off(pool: Pool) -> None:
 def test_early_pages_do_not_count(
     pool: Pool, enable_page_owner: Callable[[Pool], list[int]]
 ) -> None:
-    """Neither when tracking begins nor when they are freed, whole, in parts, or by put_page()."""
+    """Early pages never count, not even when freed whole, in parts, or by put_page()."""
     early = [pool.alloc_pages(order, gfp.GFP_KERNEL) for order in (0, 0, 3, 3, 9)]
     enable_page_owner(pool)
     assert pool.stack_counts() == []
@@ -143,7 +143,7 @@ def test_early_pages_do_not_count(
 def test_freed_early_pages_count_for_who_gets_them(
     pool: Pool, enable_page_owner: Callable[[Pool], list[int]]
 ) -> None:
-    """What was early, was freed, and is allocated now, counts."""
+    """A page that was early, freed, and allocated again counts."""
     early = pool.alloc_pages(5)
     pfn = early.pfn
     enable_page_owner(pool)
@@ -158,19 +158,19 @@ def test_freed_early_pages_count_for_who_gets_them(
 
 
 def test_stack_that_only_freed(tracked: Pool) -> None:
-    """It is not listed; one whose pages are all freed is."""
+    """A stack that only freed is not listed; one whose pages are all freed is."""
     page = tracked.alloc_pages(1)
     handle = stack_of(tracked, page)
     tracked.free_pages(page)
     owner = tracked.page_info(page.pfn).page_owner
     assert owner.free_handle not in {0, handle}
     assert tracked.stack_counts() == [(handle, 0)]
-    # Still so after all was counted anew.
+    # This still holds after a recount.
     assert assert_counts(tracked) == {handle: 0}
 
 
 def test_order(tracked: Pool) -> None:
-    """The one that allocated first comes first, however often others do."""
+    """Stacks are listed by their first allocation, however often others allocate later."""
     pages = [alloc_there(tracked, 0, MASKS[0]), alloc_here(tracked, 0, MASKS[0])]
     first, second = (stack_of(tracked, page) for page in pages)
     for page in pages:
@@ -178,13 +178,13 @@ def test_order(tracked: Pool) -> None:
     third = stack_of(tracked, tracked.alloc_pages(3))
     alloc_here(tracked, 1, MASKS[0])
     assert len({first, second, third}) == 3
-    # Those were two other lines, of course.
+    # Those calls were on two other lines.
     handles = [handle for handle, _ in tracked.stack_counts()]
     assert handles[:3] == [first, second, third]
 
 
 def test_order_of_a_stack_that_freed_before(tracked: Pool) -> None:
-    """What counts is when a stack allocated first, not when it was first seen."""
+    """The first allocation counts, not the first time that a stack was seen."""
     page = tracked.alloc_pages(0)
     steps: list[Callable[[], Any]] = [
         functools.partial(tracked.free_pages, page),
@@ -198,7 +198,7 @@ def test_order_of_a_stack_that_freed_before(tracked: Pool) -> None:
 
 
 def test_split_and_references(tracked: Pool) -> None:
-    """Parts of a block count for who allocated it, until the last reference is gone."""
+    """The parts of a block count for its allocator until the last reference is gone."""
     page = tracked.alloc_pages(4, gfp.GFP_KERNEL)
     handle = stack_of(tracked, page)
     parts = tracked.split_page(page, 1)
@@ -220,7 +220,7 @@ def test_split_and_references(tracked: Pool) -> None:
 
 
 def test_several_processes(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> None:
-    """After all the work of several processes the counts are those of the pages."""
+    """After several processes have worked, the counts match the pages."""
     pool = make_pool(32, 4, 4, page_owner=True)
     for seed in range(3):
         children = [fork(work_for, pool.path, 10 * seed + i, 4000) for i in range(4)]
@@ -237,7 +237,7 @@ def test_several_processes(make_pool: Callable[..., Pool], fork: Fork, blocks: B
 
 @pytest.mark.slow
 def test_counts_while_others_work(make_pool: Callable[..., Pool], fork: Fork) -> None:
-    """Asking disturbs nobody, and once they are done all is right."""
+    """stack_counts() disturbs nobody, and once the others are done it is right."""
     pool = make_pool(32, page_owner=True)
     children = [fork(work_for, pool.path, seed, 8000) for seed in range(3)]
     for _ in range(200):
@@ -254,7 +254,7 @@ def test_counts_while_others_work(make_pool: Callable[..., Pool], fork: Fork) ->
 
 @pytest.mark.slow
 def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> None:
-    """Of clients killed at any moment nothing stays in the counts but what is allocated."""
+    """Clients killed at any moment leave only allocated pages in the counts."""
     pool = make_pool(32, 4, page_owner=True)
     chance = random.Random("killed")
     numbers = itertools.count()
@@ -265,7 +265,7 @@ def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> N
         victim.kill()
         victim.end()
         pool.recover_clients()
-        pool.stack_counts()  # may count all anew while the other one works
+        pool.stack_counts()  # may recount while the other one works
         for pfn, info in list(blocks(pool)):
             owner = info.page_owner
             if owner and owner.tgid == victim.pid and not owner.state & 4:
@@ -285,14 +285,14 @@ def test_killed(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> N
 
 
 def large_zeroed(pool: Pool) -> None:
-    """Be inside of the allocator most of the time."""
+    """Stay inside the allocator most of the time."""
     while True:
         pool.free_pages(pool.alloc_pages(10, gfp.GFP_KERNEL | gfp.__GFP_ZERO))
 
 
 @pytest.mark.slow
 def test_killed_inside(tracked: Pool, fork: Fork) -> None:
-    """One that dies with pages in its hands leaves none in the counts."""
+    """A client that dies with pages in its hands leaves none of them in the counts."""
     chance = random.Random("inside")
     for _ in range(40):
         child = fork(large_zeroed, tracked)
@@ -308,7 +308,7 @@ def test_killed_inside(tracked: Pool, fork: Fork) -> None:
         assert not any(nr for _, nr in tracked.stack_counts())
 
 
-# Counts too, wherever step_kill.c checks the pool after a kill.
+# Also counts wherever step_kill.c checks the pool after a kill.
 STEP_KILL: Final = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -375,7 +375,7 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_killed_at_any_instruction(step_kill: Path, operation: str) -> None:
-    """Wherever a client is killed, the counts are those of the pages once they were asked for."""
+    """Wherever a client is killed, the counts match the pages the next time they are asked for."""
     done = subprocess.run(
         [step_kill, operation, str(POINTS)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The way to walk frames for interpreters whose layout is not known: the public API only."""
+"""The frame walk for interpreters of unknown layout, which uses the public API only."""
 
 import os
 import shutil

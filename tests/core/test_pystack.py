@@ -1,4 +1,4 @@
-"""Stacks: what a record's handle leads to is what Python says of that place."""
+"""Stacks: a record's handle leads to the stack that Python reports for that place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def frames(pool: Pool, page: _native.Page) -> list[Frame]:
 
 
 def real_frames(error: BaseException, depth: int) -> list[Frame]:
-    """Return what Python says of the stack at which an exception was raised, innermost first."""
+    """Return Python's own view of the stack that raised an exception, innermost first."""
     inner = [
         (step.tb_frame, step.tb_lasti, step.tb_lineno) for step in _walk(error.__traceback__)
     ][::-1]
@@ -68,7 +68,7 @@ def _walk(step: Any) -> Iterator[Any]:
 
 
 class Caller:
-    """Ways to be called: each calls ``alloc(order)`` in a frame of another kind."""
+    """Ways to be called: each calls ``alloc(order)`` from another kind of frame."""
 
     def method(self, alloc: Callable[[int], Any], order: int) -> Any:
         """Call from a method."""
@@ -101,16 +101,16 @@ class Caller:
     @staticmethod
     def lambda_(alloc: Callable[[int], Any], order: int) -> Any:
         """Call from a lambda."""
-        return (lambda: alloc(order))()  # noqa: PLC3002 - that is the point
+        return (lambda: alloc(order))()  # noqa: PLC3002 - this is the point
 
     @staticmethod
     def comprehension(alloc: Callable[[int], Any], order: int) -> Any:
         """Call from a comprehension."""
-        return [alloc(order) for _ in range(1)][0]  # noqa: RUF015 - that is the point
+        return [alloc(order) for _ in range(1)][0]  # noqa: RUF015 - this is the point
 
     @staticmethod
     def executed(alloc: Callable[[int], Any], order: int) -> Any:
-        """Call from code without a file, and without a module's name."""
+        """Call from code without a file and without a module name."""
         space = {"alloc": alloc, "order": order, "__name__": "made up"}
         exec("page = alloc(order)", space)
         return space["page"]
@@ -125,7 +125,7 @@ class Caller:
         """Call from 100 frames deep."""
         return Caller.recursive(alloc, order, depth - 1) if depth else alloc(order)
 
-    # The interpreter enters these without C in between, once it has seen them often enough.
+    # Once it has seen these often, the interpreter enters them without C in between.
 
     @staticmethod
     def constructor(alloc: Callable[[int], Any], order: int) -> Any:
@@ -170,7 +170,7 @@ class Caller:
 
     @staticmethod
     def loop(alloc: Callable[[int], Any], order: int) -> Any:
-        """Call from a generator that another one hands on to a loop."""
+        """Call from a generator that another one passes to a loop."""
 
         def inner(calls: list[Callable[[], Any]]) -> Iterator[Any]:
             for call in calls:
@@ -185,7 +185,7 @@ class Caller:
 
 
 def often(call: Callable[[], Any]) -> list[Callable[[], Any]]:
-    """Return a hundred calls that do nothing, and then this one."""
+    """Return a hundred calls that do nothing, followed by this one."""
     return [*[int] * 100, call]
 
 
@@ -208,7 +208,7 @@ WAYS = [
 @pytest.mark.parametrize("depth", [1, 16, 64])
 @pytest.mark.parametrize("way", WAYS)
 def test_stack(make_pool: Callable[..., Pool], way: str, depth: int) -> None:
-    """A stack is what Python's own traceback says, innermost first, cut at the depth."""
+    """A stack equals Python's own traceback, innermost first, cut at the depth."""
     pool = make_pool(32, stack_depth=depth, page_owner=True)
     call = getattr(Caller(), way)
 
@@ -216,7 +216,7 @@ def test_stack(make_pool: Callable[..., Pool], way: str, depth: int) -> None:
         return pool.alloc_pages(order)
 
     results: list[Any] = []
-    for order in (2, 11):  # the same calls, with the second one the allocator raises
+    for order in (2, 11):  # the same calls; with the second order the allocator raises
         try:
             results.append(call(alloc, order))
         except ValueError as error:
@@ -228,7 +228,7 @@ def test_stack(make_pool: Callable[..., Pool], way: str, depth: int) -> None:
 
 
 def test_free_stack(tracked: Pool) -> None:
-    """The stack of a free is that of the free."""
+    """A free records its own stack."""
     page = tracked.alloc_pages()
     tracked.free_pages(page)
     line = sys._getframe().f_lineno - 1
@@ -237,7 +237,7 @@ def test_free_stack(tracked: Pool) -> None:
 
 
 def test_stack_at_a_shallow_call(tracked: Pool) -> None:
-    """A thread's stack is as deep as it is, and no deeper."""
+    """A thread's stack has no more frames than there are."""
     found: list[Any] = []
 
     def run() -> None:
@@ -254,7 +254,7 @@ def test_stack_at_a_shallow_call(tracked: Pool) -> None:
 
 
 def test_each_place_has_its_handle(tracked: Pool) -> None:
-    """Two calls on two lines are two stacks; the same call again is the same one."""
+    """Calls on two lines are two stacks; the same call again is the same stack."""
     handles = []
     for _ in range(3):
         one = tracked.alloc_pages()
@@ -308,7 +308,7 @@ def test_hostile_names(tracked: Pool, name: str, what: str) -> None:
 
 @pytest.mark.parametrize("module", [None, 5, b"bytes"])
 def test_no_module_name(tracked: Pool, module: Any) -> None:
-    """A module without a name, or with something else for a name, is no module."""
+    """A module whose name is missing or not a string is left out."""
     space: dict[str, Any] = {"pool": tracked} | ({} if module is None else {"__name__": module})
     space |= {"__builtins__": {}} if module is None else {}
     exec("page = pool.alloc_pages()", space)
@@ -316,14 +316,14 @@ def test_no_module_name(tracked: Pool, module: Any) -> None:
 
 
 def handle_in_child(pool: Pool) -> tuple[int, int]:
-    """Allocate; the handle of the stack, and of a new attachment's at the same place."""
+    """Allocate; return the handles of the stack through this attachment and a new one."""
     with Pool.open(pool.path) as other:
         handles = [owner(pool, one.alloc_pages().pfn).handle for one in (pool, other)]
         return handles[0], handles[1]
 
 
 def test_dedupe_between_processes(tracked: Pool, fork: Fork) -> None:
-    """The same stack has one handle in all processes, and takes room once."""
+    """The same stack has one handle in all processes and takes room once."""
     handles: set[int] = set()
     nr_stacks = []
     for _ in range(4):
@@ -334,14 +334,14 @@ def test_dedupe_between_processes(tracked: Pool, fork: Fork) -> None:
 
 
 def test_dedupe_at_once(tracked: Pool, fork: Fork) -> None:
-    """Processes that meet the same new stacks at the same time agree on their handles."""
+    """Processes that see the same new stacks at the same time agree on their handles."""
     found = [child.result() for child in [fork(many_stacks, tracked) for _ in range(4)]]
     assert all(one == found[0] for one in found)
     assert len(set(found[0])) == len(found[0]) == 500
 
 
 def many_stacks(pool: Pool) -> list[int]:
-    """Allocate from 500 functions; the handles of their stacks."""
+    """Allocate from 500 functions and return the handles of their stacks."""
     handles = []
     for number in itertools.count():
         space: dict[str, Any] = {"pool": pool}

@@ -1,4 +1,4 @@
-"""A client killed at any instruction of any operation: see step_kill.c."""
+"""A client is killed at any instruction of any operation: see step_kill.c."""
 
 import subprocess
 from pathlib import Path
@@ -39,7 +39,7 @@ def step_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_all_operations_are_listed(step_kill: Path) -> None:
-    """The table here names every operation that the program knows."""
+    """The table here names every operation of the program."""
     listed = subprocess.run([step_kill], check=True, capture_output=True, text=True).stdout.split()
     assert listed == OPERATIONS
 
@@ -48,7 +48,7 @@ def test_all_operations_are_listed(step_kill: Path) -> None:
 @pytest.mark.require("shm")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_at_any_instruction(step_kill: Path, operation: str) -> None:
-    """Wherever a client is killed, no page is lost, none is unowned, and the pool goes on."""
+    """Wherever a client is killed, no page is lost or unowned, and the pool keeps working."""
     done = subprocess.run(
         [step_kill, operation, str(POINTS)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Processes that do all they can to one pool: at once, killed and stopped at any moment."""
+"""Processes that do everything to one pool at once, killed and stopped at any moment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(page: _native.Page) -> None:
 
 
 def is_signed(page: _native.Page, pid: int, pfn: int) -> bool:
-    """Whether a block, or what it was split from, carries the signature of the process."""
+    """Return whether a block, or the block it was split from, has the process's signature."""
     with page.buffer as buffer:
         return bytes(buffer[:8]) == (pid << 32 | pfn).to_bytes(8, "little") == bytes(buffer[-8:])
 
@@ -55,7 +55,7 @@ def is_signed(page: _native.Page, pid: int, pfn: int) -> bool:
 
 
 def storm(path: str, seed: int, journal: mmap.mmap) -> None:  # noqa: C901 - one loop of cases
-    """Work until killed; journal[pfn] is the order + 1 of a block that we hold for certain."""
+    """Work until killed; journal[pfn] is the order + 1 of a block that is certainly held."""
     chance = random.Random(seed)
     pool = Pool.open(path)
     held: list[_native.Page] = []
@@ -95,7 +95,7 @@ def storm(path: str, seed: int, journal: mmap.mmap) -> None:  # noqa: C901 - one
 def split(
     pool: Pool, held: list[_native.Page], index: int, journal: mmap.mmap, keep: Callable[..., None]
 ) -> None:
-    """Split one of the blocks, if it can be."""
+    """Split one of the blocks if possible."""
     page = held[index]
     if page.order == 0 or pool.page_info(page.pfn).flags >> 6 & 1:  # PG_head: compound
         return
@@ -107,10 +107,10 @@ def split(
 
 
 class Storm:
-    """Processes in a storm, and what their journals say."""
+    """The processes in a storm, and their journals."""
 
     def __init__(self, pool: Pool, fork: Fork, nr_workers: int) -> None:
-        """Start them."""
+        """Start the processes."""
         self.pool, self.fork, self.nr_started = pool, fork, 0
         self.workers: list[tuple[Any, mmap.mmap]] = []
         for _ in range(nr_workers):
@@ -124,7 +124,7 @@ class Storm:
         self.workers.append((child, journal))
 
     def kill(self, index: int) -> tuple[int, dict[int, int]]:
-        """Kill one; its pid, and the PFN and order of each block that it had for certain."""
+        """Kill one; return its pid, and the PFN and order of each block that it certainly held."""
         child, journal = self.workers.pop(index)
         child.kill()
         if not os.WIFSIGNALED(child.status):
@@ -136,7 +136,7 @@ class Storm:
 
 
 def blocks_of(pool: Pool, blocks: Blocks, pid: int) -> dict[int, int]:
-    """PFN and order of each block that a dead process has left, by their owner."""
+    """Return PFN and order of each block that a dead process left, by owner."""
     return {
         pfn: info.order
         for pfn, info in blocks(pool)
@@ -145,7 +145,7 @@ def blocks_of(pool: Pool, blocks: Blocks, pid: int) -> dict[int, int]:
 
 
 def assert_left(pool: Pool, pid: int, held: dict[int, int], left: dict[int, int]) -> None:
-    """What it held is left, with its contents; besides, the block of its last step at most."""
+    """Its blocks are left with their contents, plus at most the block of its last step."""
     assert held.items() <= left.items(), f"lost: {held.items() - left.items()}"
     for pfn in held:
         assert is_signed(pool.page(pfn), pid, pfn), f"PFN {pfn:#x} was written to"
@@ -154,7 +154,7 @@ def assert_left(pool: Pool, pid: int, held: dict[int, int], left: dict[int, int]
 
 
 def test_kills(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> None:
-    """Of 1,000 clients killed at any moment nothing is lost, nothing is handed out twice."""
+    """After 1,000 kills at any moment nothing is lost, and nothing was handed out twice."""
     pool = make_pool(24, 4, page_owner=True)
     initial = pool.free_pages_by_order()
     seed = 1
@@ -163,13 +163,13 @@ def test_kills(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> No
     for nr_kills in itertools.count(1):
         time.sleep(chance.random() * 0.02)
         pid, held = work.kill(chance.randrange(len(work.workers)))
-        if chance.random() < 0.5:  # the others may be the first to meet what it has left
+        if chance.random() < 0.5:  # otherwise the workers may be the first to meet what it left
             time.sleep(chance.random() * 0.005)
         pool.recover_clients()
         assert pool.check() == [], f"seed {seed}, kill {nr_kills}"
         left = blocks_of(pool, blocks, pid)
         assert_left(pool, pid, held, left)
-        if pool.stats().dead_clients >= NR_KILLS:  # some die before they are clients
+        if pool.stats().dead_clients >= NR_KILLS:  # some die before they become clients
             break
         for pfn in left:
             pool.free_pages(pfn)
@@ -183,7 +183,7 @@ def test_kills(make_pool: Callable[..., Pool], fork: Fork, blocks: Blocks) -> No
 def assert_all_else_free(
     pool: Pool, blocks: Blocks, dead: list[tuple[int, dict[int, int]]]
 ) -> None:
-    """What the dead have left is all that is allocated, besides the early pages. Frees it."""
+    """Only the early pages and the blocks of the dead are allocated. Frees the latter."""
     pool.recover_clients()
     assert pool.check() == []
     pool.drain_local_pages()
@@ -201,7 +201,7 @@ def assert_all_else_free(
 
 
 def large_zeroed(pool: Pool) -> None:
-    """Be inside of the allocator most of the time: zero large blocks."""
+    """Stay inside the allocator most of the time: zero large blocks."""
     while True:
         pool.free_pages(pool.alloc_pages(10, gfp.GFP_KERNEL | gfp.__GFP_ZERO))
 
@@ -209,7 +209,7 @@ def large_zeroed(pool: Pool) -> None:
 def test_killed_while_it_zeroes(
     tracked: Pool, fork: Fork, conserved: Callable[[Pool], None]
 ) -> None:
-    """A block whose memory was being zeroed is no allocation yet; check() alone copes with it."""
+    """A block whose memory is being zeroed is not yet allocated; check() alone copes with it."""
     chance = random.Random(2)
     for _ in range(50):
         child = fork(large_zeroed, tracked)
@@ -223,7 +223,7 @@ def test_killed_while_it_zeroes(
 
 
 def test_stopped_in_the_middle(tracked: Pool, fork: Fork) -> None:
-    """While a client stands still inside the allocator others go on, or get an error."""
+    """While a client is stopped inside the allocator, others continue or get an error."""
     child = fork(large_zeroed, tracked)
     while not tracked.clients:
         time.sleep(0.001)
@@ -254,7 +254,7 @@ def test_stopped_in_the_middle(tracked: Pool, fork: Fork) -> None:
 
 
 def worker(path: str, seed: int, seconds: float) -> int:
-    """Allocate, write, verify and free for a time; number of steps."""
+    """Allocate, write, verify and free for a time; return the number of steps."""
     chance = random.Random(seed)
     pid = os.getpid()
     nr_steps = 0
@@ -284,7 +284,7 @@ def worker(path: str, seed: int, seconds: float) -> int:
 
 
 def test_concurrency(make_pool: Callable[..., Pool], fork: Fork) -> None:
-    """Eight processes at once for 30 seconds: every page keeps what its holder wrote."""
+    """Eight processes work for 30 seconds, and every page keeps what its holder wrote."""
     pool = make_pool(64, 16, 4, page_owner=True)
     initial = pool.free_pages_by_order()
     children = [fork(worker, pool.path, seed, CONCURRENCY_SEC) for seed in range(NR_PROCESSES)]

@@ -1,4 +1,4 @@
-"""Reading while others allocate: every record is of one allocation, from end to end."""
+"""While others allocate, every record that is read belongs to one allocation."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ NR_RECORDS = 10_000_000
 CHUNK_BYTES = 1 << 20
 PR_SET_NAME = 15
 
-# What each worker, and nobody else, does: order, mask, comm, function. One migratetype and orders
-# above 0 for all: whatever one frees, the next one who runs gets.
+# The order, mask, comm and function of each worker. All have one migratetype and orders above 0,
+# so that the next worker gets what another has freed.
 WORKERS = (
     (1, gfp.GFP_KERNEL, "first", "alloc_first"),
     (1, gfp.GFP_USER, "the second", "alloc_second"),
     (2, gfp.GFP_NOFS, "3 (three), ts 3", "alloc_third"),
 )
-NR_BLOCKS = 200  # that a worker holds at most
+NR_BLOCKS = 200  # at most held by a worker
 
 
 class TextSource(MinimalSource):
-    """What PageOwnerView needs of a source."""
+    """The part of a source that PageOwnerView needs."""
 
     def __init__(self, pool: Pool) -> None:
         """Look at a pool."""
         self._pool = pool
 
     def table(self) -> _native.Table:
-        """Give the owners."""
+        """Return the owners."""
         return self._pool.table()
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Give the lines of a stack."""
+        """Return the lines of a stack."""
         del source_lines
         return format_stack(self._pool.stack(handle))
 
@@ -79,7 +79,7 @@ def hammer(path: str, number: int) -> None:
 
 
 def record_of(number: int, pid: int) -> bytes:
-    """Regular expression of any record of a worker; all of it is given but time and place."""
+    """Return a pattern for any record of a worker; only time and place are open."""
     order, gfp_mask, comm, function = WORKERS[number]
     fixed = f"order {order}, mask {format_gfp(gfp_mask)}, pid {pid}, tgid {pid} ({comm}), ts "
     return (
@@ -93,7 +93,7 @@ def record_of(number: int, pid: int) -> bytes:
 
 
 def early_record(pool: Pool) -> bytes:
-    """Regular expression of a record of page_ext's own pages."""
+    """Return a pattern for the records of page_ext's own pages."""
     pfn = pool.nr_pages - 1
     while pool.page_info(pfn).state != "allocated":
         pfn -= 1
@@ -114,7 +114,7 @@ def early_record(pool: Pool) -> bytes:
 
 @pytest.mark.slow
 def test_no_torn_record(make_pool: Callable[..., Pool], fork: Callable[..., Any]) -> None:
-    """Ten million records, read while three processes allocate, are each of one of them."""
+    """Ten million records, read while three processes allocate, each belong to one process."""
     pool = make_pool(16, stack_depth=1)
     pool_source.init_page_owner(pool)
     early = early_record(pool)

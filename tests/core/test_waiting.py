@@ -1,4 +1,4 @@
-"""Threads of one process on a pool: one waits, the others go on; one closes it under them."""
+"""Threads of one process on a pool: while one waits the others run, and one may close it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.require("shm")
 
-# A program that does one operation in a thread while the pool is held up. No thread gives the GIL
-# away by itself, so the main thread goes on only if the other one waits without it.
+# Does one operation in a thread while the pool is held. No thread releases the GIL voluntarily, so
+# the main thread runs only if the other one waits without the GIL.
 PROGRAM: Final = """
 import os, signal, sys, threading, time
 from pageownerfs import OutOfMemoryError, Pool
@@ -127,7 +127,7 @@ def hold_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def held(hold_pool: Path) -> Callable[[Pool, str], contextlib.AbstractContextManager[None]]:
-    """Give a context in which a pool is held up, in one of the ways of hold_pool.c or frozen."""
+    """Return a context manager that holds a pool in one of the ways of hold_pool.c, or frozen."""
 
     @contextlib.contextmanager
     def context(pool: Pool, how: str) -> Iterator[None]:
@@ -151,7 +151,7 @@ def held(hold_pool: Path) -> Callable[[Pool, str], contextlib.AbstractContextMan
 
 
 class Program:
-    """The program, from where it is ready to begin."""
+    """The program, from the moment that it is ready."""
 
     def __init__(self, pool: Pool, operation: str, then: str = "") -> None:
         """Start it."""
@@ -172,13 +172,13 @@ class Program:
         return self._pipe(self.process.stdout).readline().strip()
 
     def go_on(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         stdin = self._pipe(self.process.stdin)
         stdin.write("\n")
         stdin.flush()
 
     def end(self) -> str:
-        """Let it go on to its end; the rest of what it prints."""
+        """Let it run to its end, and return the rest of its output."""
         text, errors = self.process.communicate("\n")
         assert (self.process.returncode, errors) == (0, "")
         return text.strip()
@@ -186,7 +186,7 @@ class Program:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Program]]:
-    """Give a function that starts the program."""
+    """Return a function that starts the program."""
     with contextlib.ExitStack() as stack:
 
         def start_program(pool: Pool, operation: str, then: str = "") -> Program:
@@ -228,7 +228,7 @@ def test_other_threads_go_on(
     operation: str,
     result: str,
 ) -> None:
-    """While a thread waits for other processes, another one of its process counts to 1000."""
+    """While a thread waits for other processes, another thread of its process counts to 1000."""
     program = start(tracked, operation)
     with held(tracked, how):
         program.go_on()
@@ -250,7 +250,7 @@ def test_who_knocks_stands_still(
 def test_who_knocks_gives_its_pages(
     pool: Pool, held: Callable[[Pool, str], contextlib.AbstractContextManager[None]]
 ) -> None:
-    """No allocation fails while a client has free pages on its lists, whatever it is about."""
+    """No allocation fails while a client, whatever it is doing, has free pages on its lists."""
     for _ in range(20):
         pages = []
         with held(pool, "gate"):
@@ -273,7 +273,7 @@ def test_interrupted(
     how: str,
     operation: str,
 ) -> None:
-    """Ctrl-C ends the wait of the main thread, and nothing has been allocated or freed."""
+    """Ctrl-C ends the wait of the main thread, and nothing is allocated or freed."""
     program = start(tracked, operation, "interrupt")
     before = tracked.stats()
     with held(tracked, how):
@@ -304,7 +304,7 @@ def test_closed_meanwhile(
     operation: str,
     result: str,
 ) -> None:
-    """Who is inside of a method when another thread closes the pool comes to its end."""
+    """A method that runs when another thread closes the pool still finishes."""
     program = start(pool, operation, "close")
     with held(pool, "frozen"):
         program.go_on()
@@ -315,7 +315,7 @@ def test_closed_meanwhile(
     assert pool.check() == []
 
 
-# Threads call what releases the GIL for as long as the pool is open, and it is closed at once.
+# Threads call methods that release the GIL until the pool is closed, which is at once.
 STORM: Final = """
 import sys, threading
 from pageownerfs import Pool
@@ -346,7 +346,7 @@ print("done")
 
 @pytest.mark.slow
 def test_closed_under_threads(tracked: Pool) -> None:
-    """Wherever threads are when the pool is closed: they get a result or ValueError."""
+    """Wherever threads are when the pool is closed, they get a result or ValueError."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", STORM, tracked.path],
@@ -360,7 +360,7 @@ def test_closed_under_threads(tracked: Pool) -> None:
 
 
 def test_close_thaws(pool: Pool) -> None:
-    """A thread that closes the pool while it has it frozen lets the other clients go on."""
+    """A thread that closes a pool it has frozen lets the other clients continue."""
     with Pool.open(pool.path) as other:
         other.freeze()
         other.close()

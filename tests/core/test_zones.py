@@ -1,4 +1,4 @@
-"""Which zone a gfp mask means."""
+"""The zone that a gfp mask selects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.require("shm")
     ],
 )
 def test_gfp_zone(make_pool: Callable[..., Pool], mask: int, zone: str) -> None:
-    """The low four bits choose the zone as the kernel's table does."""
+    """The low four bits choose the zone by the kernel's table."""
     pool = make_pool(64, 16)
     page = pool.alloc_pages(0, mask)
     assert pool.zones[pool.page_info(page.pfn).zone].name == zone
@@ -36,6 +36,6 @@ def test_gfp_zone(make_pool: Callable[..., Pool], mask: int, zone: str) -> None:
 
 @pytest.mark.parametrize("bits", [0x3, 0x5, 0x6, 0x7, 0xB, 0xD, 0xE, 0xF])
 def test_gfp_zone_refuses(pool: Pool, bits: int) -> None:
-    """Two zones at once are an error that names the mask."""
+    """A mask with two zones is an error that names the mask."""
     with pytest.raises(ValueError, match=f"{0xCC0 | bits:#x}: contradicts itself"):
         pool.alloc_pages(0, 0xCC0 | bits)

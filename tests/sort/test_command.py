@@ -1,4 +1,4 @@
-"""The command page_owner_sort as a whole: what it reads, writes and says, and how it ends."""
+"""The command page_owner_sort as a whole: input, output, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(*args: str | Path, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.fixture
 def dump(tmp_path: Path) -> Path:
-    """A file with one record."""
+    """Write a file with one record."""
     path = tmp_path / "dump"
     path.write_bytes(RECORD)
     return path
@@ -61,7 +61,7 @@ def dump(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """An output file that has something in it already, alone in its directory."""
+    """Make an output file that already has contents, alone in its directory."""
     path = tmp_path / "out" / "sorted"
     path.parent.mkdir()
     path.write_bytes(OLD)
@@ -69,13 +69,13 @@ def output(tmp_path: Path) -> Path:
 
 
 def assert_old(output: Path) -> None:
-    """Assert that the output is what it was, and nothing else is left beside it."""
+    """Assert that the output is unchanged and nothing else was left next to it."""
     assert output.read_bytes() == OLD
     assert list(output.parent.iterdir()) == [output]
 
 
 def test_what_it_prints(dump: Path, output: Path) -> None:
-    """The groups go to the output, the three lines of the kernel's tool to stdout."""
+    """The groups go to the output, and the three lines of the kernel's tool to stdout."""
     done = run(dump, output)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b"loaded 1\nsorting ....\nculling\n"
@@ -84,7 +84,7 @@ def test_what_it_prints(dump: Path, output: Path) -> None:
 
 
 def test_loaded_by_thousands(tmp_path: Path) -> None:
-    """Each thousand records are told of, as the kernel's tool does."""
+    """Every thousand records are reported, as by the kernel's tool."""
     path = tmp_path / "dump"
     path.write_bytes(RECORD * 2500)
     done = run(path, tmp_path / "out")
@@ -99,7 +99,7 @@ def test_dash_is_stdin_and_stdout(dump: Path) -> None:
 
 
 def test_options_stand_anywhere(dump: Path) -> None:
-    """Options may follow the operands; long ones may be shortened; ``--`` ends them."""
+    """Options may follow the operands, long ones may be abbreviated, and ``--`` ends them."""
     text = b"1 times, 2 pages, PID 7, task_comm_name: some one\n"
     for args in (
         [dump, "-", "--cull=pid,n", "-m"],
@@ -110,7 +110,7 @@ def test_options_stand_anywhere(dump: Path) -> None:
 
 
 def test_help() -> None:
-    """-h and --help tell all there is, the deliberate differences too, and succeed."""
+    """-h and --help list everything, including deliberate differences, and succeed."""
     for option in ("-h", "--help"):
         done = run(option)
         assert (done.returncode, done.stdout.decode(), done.stderr) == (0, HELP, b"")
@@ -131,7 +131,7 @@ def test_help() -> None:
     ],
 )
 def test_wrong_use(args: list[str], message: str, dump: Path, output: Path) -> None:
-    """Wrong use prints the usage on stdout as the kernel's tool, says what is wrong, exits 1."""
+    """Wrong use prints the kernel's usage on stdout and an error, and exits with 1."""
     done = run(*(arg.format(dump=dump, out=output) for arg in args))
     assert (done.returncode, done.stdout.decode()) == (1, USAGE)
     assert message in done.stderr.decode()
@@ -143,7 +143,7 @@ def test_usage_is_the_kernels(page_owner_sort: Path) -> None:
     """The usage is that of Linux 6.12, byte for byte."""
     done = subprocess.run([page_owner_sort], capture_output=True, check=False)
     if b"--sort" not in done.stdout or b"\t\t\tSort by memory allocation" not in done.stdout:
-        pytest.skip("The kernel's page_owner_sort here is not that of Linux 6.12.")
+        pytest.skip("needs the page_owner_sort of Linux 6.12")
     assert (done.returncode, done.stdout.decode()) == (1, USAGE)
 
 
@@ -169,7 +169,7 @@ def test_usage_is_the_kernels(page_owner_sort: Path) -> None:
     ],
 )
 def test_wrong_values(args: list[str], message: str, dump: Path, output: Path) -> None:
-    """A wrong value, or one that the input lacks data for, ends it with one line and code 1."""
+    """A wrong value, or one for which the input lacks data, is a one-line error with code 1."""
     done = run(*args, dump, output)
     assert done.returncode == 1
     assert done.stderr.startswith(b"page_owner_sort: ")
@@ -192,7 +192,7 @@ def test_wrong_values(args: list[str], message: str, dump: Path, output: Path) -
     ],
 )
 def test_old_kernels_lack_data(option: str, what: str, output: Path) -> None:
-    """Up to Linux 5.10 there are no pids, names and times; options that need them say so."""
+    """Up to Linux 5.10 there are no pids, names or times; options that need them say so."""
     text = b"Page allocated via order 0, mask 0xcc0(GFP_KERNEL)\nPFN 5 type Movable Block 0 type "
     text += b"Movable Flags 0x0()\n foo+0x1/0x2\n\n"
     done = run(option, "-", output, input=text, stdin=None)
@@ -215,7 +215,7 @@ def test_old_kernels_lack_data(option: str, what: str, output: Path) -> None:
     ],
 )
 def test_wrong_files(source: str, target: str, message: str, dump: Path, output: Path) -> None:
-    """A file that can't be read or written is named; the output stays as it was."""
+    """A file that cannot be read or written is named, and the output is unchanged."""
     tmp = dump.parent
     (tmp / "noise").write_bytes(bytes(range(256)) * 10)
     names = {"tmp": tmp, "dump": dump, "out": output}
@@ -227,18 +227,18 @@ def test_wrong_files(source: str, target: str, message: str, dump: Path, output:
 
 
 def test_empty_input(tmp_path: Path) -> None:
-    """No text is no error: nothing was allocated."""
+    """Empty input is not an error: nothing was allocated."""
     (tmp_path / "dump").touch()
     done = run(tmp_path / "dump", tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, b"loaded 0\nsorting ....\nculling\n")
     assert (tmp_path / "out").read_bytes() == b""
 
 
-# ---- packed ----
+# ---- compressed input ----
 
 
 def zstd(data: bytes) -> bytes:
-    """Pack by zstd."""
+    """Compress with zstd."""
     try:
         from compression import zstd as module
     except ImportError:
@@ -256,7 +256,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_packed(name: str, tmp_path: Path) -> None:
-    """Packed text is unpacked, in several pieces or in one, by whatever name or from a pipe."""
+    """Compressed text in one or several parts is read, whatever its name, also from a pipe."""
     pack, text = PACKERS[name], SAMPLE.read_bytes()
     path = tmp_path / "dump.txt"
     path.write_bytes(pack(text[:9999]) + pack(text[9999:]))
@@ -268,7 +268,7 @@ def test_packed(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_packed_and_damaged(name: str, tmp_path: Path, output: Path) -> None:
-    """What can't be unpacked to its end is an error that names the last record read."""
+    """Damaged compressed input is an error that names the last record read."""
     path, text = tmp_path / "dump", os.urandom(100_000).hex().encode()
     packed = PACKERS[name](RECORD * 9 + text)
     for damaged in (packed[:-50_000], packed[:50_000] + bytes(5000) + packed[55_000:]):
@@ -281,7 +281,7 @@ def test_packed_and_damaged(name: str, tmp_path: Path, output: Path) -> None:
 
 
 def test_not_unpacked(tmp_path: Path) -> None:
-    """What it can't unpack is no text."""
+    """An unknown compression is not recognized as text."""
     (tmp_path / "dump").write_bytes(bz2.compress(RECORD))
     done = run(tmp_path / "dump", "-")
     assert done.returncode == 1
@@ -292,7 +292,7 @@ def test_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_output_keeps_its_mode(dump: Path, output: Path) -> None:
-    """A file that is there keeps its mode; a new one gets what umask leaves."""
+    """An existing file keeps its mode; a new one gets what umask leaves."""
     output.chmod(0o604)
     run(dump, output)
     assert stat.S_IMODE(output.stat().st_mode) == 0o604
@@ -302,7 +302,7 @@ def test_output_keeps_its_mode(dump: Path, output: Path) -> None:
 
 
 def test_output_is_a_link(dump: Path, output: Path) -> None:
-    """Where a link points to is written; the link stays."""
+    """The target of a link is written, and the link stays."""
     link = output.with_name("link")
     link.symlink_to(output.name)
     run(dump, link)
@@ -311,13 +311,13 @@ def test_output_is_a_link(dump: Path, output: Path) -> None:
 
 
 def test_output_is_the_input(dump: Path) -> None:
-    """A file can be sorted in its place: it is read before it is replaced."""
+    """A file can be sorted in place: it is read before it is replaced."""
     assert run(dump, dump).returncode == 0
     assert dump.read_bytes() == GROUPED
 
 
 def test_output_is_no_file(dump: Path, tmp_path: Path) -> None:
-    """A device and a pipe are written to, not replaced."""
+    """A device or a pipe is written to, not replaced."""
     assert run(dump, "/dev/null").returncode == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     fifo = tmp_path / "fifo"
@@ -330,7 +330,7 @@ def test_output_is_no_file(dump: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/dev/stdout", "/proc/self/fd/1", ">(cat)"])
 def test_output_is_a_pipe_by_name(target: str, dump: Path) -> None:
-    """A link to an open pipe is one, though no file has the name that it links to."""
+    """A link to an open pipe is a pipe, even though no file has the name that it links to."""
     line = ["bash", "-c", f"{' '.join(SORT)} {dump} {target} | cat"]
     done = subprocess.run(line, capture_output=True, check=True, timeout=TIMEOUT)
     assert done.stderr == b""
@@ -338,7 +338,7 @@ def test_output_is_a_pipe_by_name(target: str, dump: Path) -> None:
 
 
 def test_output_may_not_be_written(dump: Path, ordinary_user: Any) -> None:
-    """A file that may not be written is not replaced, though its directory would allow it."""
+    """A read-only file is not replaced, even if its directory would allow that."""
     path = ordinary_user.directory / "sorted"
     path.write_bytes(OLD)
     path.chmod(0o444)
@@ -350,7 +350,7 @@ def test_output_may_not_be_written(dump: Path, ordinary_user: Any) -> None:
     assert dump.read_bytes() == RECORD
 
 
-# ---- ends before its time ----
+# ---- early ends ----
 
 
 @pytest.mark.parametrize(
@@ -358,11 +358,11 @@ def test_output_may_not_be_written(dump: Path, ordinary_user: Any) -> None:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_interrupted(number: signal.Signals, code: int, output: Path) -> None:
-    """A signal ends it without a word, and the output is as it was."""
+    """A signal ends it silently, and the output is unchanged."""
     line = [*SORT, "-d", "-", output]
     with subprocess.Popen(line, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdin
-        # As many as it tells of, so that it is at work when the signal comes.
+        # Send enough records for a report, so that it is busy when the signal comes.
         process.stdin.write(RECORD * 30_000)
         process.stdin.flush()
         process.stdin.write(RECORD * 30_000)
@@ -374,7 +374,7 @@ def test_interrupted(number: signal.Signals, code: int, output: Path) -> None:
 
 
 def test_nobody_reads_the_groups() -> None:
-    """Where the reader goes away it ends without a word."""
+    """If the reader goes away, it ends silently."""
     line = f"{sys.executable} -m pageownerfs.page_owner_sort -a - - | head -n 1"
     text = b"".join(RECORD.replace(b"ts 5 ", b"ts %d " % i) for i in range(20_000))
     shell = ["bash", "-c", f"{line}; echo ${{PIPESTATUS[0]}}"]
@@ -384,7 +384,7 @@ def test_nobody_reads_the_groups() -> None:
 
 
 def test_nobody_reads_the_status(dump: Path, output: Path) -> None:
-    """Nor is anything written where nobody reads how far it is."""
+    """It also ends silently if nobody reads its progress."""
     read, write = os.pipe()
     os.close(read)
     done = run(dump, output, capture_output=False, stdout=write, stderr=subprocess.PIPE)
@@ -394,13 +394,13 @@ def test_nobody_reads_the_status(dump: Path, output: Path) -> None:
 
 
 def test_full_disk(dump: Path) -> None:
-    """A write that fails is an error."""
+    """A failed write is an error."""
     done = run(dump, "/dev/full")
     assert done.returncode == 1
     assert done.stderr == b"page_owner_sort: /dev/full: No space left on device\n"
 
 
-# ---- how far it is ----
+# ---- progress ----
 
 AT_ONCE = (
     "import sys; from pageownerfs.page_owner_sort import command; "
@@ -411,7 +411,7 @@ AT_ONCE = (
 
 @pytest.mark.parametrize("source", ["file", "-"])
 def test_bar_on_a_terminal(source: str, dump: Path, tmp_path: Path) -> None:
-    """A bar shows on stderr where that is a terminal, with the name; in the end it is gone."""
+    """On a terminal, stderr shows a bar with the file's name, which vanishes at the end."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
     path, stdin = (dump, None) if source == "file" else ("-", RECORD)
@@ -435,7 +435,7 @@ def test_no_bar_elsewhere(dump: Path, tmp_path: Path) -> None:
 
 
 def test_debug(dump: Path, tmp_path: Path) -> None:
-    """-d says on stderr what was read."""
+    """-d reports on stderr what was read."""
     done = run("-d", dump, tmp_path / "out")
     text = f"{len(RECORD)} bytes, 1 records that count, 0 damaged ones, 1 groups\n"
     assert done.stderr.decode().endswith(text)
@@ -451,7 +451,7 @@ def test_debug(dump: Path, tmp_path: Path) -> None:
     ],
 )
 def test_closed(redirection: str, code: int, stderr: str, dump: Path, output: Path) -> None:
-    """A stream that is closed is an error if it is needed."""
+    """A closed stream is an error if it is needed."""
     line = f"{' '.join(SORT)} {redirection.format(dump=dump, out=output)}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, text=True)
     assert (done.returncode, done.stderr.removeprefix("page_owner_sort: ")) == (code, stderr)
@@ -460,7 +460,7 @@ def test_closed(redirection: str, code: int, stderr: str, dump: Path, output: Pa
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_what_was_left_by_a_run_that_was_killed(dump: Path, tmp_path: Path, mask: int) -> None:
-    """A file of a run that was killed is in nobody's way, also not in that of its own pid."""
+    """A file left by a killed run disturbs nobody, not even a run with the same pid."""
     out = tmp_path / "out"
     script = (
         "import os, sys; from pageownerfs.page_owner_sort.command import main; "
@@ -486,7 +486,7 @@ def test_what_was_left_by_a_run_that_was_killed(dump: Path, tmp_path: Path, mask
     ],
 )
 def test_full(redirection: str, stderr: str, dump: Path, output: Path) -> None:
-    """What can't be written is an error in a line, that names the right file."""
+    """A failed write is a one-line error that names the right file."""
     line = f"{' '.join(SORT)} {redirection.format(dump=dump, out=output)}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, text=True)
     assert (done.returncode, done.stderr) == (1, stderr)

@@ -1,6 +1,6 @@
-"""Ours against the kernel's page_owner_sort: the same of thousands of dumps made by chance.
+"""Ours and the kernel's page_owner_sort agree on thousands of random dumps.
 
-Where the kernel's tool misreads a record, what is right comes from a model (lib/sort_model.py).
+Where the kernel's tool misreads a record, a model says what is right (lib/sort_model.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NR_SEEDS = 10_000
 CHUNK = 500
-# The kernel of today is likelier than each of the others.
+# The current kernel is more likely than each of the others.
 EVERY_ERA = (V6_12, V6_12, *ERAS)
 WITH_COMM = (V6_12, V6_1)
 
@@ -38,9 +38,9 @@ def in_chunks(nr_seeds: int, chunk: int) -> pytest.MarkDecorator:
 def compare(
     tool: Path, cases: Iterable[tuple[int, Dump, Choice]], folder: Path
 ) -> Iterator[tuple[Dump, Choice, Run, Run, str]]:
-    """Give each dump to both: the dump, the options, the kernel's run, ours, and what to call it.
+    """Run both on each dump; yield dump, options, the kernel's run, ours, and a name for the case.
 
-    The kernel's tool runs in two threads, meanwhile ours in this one.
+    The kernel's tool runs in two threads while ours runs in this one.
     """
     with ThreadPoolExecutor(2) as pool:
         started = []
@@ -61,7 +61,7 @@ def compare(
 @pytest.mark.require("page_owner_sort")
 @in_chunks(NR_SEEDS, CHUNK)
 def test_identical(seeds: range, page_owner_sort: Path, tmp_path: Path) -> None:
-    """Of what kernels print on any day both make the same file, lines on stdout and exit code."""
+    """For the dumps of any day, both make the same file, lines on stdout and exit code."""
 
     def cases() -> Iterator[tuple[int, Dump, Choice]]:
         for seed in seeds:
@@ -78,7 +78,7 @@ def test_identical(seeds: range, page_owner_sort: Path, tmp_path: Path) -> None:
 @pytest.mark.require("page_owner_sort")
 @pytest.mark.parametrize("letter", ["", "-m", "-a"])
 def test_thousands_of_records(letter: str, page_owner_sort: Path, tmp_path: Path) -> None:
-    """With thousands of records both say on stdout how many they have loaded so far."""
+    """With thousands of records, both report the number of loaded records on stdout."""
     rng = random.Random(letter)
     dump = make_dump(rng, nr_records=3000, eras=WITH_COMM)
     filtered = Choice(letter, pids=tuple({record.task.pid for record in dump.records[:2]}))
@@ -90,13 +90,13 @@ def test_thousands_of_records(letter: str, page_owner_sort: Path, tmp_path: Path
 
 @pytest.mark.require("page_owner_sort")
 def test_last_record_without_its_end(page_owner_sort: Path, tmp_path: Path) -> None:
-    """The last record counts without the empty line behind it, and without its last newline."""
+    """The last record counts without its empty line, and without its last newline."""
     rng = random.Random("no end")
     source, out = tmp_path / "dump", tmp_path / "out"
     for seed in range(200):
         dump = make_dump(rng, nr_records=rng.randint(1, 6))
         if not dump.records[-1].has_pfn and not dump.records[-1].stacktrace:
-            continue  # a header line alone is cut off
+            continue  # only a header line is left
         choice = choose(rng, dump)
         source.write_bytes(dump.data)
         kernel = run_kernel(page_owner_sort, choice.argv, source, out)
@@ -109,7 +109,7 @@ def test_last_record_without_its_end(page_owner_sort: Path, tmp_path: Path) -> N
 
 @pytest.mark.require("page_owner_sort")
 def test_crlf(page_owner_sort: Path, tmp_path: Path) -> None:
-    """Of a dump with CR LF ours makes what both make of it with LF."""
+    """From a dump with CR LF, ours makes what both make from it with LF."""
 
     def cases() -> Iterator[tuple[int, Dump, Choice]]:
         for seed in range(300):
@@ -128,7 +128,7 @@ def test_crlf(page_owner_sort: Path, tmp_path: Path) -> None:
 @pytest.mark.require("page_owner_sort")
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: era.name)
 def test_address_without_symbol(era: Era, page_owner_sort: Path, tmp_path: Path) -> None:
-    """A frame may be an address for which there is no name, of any module or of none."""
+    """A frame may be an address without a name, with or without a module."""
     made = make_dump(random.Random("address"), eras=[era], nr_records=4)
     frames = [b"0xffffffffc0a01234", b"0xffffffffc0a01234 [nvme]", b"vfs_read+0x1/0x20"]
     if era.addresses:
@@ -150,23 +150,23 @@ def test_address_without_symbol(era: Era, page_owner_sort: Path, tmp_path: Path)
 
 
 def check_misread(tool: Path, dump: Dump, choice: Choice, folder: Path) -> int:
-    """Ours reads all rightly; but for groups with misread records both make the same.
+    """Check that ours reads every record, and that both agree except for misread records.
 
-    The kernel's tool gets the dump without those records: what they would do to the others, if
-    they are in its way, is not to count. Returns how many groups were compared with its.
+    The kernel's tool gets the dump without those records, so that their effect on others does not
+    count. Returns the number of groups that were compared with the kernel's.
     """
     source, out = folder / "dump", folder / "out"
     source.write_bytes(dump.data)
     ours = sort_ours(choice.argv, source, out)
     assert ours == expected_output(dump.records, choice)
     if choice.cull and choice.filters:
-        return 0  # a group's line then tells of its first record what does not make the group
+        return 0  # the group's line then shows values of its first record that others lack
     if any(b"," in name for name in choice.names or ()):
-        return 0  # the kernel's tool can't be told such a name
+        return 0  # the kernel's tool cannot take such a name
     source.write_bytes(dump.only(misread=True).data)
     culled = bool(choice.cull)
     misread = group_names(sort_ours(choice.argv, source, out), culled=culled)
-    # The kernel's tool has room for a record for each 100 bytes, and drops what has no end.
+    # The kernel's tool has room for one record per 100 bytes, and drops an incomplete one.
     rest = dump.only(misread=False)
     source.write_bytes(rest.data + b"x" * KERNEL_RECORD * len(rest.records))
     kernel = run_kernel(tool, choice.argv, source, out).output
@@ -181,7 +181,7 @@ def check_misread(tool: Path, dump: Dump, choice: Choice, folder: Path) -> int:
 @pytest.mark.require("page_owner_sort")
 @in_chunks(1500, 500)
 def test_misread_records(seeds: range, page_owner_sort: Path, tmp_path: Path) -> None:
-    """Command names that the kernel's tool takes for text are read, and harm no other record."""
+    """Command names that the kernel's tool takes for text are read and harm no other record."""
     nr_misread, nr_same = 0, 0
     for seed in seeds:
         rng = random.Random(f"hostile {seed}")
@@ -196,7 +196,7 @@ def test_misread_records(seeds: range, page_owner_sort: Path, tmp_path: Path) ->
 @pytest.mark.require("page_owner_sort")
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: era.name)
 def test_huge_record(era: Era, page_owner_sort: Path, tmp_path: Path) -> None:
-    """A record of thousands of frames counts, where the kernel's tool ends its input."""
+    """A record with thousands of frames counts, although the kernel's tool stops reading there."""
     nr_same = 0
     for seed in range(6):
         rng = random.Random(f"huge {seed}")
@@ -204,7 +204,7 @@ def test_huge_record(era: Era, page_owner_sort: Path, tmp_path: Path) -> None:
         records = list(made.records)
         at = rng.choice((0, 3, 7))
         records[at] = huge_record(rng, records[at])
-        # Another one with the same stack, elsewhere in the dump.
+        # Another record with the same stack, elsewhere in the dump.
         records[4] = replace(records[4], stack=records[at].stack)
         dump = Dump(made.era, tuple(records))
         assert sum(record.misread for record in dump.records) == 2
@@ -214,7 +214,7 @@ def test_huge_record(era: Era, page_owner_sort: Path, tmp_path: Path) -> None:
 
 @pytest.mark.require("page_owner_sort")
 def test_missing_pfn_line(page_owner_sort: Path, tmp_path: Path) -> None:
-    """A record without PFN line is not of CMA or SLAB because the one before it was."""
+    """A record without a PFN line is not CMA or SLAB because the previous one was."""
     rng = random.Random("no PFN line")
     source, out = tmp_path / "dump", tmp_path / "out"
     made = make_dump(rng, eras=[V6_12], nr_records=2)
@@ -232,13 +232,13 @@ def test_missing_pfn_line(page_owner_sort: Path, tmp_path: Path) -> None:
     assert kernel.startswith(b"1 times, 2 pages, allocated by CMA :\n")
 
 
-# ---- what is not in the tool of Linux 6.12 ----
+# ---- features that the tool of Linux 6.12 lacks ----
 
 
 @pytest.mark.slow
 @in_chunks(3000, 1000)
 def test_sort_and_modules(seeds: range, tmp_path: Path) -> None:
-    """--sort by several keys, up or down, -M, --module, -r and -f do what they say."""
+    """--sort with several keys, both directions, -M, --module, -r and -f do what they say."""
     source, out = tmp_path / "dump", tmp_path / "out"
     for seed in seeds:
         rng = random.Random(f"sort {seed}")
@@ -253,7 +253,7 @@ def test_sort_and_modules(seeds: range, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("letter", ["", "-M", *LETTERS_6_12])
 def test_letter_overrides_sort(letter: str, tmp_path: Path) -> None:
-    """--sort holds unless a letter is given, wherever on the command line that stands."""
+    """--sort applies unless a letter is given anywhere on the command line."""
     rng = random.Random("override")
     source, out = tmp_path / "dump", tmp_path / "out"
     dump = make_dump(rng, eras=[V6_12], nr_records=60)
@@ -265,7 +265,7 @@ def test_letter_overrides_sort(letter: str, tmp_path: Path) -> None:
 
 
 def test_more_sort_keys_than_there_are(tmp_path: Path) -> None:
-    """--sort may name a key again; the first time counts."""
+    """--sort may repeat a key; the first one counts."""
     rng = random.Random("again")
     source, out = tmp_path / "dump", tmp_path / "out"
     dump = make_dump(rng, eras=[V6_12], nr_records=60)
@@ -275,7 +275,7 @@ def test_more_sort_keys_than_there_are(tmp_path: Path) -> None:
 
 
 def test_large_orders(tmp_path: Path) -> None:
-    """Pages are counted where the kernel's tool has no bits left."""
+    """Page counts are right where the kernel's tool runs out of bits."""
     rng = random.Random("orders")
     source, out = tmp_path / "dump", tmp_path / "out"
     made = make_dump(rng, eras=[V6_12], nr_records=40)
@@ -290,9 +290,9 @@ def test_large_orders(tmp_path: Path) -> None:
 def test_as_6_1(seeds: range, page_owner_sort_6_1: Path, tmp_path: Path) -> None:
     """-r, -f, --sort and --cull=f do what they did in Linux 6.1, ties included.
 
-    The tool of 6.1 keeps ts in the text, which ours does where it sorts by a time first; so the
-    others are compared where --cull leaves the text out. It has RELEASED and UNRELEASED the wrong
-    way round, and does not tell a record that is equal to the one before as loaded.
+    The tool of 6.1 keeps ts in the text. Ours does that only if it sorts by a time first; so other
+    runs are compared where --cull leaves the text out. The tool of 6.1 also swaps RELEASED and
+    UNRELEASED, and does not report a record that equals the previous one as loaded.
     """
 
     def cases() -> Iterator[tuple[int, Dump, Choice]]:
@@ -310,7 +310,7 @@ def test_as_6_1(seeds: range, page_owner_sort_6_1: Path, tmp_path: Path) -> None
 
 
 def test_unreleased_records_6_1(page_owner_sort_6_1: Path, tmp_path: Path) -> None:
-    """-f alone keeps the records that 6.1 keeps, and groups them as any others."""
+    """-f alone keeps the records that 6.1 keeps, and groups them like any others."""
     source, out = tmp_path / "dump", tmp_path / "out"
     nr_dropped = 0
     for seed in range(100):
@@ -364,7 +364,7 @@ def test_unreleased_records_6_1(page_owner_sort_6_1: Path, tmp_path: Path) -> No
     ],
 )
 def test_command_lines(argv: list[str], page_owner_sort: Path, tmp_path: Path) -> None:
-    """Right and wrong command lines are taken as by the kernel's tool: stdout, file, exit code."""
+    """The kernel's tool and ours treat valid and invalid command lines alike."""
     dump = make_dump(random.Random("command line"), eras=[V6_12], nr_records=30)
     cases = [(0, dump, Choice(extra=tuple(argv)))]
     for _dump, _choice, kernel, ours, name in compare(page_owner_sort, cases, tmp_path):

@@ -1,6 +1,6 @@
-"""Damaged dumps, and what is none: all that is whole counts, however it is read.
+"""In damaged dumps, and in text that is not a dump, every complete record counts.
 
-A stretch of damage goes on to the next empty line or the next start of a record.
+A stretch of damage continues to the next empty line or the next start of a record.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from dumps import Dump, Era
 
-# Groups by all that a record has, and by little.
+# Groups by everything that a record has, and by little.
 RULES = (
     Rules(sort=(SortKey(FREE_TS),)),
     *(Rules(), Rules(cull=(STACKTRACE,)), Rules(cull=(NAME, MODULE))),
 )
-# Those that ask of a text nothing that it may not tell.
+# Rules that need nothing that a text may lack.
 FILE_RULES = (
     Rules(sort=()),
     Rules(sort=(SortKey(TXT, descending=True),)),
@@ -68,7 +68,7 @@ SPLICES = (
 
 
 class Reading(NamedTuple):
-    """All that was made of a text."""
+    """Everything that was made from a text."""
 
     groups: list[tuple[Any, ...]]
     damage: list[Damage]
@@ -76,27 +76,27 @@ class Reading(NamedTuple):
 
 
 def describe(group: Group) -> tuple[Any, ...]:
-    """All that a group tells."""
+    """Return everything that a group shows."""
     ids = (group.pid, group.tgid, group.comm, group.ts_nsec, group.free_ts_nsec)
     rest = (group.order, group.mask, group.allocator, group.module, group.stacktrace, group.text)
     return (group.times, group.pages, *ids, *rest)
 
 
 def reading(groups: Groups) -> Reading:
-    """What the groups hold."""
+    """Return the contents of the groups."""
     counts = (groups.nr_records, groups.nr_damaged, groups.nr_bytes, groups.fields)
     return Reading([describe(group) for group in groups], damage(groups), counts)
 
 
 def read_at_once(data: bytes, rules: Rules) -> Reading:
-    """Feed all of it."""
+    """Feed everything at once."""
     groups = new_groups(rules)
     assert groups.feed(data, final=True) == len(data)
     return reading(groups)
 
 
 def sorted_reading(data: bytes, rules: Rules) -> Reading:
-    """Feed all of it; the groups in order."""
+    """Feed everything at once; return the groups in order."""
     groups = new_groups(rules)
     groups.feed(data, final=True)
     groups.sort([(item.key.field, item.descending) for item in rules.sort])
@@ -104,7 +104,7 @@ def sorted_reading(data: bytes, rules: Rules) -> Reading:
 
 
 def read_in_chunks(data: bytes, rules: Rules, rng: random.Random, largest: int) -> Reading:
-    """Feed it bit by bit, as it comes."""
+    """Feed it in chunks, as it comes."""
     groups = new_groups(rules)
     rest = b""
     position = 0
@@ -118,7 +118,7 @@ def read_in_chunks(data: bytes, rules: Rules, rng: random.Random, largest: int) 
 
 
 def read_in_parts(data: bytes, rules: Rules, rng: random.Random) -> Reading:
-    """Feed parts that begin with a record to groups of their own, and merge those."""
+    """Feed parts that begin with a record to separate groups, and merge those."""
     starts = [m.start() + 2 for m in re.finditer(rb"\n\n(?=Page allocated via order )", data)]
     chosen = sorted(rng.sample(starts, min(len(starts), rng.randint(1, 3))))
     whole: Groups | None = None
@@ -134,7 +134,7 @@ def read_in_parts(data: bytes, rules: Rules, rng: random.Random) -> Reading:
 
 
 def edit(rng: random.Random, data: bytes) -> tuple[bytes, int, int]:
-    """Damage a text in one place: the new text, and where in the old one it was, start and end."""
+    """Damage a text in one place; return the new text and the damaged range of the old one."""
     start = rng.randrange(len(data) + 1)
     end = min(len(data), start + rng.choice((0, 1, 2, 10, 200, 2000)))
     other = rng.randrange(len(data) + 1)
@@ -154,22 +154,22 @@ def edit(rng: random.Random, data: bytes) -> tuple[bytes, int, int]:
 
 
 def some_dump(rng: random.Random) -> Dump:
-    """Make a dump with a few records at least."""
+    """Make a dump with at least a few records."""
     return make_dump(rng, hostile=rng.random() < 0.3, nr_records=rng.randint(2, 12))
 
 
-# ---- what is whole counts ----
+# ---- complete records count ----
 
 
 def records_read(path: Path) -> tuple[list[bytes], list[Damage]]:
-    """The text of each record of a file, and the damage."""
+    """Return the text of each record of a file, and the damage."""
     found: list[Damage] = []
     return [record.text for record in read_records(str(path), found.append)], found
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_records_outside_of_the_damage(part: int, tmp_path: Path) -> None:
-    """Whatever is cut out, put in or overwritten: all records that it does not touch are read."""
+    """Whatever is cut, inserted or overwritten, all records outside the damage are read."""
     path = tmp_path / "dump"
     for i in range(1000):
         rng = random.Random(f"edit {part} {i}")
@@ -192,30 +192,30 @@ def test_records_outside_of_the_damage(part: int, tmp_path: Path) -> None:
 
 
 def with_nul(rng: random.Random, record: bytes) -> bytes:
-    """Overwrite some bytes, the last one perhaps."""
+    """Overwrite some bytes, perhaps the last one."""
     start = rng.randrange(len(record))
     end = min(len(record), start + rng.choice((1, 1, 5, 100)))
     return record[:start] + b"\0" * (end - start) + record[end:]
 
 
 def without_end(rng: random.Random, record: bytes) -> bytes:
-    """Cut some of the end off, at least the empty line; something of the record is left."""
+    """Cut off part of the end, at least the empty line; something of the record is left."""
     return record[: rng.randrange(1, len(record))]
 
 
 def without_start(rng: random.Random, record: bytes) -> bytes:
-    """Cut some of the start off; more is left than its end, and no empty line before that."""
+    """Cut off part of the start; more than the end is left, and no empty line before that."""
     return record[rng.randrange(1, len(record) - 2) :].lstrip(b"\n")
 
 
 def without_line_end(rng: random.Random, record: bytes) -> bytes:
-    """Cut out where the header line ends."""
+    """Cut out the end of the header line."""
     end = record.index(b"ns\n" if b" ns\n" in record else b"\n")
     return record[: end - rng.randrange(3)] + record[end + rng.randint(1, 9) :]
 
 
 def with_pfn_lines(_rng: random.Random, record: bytes) -> bytes:
-    """Put two PFN lines more at its end."""
+    """Add two more PFN lines at the end."""
     return record[:-1] + b"PFN 0x1 type Movable Block 0 type Movable Flags 0x0()\n" * 2 + b"\n"
 
 
@@ -225,12 +225,12 @@ def with_pfn_lines(_rng: random.Random, record: bytes) -> bytes:
 def test_number_of_damaged_records(
     harm: Callable[[random.Random, bytes], bytes], tmp_path: Path
 ) -> None:
-    """Each damaged record is told of once, by its number and place, and each other is read."""
+    """Each damaged record is reported once with its number and place, and all others are read."""
     path = tmp_path / "dump"
     for i in range(400):
         rng = random.Random(f"{harm.__name__} {i}")
         texts = [record.whole for record in make_dump(rng, nr_records=rng.randint(3, 40)).records]
-        # That of two neighbours would be one; and the last one may lack its empty line.
+        # Two damaged neighbours would count as one, and the last record may lack its empty line.
         harmed = set(range(rng.randrange(2), len(texts) - 1, rng.randint(2, 5)))
         parts = [harm(rng, text) if n in harmed else text for n, text in enumerate(texts)]
         path.write_bytes(b"".join(parts))
@@ -244,7 +244,7 @@ def test_number_of_damaged_records(
 
 
 def test_overwritten_stretch(tmp_path: Path) -> None:
-    """Binary data over many records, from anywhere to anywhere, is one damage."""
+    """Binary data over many records is one stretch of damage, wherever it begins and ends."""
     path = tmp_path / "dump"
     for i in range(400):
         rng = random.Random(f"stretch {i}")
@@ -260,7 +260,7 @@ def test_overwritten_stretch(tmp_path: Path) -> None:
 
 
 def test_more_damage_than_is_described(tmp_path: Path) -> None:
-    """All damaged records are counted, and the first of them described."""
+    """All damaged records are counted, and the first ones are described."""
     dump = make_dump(random.Random("much"), nr_records=1000, eras=[V6_12])
     texts = [record.whole[n % 3 == 0 :] for n, record in enumerate(dump.records)]
     path = tmp_path / "dump"
@@ -279,7 +279,7 @@ def test_more_damage_than_is_described(tmp_path: Path) -> None:
     assert lines[65].endswith("334 damaged records skipped")
 
 
-# ---- it does not matter how it is read ----
+# ---- the way of reading does not matter ----
 
 
 def damaged_text(rng: random.Random) -> bytes:
@@ -292,7 +292,7 @@ def damaged_text(rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("part", range(4))
 def test_chunks_and_parts(part: int) -> None:
-    """Chunks of any size, and parts that are merged: the same groups, damage and numbers."""
+    """Chunks of any size and merged parts give the same groups, damage and numbers."""
     for i in range(500):
         rng = random.Random(f"chunks {part} {i}")
         data, rules = damaged_text(rng), rng.choice(RULES)
@@ -305,7 +305,7 @@ def test_chunks_and_parts(part: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("era", [V6_12, V6_1], ids=lambda era: era.name)
 def test_every_split(era: Era) -> None:
-    """Wherever the text happens to end for a moment, a command name is read to its end."""
+    """Wherever the text pauses, a command name is read to its end."""
     made = make_dump(random.Random("split"), eras=[era], nr_records=3).records
     for comm in (*HOSTILE_COMMS, *AWKWARD_COMMS):
         records = [replace(record, task=Task(7, 7, comm)) for record in made]
@@ -321,7 +321,7 @@ def test_every_split(era: Era) -> None:
 
 @pytest.mark.parametrize("nr_bytes", [1000, 3900, 3950, 4000, 4050, 5000])
 def test_long_lines(nr_bytes: int) -> None:
-    """A line far longer than any kernel prints is read, or damage, wherever the text is cut."""
+    """A line far longer than a kernel's is read or is damage, wherever the text is split."""
     made = make_dump(random.Random("long"), eras=[V6_12], nr_records=2).records
     made = tuple(replace(record, flags=b"0x0(zone=1)", has_pfn=True) for record in made)
     long = b"x" * nr_bytes
@@ -337,7 +337,7 @@ def test_long_lines(nr_bytes: int) -> None:
 
 @pytest.mark.parametrize("window", [1, 100, 4096, input_module.WINDOW_BYTES])
 def test_files(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read from a file, by one thread, by two, or record by record, with any size of buffer."""
+    """A file gives the same with one thread, with two, record by record, and with any buffer."""
     monkeypatch.setattr(input_module, "WINDOW_BYTES", window)
     path = tmp_path / "dump"
     nr_halves = 0
@@ -362,7 +362,7 @@ def test_files(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pipe_that_trickles() -> None:
-    """A pipe may give any number of bytes at a time, fewer than a magic number has."""
+    """A pipe may give any number of bytes at a time, even fewer than a magic number has."""
     for i in range(100):
         rng = random.Random(f"pipe {i}")
         data = damaged_text(rng)
@@ -418,7 +418,7 @@ FEW = settings(max_examples=400, derandomize=True, deadline=None, database=None)
 @FEW
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=30), st.randoms())
 def test_fragments(fragments: list[bytes], rng: random.Random) -> None:
-    """What is put together from pieces of records is read the same in any way, or damaged."""
+    """Text made from pieces of records is read the same in every way, or is damaged."""
     data = b"".join(fragments)
     for rules in RULES:
         expected = read_at_once(data, rules)
@@ -433,7 +433,7 @@ def test_fragments(fragments: list[bytes], rng: random.Random) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_command_with_damage(part: int, tmp_path: Path) -> None:
-    """Whatever it is given, it ends: 0 if there is a record or nothing, else 1 and one line."""
+    """Any input ends: with 0 if there are records or no text at all, else with 1 and one line."""
     path, out = tmp_path / "dump", tmp_path / "out"
     for i in range(500):
         rng = random.Random(f"command {part} {i}")

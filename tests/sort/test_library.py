@@ -23,7 +23,7 @@ LEAKY = Rules(cull=[pos.STACKTRACE, pos.NAME], sort=[SortKey(pos.PAGES, descendi
 
 
 def test_groups_are_made_of_records() -> None:
-    """Groups of a file are those of its records, one by one, and hold all of them."""
+    """The groups of a file equal those of its single records, and contain all of them."""
     records = list(pos.read_records(str(SAMPLE)))
     for rules in (Rules(), LEAKY, Rules(sort=[SortKey(pos.ALLOC_TS)])):
         of_file = pos.group_file(str(SAMPLE), rules)
@@ -35,7 +35,7 @@ def test_groups_are_made_of_records() -> None:
 
 
 def test_group_has_fields_of_its_first_record() -> None:
-    """A group is represented by the record that came first."""
+    """The first record represents its group."""
     records = list(pos.read_records(str(SAMPLE)))
     for group in pos.group_records(records, LEAKY):
         alike = [
@@ -53,7 +53,7 @@ def test_group_has_fields_of_its_first_record() -> None:
 
 
 def test_order_of_groups() -> None:
-    """Groups come as the keys say, most important first; equal ones in the order of the text."""
+    """Groups are ordered by the keys, most important first; ties keep the order of the text."""
     rules = Rules(sort=[SortKey(pos.PAGES, descending=True), SortKey(pos.NAME)])
     groups = list(pos.group_file(str(SAMPLE), rules))
     keys = [(-group.pages, group.comm, group.text) for group in groups]
@@ -62,7 +62,7 @@ def test_order_of_groups() -> None:
 
 
 def test_modules() -> None:
-    """A record's module is that of the innermost frame which has one; vmlinux without."""
+    """A record's module is that of the innermost frame that has one, or else vmlinux."""
     header = b"Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 6 (%b), ts 5 ns\n"
     text = b"".join(
         header % comm + b" a+0x0/0x1\n" + lines + b"\n"
@@ -94,7 +94,7 @@ def test_large_counts() -> None:
 
 
 def test_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is read by two threads gives what one gives; damage is placed right."""
+    """Two threads read a file with the same result as one, and damage has the right place."""
     dump = tmp_path / "dump"
     text = SAMPLE.read_bytes() * 5
     dump.write_bytes(text + b"garbage\n\n" + text + b"garbage\n\n" + text)
@@ -104,7 +104,7 @@ def test_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "_boundary", spied(groups_module._boundary, starts))
     halved = pos.group_file(str(dump))
     if len(starts) == 0 or starts[0] == 0:
-        pytest.skip("This machine lets the tests run on one processor only, or /tmp is no disk.")
+        pytest.skip("needs two processors, and /tmp on a disk")
     assert list(pos.format_groups(alone, Rules())) == list(pos.format_groups(halved, Rules()))
     assert pos.damage(alone) == pos.damage(halved)
     assert len(pos.damage(alone)) == 2
@@ -113,7 +113,7 @@ def test_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_file_that_is_half_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that somebody has begun to read is read on from there, as ``-`` may be one."""
+    """A file that somebody has begun to read is continued from there, as with ``-``."""
     monkeypatch.setattr(groups_module, "PARALLEL_BYTES", 0)
     text = SAMPLE.read_bytes()
     dump = tmp_path / "dump"
@@ -137,9 +137,9 @@ for path in sys.argv[1:]:
 @pytest.mark.require("unshare")
 def test_which_files_may_be_read_in_halves(tmp_path: Path) -> None:
     """
-    Files of the disk, also where mountinfo does not have their device; none of /proc.
+    Files on a disk may be read in halves, even if mountinfo lacks their device; /proc's not.
 
-    It has it neither in a chroot nor for a subvolume of btrfs; here there is no /proc at all.
+    mountinfo lacks it in a chroot and for a subvolume of btrfs; here there is no /proc at all.
     """
     dump = tmp_path / "dump"
     dump.write_bytes(SAMPLE.read_bytes())
@@ -158,7 +158,7 @@ def test_which_files_may_be_read_in_halves(tmp_path: Path) -> None:
 
 
 def spied(function: object, results: list[int]) -> object:
-    """Wrap a function so that what it returns is noted."""
+    """Wrap a function and note what it returns."""
 
     def wrapper(*args: object) -> int:
         result: int = function(*args)  # type: ignore[operator]
@@ -169,7 +169,7 @@ def spied(function: object, results: list[int]) -> object:
 
 
 def test_what_the_input_lacks() -> None:
-    """Rules that need what no record tells are an error; one record that tells it is enough."""
+    """Rules that need data that no record has are an error; one record with the data is enough."""
     old = b"Page allocated via order 0, mask 0xcc0(GFP_KERNEL)\n a+0x0/0x1\n\n"
     new = old.replace(b")\n", b"), pid 7, tgid 6 (x), ts 5 ns, free_ts 9 ns\n")
     for rules in (
@@ -188,7 +188,7 @@ def test_what_the_input_lacks() -> None:
 
 @pytest.mark.parametrize("key", [0, 1 << _native.FIELD_TS, 1 << _native.FIELD_TIMES, 1 << 31])
 def test_no_group_without_key(key: int) -> None:
-    """Groups are made by something that can make groups."""
+    """Groups need a key."""
     with pytest.raises(ValueError, match="not a key for groups"):
         _native.Groups(key)
 
@@ -206,13 +206,13 @@ def test_no_group_without_key(key: int) -> None:
     ],
 )
 def test_filters_have_types(arguments: dict[str, object]) -> None:
-    """A filter of another type is refused."""
+    """A filter of the wrong type is refused."""
     with pytest.raises((TypeError, OverflowError)):
         _native.Groups(1, **arguments)  # type: ignore[arg-type]
 
 
 def test_misuse() -> None:
-    """Indexes, fields and merges that make no sense are refused."""
+    """Invalid indexes, fields and merges are refused."""
     groups = pos.group_file(str(SAMPLE))
     for index in (len(groups), -len(groups) - 1):
         with pytest.raises(IndexError):
@@ -232,7 +232,7 @@ def test_misuse() -> None:
 
 
 def test_merged_away() -> None:
-    """A group whose groups were merged into others says so."""
+    """Groups that were merged into others say so."""
     groups, others = pos.group_file(str(SAMPLE)), pos.group_file(str(SAMPLE))
     group, times = others[0], groups[0].times
     groups.merge(others)
@@ -244,7 +244,7 @@ def test_merged_away() -> None:
 
 
 def test_one_at_a_time() -> None:
-    """While one thread reads, another one gets an error and no torn groups."""
+    """While one thread reads, another gets an error instead of torn groups."""
     groups = pos.new_groups(Rules())
     text = SAMPLE.read_bytes() * 300
     errors = []

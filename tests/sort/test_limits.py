@@ -1,4 +1,4 @@
-"""Input without end, or made to take long: memory stays within bounds, and it comes to an end."""
+"""Endless or hostile input takes bounded memory, and reading it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MEMORY_MB = 120
 STREAM_MB = 200
-TIMEOUT = 60.0  # seconds, for what takes one: something hangs
+TIMEOUT = 60.0  # seconds; it takes one, so after this it hangs
 
 CHILD = """
 import sys
@@ -42,10 +42,10 @@ STREAMS = {
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_memory_is_bounded(stream: str, tmp_path: Path) -> None:
-    """A stream of garbage without end takes no more memory than a few buffers, and no long time.
+    """An endless stream of garbage takes no more memory than a few buffers, and little time.
 
-    What the kernel says of the peak is read by the child: to its parent it would tell the parent's
-    own, if that is larger.
+    The child reads its own peak from the kernel: the parent would see its own peak if that is
+    larger.
     """
     head, block = STREAMS[stream]
     line = [sys.executable, "-c", CHILD, str(tmp_path / "out")]
@@ -58,7 +58,7 @@ def test_memory_is_bounded(stream: str, tmp_path: Path) -> None:
                 for _ in range(STREAM_MB * (1 << 20) // len(block)):
                     file.write(block)
 
-        child.stdin = None  # communicate() is not to close it
+        child.stdin = None  # communicate() must not close it
         writer = threading.Thread(target=feed)
         writer.start()
         stdout, stderr = child.communicate(timeout=TIMEOUT)
@@ -81,7 +81,7 @@ def test_memory_is_bounded(stream: str, tmp_path: Path) -> None:
     ],
 )
 def test_time_is_linear(block: bytes, tmp_path: Path) -> None:
-    """However 8 MB are damaged it ends: where all that follows is searched again it does not."""
+    """8 MB with any damage are read in linear time; searching the rest again would not end."""
     path = tmp_path / "dump"
     path.write_bytes(HEAD.whole + block * ((8 << 20) // len(block)) + b"\0")
     line = [sys.executable, "-m", "pageownerfs.page_owner_sort", str(path), str(tmp_path / "out")]

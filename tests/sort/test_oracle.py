@@ -1,4 +1,4 @@
-"""The whole dump of a real kernel, sorted by its own tool and by ours, with every option."""
+"""The complete dump of a real kernel, sorted by its own tool and by ours, with every option."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 SORTED = KERNEL / "sorted"
 SORT = (sys.executable, "-m", "pageownerfs.page_owner_sort")
 TIMEOUT = 60.0
-# A record that has all; a comm is at most 15 bytes of whatever.
+# A complete record; a comm is up to 15 arbitrary bytes.
 RECORD = re.compile(
     rb"Page allocated via order \d+, mask \S+, pid \d+, tgid \d+ \((.{0,15}?)\), ts \d+ ns\n"
     rb"PFN 0x[^\n]+\n(?:[^\n]+\n)*\n",
     re.DOTALL,
 )
 MISLEADING = re.compile(rb"\), ts|ts\s*\d*\s*ns|pid \d+,|order \d+,|\n")
-# Runs that group by what the kernel's tool reads rightly of each record of this dump.
+# Runs that group by fields that the kernel's tool reads correctly in every record of this dump.
 NOT_MISLED = {"cull_pid", "cull_tgid", "cull_ator", "pid", "name", "name_special", "name_list"}
 NR_RECORDS = 92_332
 NR_MISREAD = 2316
@@ -45,12 +45,12 @@ class Recorded(NamedTuple):
 
 
 def recorded_runs() -> list[Recorded]:
-    """Runs of the tool of 6.12 that ended well, of options that it heeds."""
+    """Return the successful runs of the tool of 6.12, with options that it respects."""
     runs = []
     for text in (SORTED / "runs.txt").read_text().splitlines():
         name, line = text.split("\t")
         option, blank, value = line.partition(" ")
-        # A name may have blanks; none of the other values has.
+        # A name may contain blanks, but no other value does.
         argv = [option, value] if option == "--name" else line.split()
         assert blank or not value
         runs.append(Recorded(name, argv))
@@ -59,7 +59,7 @@ def recorded_runs() -> list[Recorded]:
 
 
 def recorded_output(name: str) -> bytes:
-    """What the kernel's tool made of the whole dump; nothing was kept where it was nothing."""
+    """Return the tool's output for the complete dump; empty outputs were not kept."""
     if name == "name_evil":
         return b""
     return kernel_file(f"sorted/{'default' if name == 't' else name}.txt")
@@ -67,7 +67,7 @@ def recorded_output(name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The dump as full.txt, the records in it that the kernel's tool misreads, and the others."""
+    """Make the dump as full.txt, the records that the kernel's tool misreads, and the others."""
     path = tmp_path_factory.mktemp("oracle")
     data = kernel_file("page_owner.txt")
     (path / "full.txt").write_bytes(data)
@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def out(folder: Path) -> Path:
-    """A file for an output; they are large."""
+    """Yield a file for an output; outputs are large."""
     return folder / "out"
 
 
@@ -92,11 +92,11 @@ def out(folder: Path) -> Path:
 @pytest.mark.require("page_owner_sort")
 @pytest.mark.parametrize("run", recorded_runs(), ids=lambda run: run.name)
 def test_every_option(run: Recorded, page_owner_sort: Path, folder: Path, out: Path) -> None:
-    """Without the records that the kernel's tool misreads both make the same; with them all else.
+    """Without misread records, both tools make the same; with them, all other groups agree.
 
-    The output of the whole dump was recorded. Left out of it, and of ours, are the groups that
-    either tool makes of the misread records alone: where both make the same of them as well, that
-    is because they are grouped by what is not misread.
+    The output for the complete dump was recorded. Groups that either tool makes from the misread
+    records alone are left out of both outputs. If both tools agree even on those, the groups do
+    not depend on the misread fields.
     """
     culled = any(argument.startswith("--cull") for argument in run.argv)
     rest = run_ours(run.argv, folder / "rest.txt", out)
@@ -118,7 +118,7 @@ def test_every_option(run: Recorded, page_owner_sort: Path, folder: Path, out: P
 
 
 def test_all_records_count(folder: Path, out: Path) -> None:
-    """Each record of the dump is in one group, misread ones among them."""
+    """Each record of the dump is in one group, including misread ones."""
     ours = sort_ours(["--cull=name"], folder / "full.txt", out)
     found = re.findall(rb"^(\d+) times, .*task_comm_name: (.*)", ours, re.MULTILINE)
     assert sum(int(times) for times, _ in found) == NR_RECORDS
@@ -130,7 +130,7 @@ def test_all_records_count(folder: Path, out: Path) -> None:
 
 
 def packed(kind: str, folder: Path) -> Path:
-    """Pack the dump; it was xz that it came in."""
+    """Compress the dump, which comes as xz."""
     path = folder / f"full.txt.{kind}"
     data = (folder / "full.txt").read_bytes()
     if kind == "xz":
@@ -143,7 +143,7 @@ def packed(kind: str, folder: Path) -> Path:
         path.write_bytes(zstd.compress(data, 1))
     else:
         if importlib.util.find_spec("backports.zstd") is None:
-            pytest.skip("The package backports.zstd is not installed.")
+            pytest.skip("needs zstd: backports.zstd is not installed")
         from backports import zstd
 
         path.write_bytes(zstd.compress(data, 1))
@@ -153,7 +153,7 @@ def packed(kind: str, folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
 def test_packed(kind: str, folder: Path, out: Path) -> None:
-    """What is packed is the same as what is not."""
+    """Compressed input gives the same output as plain input."""
     plain = run_ours(["--cull=st,n"], folder / "full.txt", out)
     path = packed(kind, folder)
     assert run_ours(["--cull=st,n"], path, out) == plain
@@ -161,7 +161,7 @@ def test_packed(kind: str, folder: Path, out: Path) -> None:
 
 
 def run_piped(source: IO[bytes], argv: list[str], out: Path) -> tuple[int, bytes, bytes]:
-    """Run our command with standard input: exit code, stdout, output."""
+    """Run our command with standard input; return exit code, stdout and output."""
     line = [*SORT, *argv, "-", str(out)]
     done = subprocess.run(line, stdin=source, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.stderr == b""
@@ -171,7 +171,7 @@ def run_piped(source: IO[bytes], argv: list[str], out: Path) -> tuple[int, bytes
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["-t", "-m", "--cull=n,ator,mod"])
 def test_two_threads(option: str, folder: Path, out: Path) -> None:
-    """A large file is read by two threads, a pipe by one: the same comes out, and out of FIFOs."""
+    """Two threads read a large file, and one a pipe or a FIFO, with the same result."""
     path = folder / "full.txt"
     assert path.stat().st_size > groups.PARALLEL_BYTES
     if len(os.sched_getaffinity(0)) > 1:

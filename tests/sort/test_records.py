@@ -1,4 +1,4 @@
-"""The parser: records of every era, whatever a comm holds, and damage with its place."""
+"""The parser: records of every era, any bytes in a comm, and damage with its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GOOD = HEADER + PFN + STACK + b"\n"
 
 
 def parsed(text: bytes) -> tuple[list[Record], list[Damage]]:
-    """Records and damage of a text; asserts that grouping sees the same."""
+    """Parse a text into records and damage; assert that grouping sees the same."""
     found: list[Damage] = []
     records = list(parse_records(text, found.append))
     groups = new_groups(Rules())
@@ -25,14 +25,14 @@ def parsed(text: bytes) -> tuple[list[Record], list[Damage]]:
 
 
 def only(text: bytes) -> Record:
-    """The one record of a text without damage."""
+    """Return the one record of a text without damage."""
     (record,), found = parsed(text)
     assert not found
     return record
 
 
 def test_all_fields() -> None:
-    """Every field of a record of today, typed."""
+    """Every field of a current record has its type and value."""
     notes = (
         b"handle: 77\nPage has been migrated, last migrate reason: compaction\n"
         b"Charged (via objcg) to offline memcg my group\n"
@@ -96,7 +96,7 @@ def test_all_fields() -> None:
     ],
 )
 def test_eras(header: bytes, pfn_line: bytes, fields: tuple[object, ...]) -> None:
-    """What a kernel of some age prints, and does not print."""
+    """A record of each era has the fields that its kernel printed, and no others."""
     text = b"Page allocated via " + header + b"\n" + pfn_line + b"\n" + STACK + b"\n"
     record = only(text)
     assert record.order == 2
@@ -126,7 +126,7 @@ def test_eras(header: bytes, pfn_line: bytes, fields: tuple[object, ...]) -> Non
 @pytest.mark.parametrize("tail", [b"", b", free_ts 3 ns"], ids=["6.12", "6.1"])
 @pytest.mark.parametrize("pfn_line", [PFN, b""], ids=["PFN", "no PFN"])
 def test_any_comm(comm: bytes, tail: bytes, pfn_line: bytes) -> None:
-    """A comm may hold any bytes but NUL, even what looks like the rest of its line."""
+    """A comm may contain any byte but NUL, even text like the rest of its line."""
     header = HEADER.replace(b" ns\n", b" ns" + tail + b"\n").replace(b"(work)", b"(%b)" % comm)
     text = header + pfn_line + STACK + b"\n"
     (first, second), found = parsed(text + GOOD)
@@ -159,14 +159,14 @@ def test_any_comm(comm: bytes, tail: bytes, pfn_line: bytes) -> None:
     ],
 )
 def test_good(text: bytes) -> None:
-    """What is a whole record."""
+    """These texts are complete records."""
     record = only(text)
     assert b"\r" not in record.stacktrace
     assert record.stacktrace == b"" or record.stacktrace.endswith(b"\n")
 
 
 def changed(old: bytes, new: bytes) -> bytes:
-    """The good record with one thing changed."""
+    """Return the good record with one change."""
     assert GOOD.count(old) == 1
     return GOOD.replace(old, new)
 
@@ -199,7 +199,7 @@ def changed(old: bytes, new: bytes) -> bytes:
     ],
 )
 def test_damaged(text: bytes, reason: str) -> None:
-    """A record that no kernel can have printed is skipped, and told of; those around it count."""
+    """A record that no kernel can have printed is skipped and reported; its neighbours count."""
     records, found = parsed(GOOD + text + GOOD)
     assert [record.text for record in records] == [GOOD, GOOD]
     assert [(item.offset, item.record) for item in found] == [(len(GOOD), 2)]
@@ -210,7 +210,7 @@ def test_damaged(text: bytes, reason: str) -> None:
     "cut", [i for i in range(1, len(GOOD) - 1) if GOOD[:i].rpartition(b"\n")[2] != b""]
 )
 def test_cut_and_spliced(cut: int) -> None:
-    """A record that ends inside of a line, where the next one begins, does not take that along."""
+    """A record cut off inside a line does not swallow the next record."""
     head = GOOD[:cut]
     records, found = parsed(head + GOOD)
     assert [record.text for record in records] == [GOOD]
@@ -219,12 +219,12 @@ def test_cut_and_spliced(cut: int) -> None:
 
 @pytest.mark.parametrize("cut", range(1, len(GOOD)))
 def test_cut_dump(cut: int) -> None:
-    """A dump that ends inside of its last record: what is whole counts, what is not is told of."""
+    """In a dump cut inside its last record, complete records count and the rest is reported."""
     records, found = parsed(GOOD + GOOD[:cut])
     assert records[0].text == GOOD
     assert len(records) + len(found) == 2
-    # Whole lines at the end are a record whose stack may be shorter, as one without an empty line;
-    # and so may the last number or name be shorter.
+    # Complete lines at the end are a record whose stack may be shortened, like one without an
+    # empty line; the last number or name may be shortened, too.
     whole = len(HEADER + PFN)
     lines_end = GOOD[:cut].endswith(b"\n") or GOOD[: cut + 1].endswith(b"\n")
     if len(records) == 2:
@@ -234,7 +234,7 @@ def test_cut_dump(cut: int) -> None:
 
 
 def test_position_behind_damage() -> None:
-    """Positions are bytes of the text, numbers count good and damaged records."""
+    """Positions are byte offsets, and numbers count good and damaged records."""
     bad = b"garbage\n\n"
     _, found = parsed(GOOD + bad + GOOD + GOOD + bad)
     first, second = len(GOOD), 3 * len(GOOD) + len(bad)
@@ -243,7 +243,7 @@ def test_position_behind_damage() -> None:
 
 
 def test_much_damage() -> None:
-    """All damage is counted, the first 64 described."""
+    """All damage is counted, and the first 64 places are described."""
     groups = new_groups(Rules())
     groups.feed(b"garbage\n\n" * 100 + GOOD, final=True)
     assert (groups.nr_damaged, len(damage(groups)), groups.nr_records) == (100, 64, 1)
