@@ -1,4 +1,4 @@
-"""Records of a real page_owner: a few, and all."""
+"""Records of a real page_owner: a sample, and all."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pageownerfs.page_owner_sort import Record, parse_records, read_records
 
 @pytest.fixture(scope="session")
 def oracle_sample() -> list[Record]:
-    """A record of each kind."""
+    """Return one record of each kind."""
     return list(parse_records(SAMPLE.read_bytes()))
 
 
 @pytest.fixture(scope="session")
 def oracle_records() -> list[Record]:
-    """Every record of the whole dump."""
+    """Return every record of the complete dump."""
     return list(read_records(str(PAGE_OWNER)))

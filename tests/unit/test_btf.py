@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def types() -> Iterator[Btf]:
-    """Types of the running kernel; the test is skipped where there are none."""
+    """Yield the types of the running kernel; skip the test if there are none."""
     if not Path("/sys/kernel/btf/vmlinux").exists():
-        pytest.skip("This kernel has no BTF.")
+        pytest.skip("needs a kernel with BTF")
     try:
         loaded = Btf()
     except MountError as error:
-        pytest.skip(f"The kernel's types can't be read here: {error}")
+        pytest.skip(f"needs readable kernel types: {error}")
     with loaded:
         yield loaded
 
 
 def test_enum(types: Btf) -> None:
-    """Enumerators have their values, aliases too, in the order of the source."""
+    """Enumerators, aliases included, have their values and the order of the source."""
     flags = types.enum("pageflags")
     assert next(iter(flags)) == "PG_locked"
     assert flags["PG_locked"] == 0
@@ -41,16 +41,16 @@ def test_enum(types: Btf) -> None:
 
 
 def test_enum_with_64_bits(types: Btf) -> None:
-    """An enum of 64-bit values is read as well."""
+    """An enum with 64-bit values can be read."""
     try:
         contexts = types.enum("perf_callchain_context")
     except KeyError:
-        pytest.skip("This kernel has no enum of 64 bits by this name.")
+        pytest.skip("needs a kernel with this 64-bit enum")
     assert contexts["PERF_CONTEXT_KERNEL"] & 0xFFFFFFFF == 2**32 - 128
 
 
 def test_no_such_type(types: Btf) -> None:
-    """What is not there is said by name, or answered with no."""
+    """A missing type is named in the error, or the answer is no."""
     with pytest.raises(KeyError, match="enum nosuch"):
         types.enum("nosuch")
     with pytest.raises(KeyError, match="struct nosuch"):
@@ -65,7 +65,7 @@ def test_no_such_type(types: Btf) -> None:
 
 
 def test_members(types: Btf) -> None:
-    """Members are found by name, also inside of anonymous unions and structs; and bit fields."""
+    """Members are found by name, also in anonymous unions and structs, and so are bit fields."""
     for member in ("flags", "compound_head", "_refcount"):
         assert types.has_member("page", member)
     for member in ("in_execve", "comm"):
@@ -75,7 +75,7 @@ def test_members(types: Btf) -> None:
 
 
 def test_arrays(types: Btf) -> None:
-    """The length of an array, and what is none."""
+    """The length of an array is found, and other members are refused."""
     assert types.array_length("task_struct", "comm") == 16
     zones = types.enum("zone_type")["__MAX_NR_ZONES"]
     assert types.array_length("zonelist", "_zonerefs") % zones == 1
@@ -84,20 +84,20 @@ def test_arrays(types: Btf) -> None:
 
 
 def test_nr_params(types: Btf) -> None:
-    """Parameters of a function: split_page(page, order), and one without."""
+    """The number of parameters is found, as for split_page(page, order), and also if it is 0."""
     assert types.nr_params("split_page") == 2
     assert types.nr_params("schedule") == 0
 
 
 def test_asked_by_name(types: Btf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question looks one type up by its name, and goes through none of the others."""
+    """A query looks one type up by name and does not walk over the others."""
     asked: list[str] = []
 
     class Counted:
-        """Libbpf, with each call noted."""
+        """Libbpf with a record of each call."""
 
         def __getattr__(self, name: str) -> Any:
-            """Note the call."""
+            """Record the call."""
             asked.append(name)
             return getattr(libbpf.library(), name)
 
@@ -110,9 +110,9 @@ def test_asked_by_name(types: Btf, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_closed() -> None:
-    """Closing twice is harmless, asking after it an error."""
+    """Closing twice is harmless, and a query after that is an error."""
     if not Path("/sys/kernel/btf/vmlinux").exists():
-        pytest.skip("This kernel has no BTF.")
+        pytest.skip("needs a kernel with BTF")
     loaded = Btf()
     loaded.close()
     loaded.close()
@@ -121,7 +121,7 @@ def test_closed() -> None:
 
 
 def test_no_btf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel without BTF is refused with what it lacks."""
+    """A kernel without BTF is refused, and the error names what is missing."""
 
     class Library:
         """A libbpf on a kernel without BTF."""

@@ -1,4 +1,4 @@
-"""The pool's Python side: what errors say, and what can be looked at."""
+"""The pool's Python side: error messages and queries."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def pool() -> Iterator[Pool]:
 
 
 def take_all(pool: Pool, order: int, gfp_mask: int) -> None:
-    """Allocate until there is nothing left."""
+    """Allocate until nothing is left."""
     while True:
         pool.alloc_pages(order, gfp_mask)
 
 
 def test_out_of_memory(pool: Pool) -> None:
-    """The error has order, mask and free blocks, in its text too, and survives pickling."""
+    """The error has order, mask and free blocks, also in its text, and survives pickling."""
     with pytest.raises(OutOfMemoryError) as caught:
         take_all(pool, 10, 0x40CC0)
     error = pickle.loads(pickle.dumps(caught.value))
@@ -91,7 +91,7 @@ def free_twice(pool: Pool, pfn: int) -> None:
     ],
 )
 def test_bad_pages(pool: Pool, misuse: Callable[[Pool, int], None], texts: list[str]) -> None:
-    """The error names the PFN and what is known of it, and the pool stays intact."""
+    """The error names the PFN and what is known about it, and the pool stays intact."""
     pfn = pool.alloc_pages(2).pfn
     with pytest.raises(BadPageError) as caught:
         misuse(pool, pfn)
@@ -101,7 +101,7 @@ def test_bad_pages(pool: Pool, misuse: Callable[[Pool, int], None], texts: list[
 
 
 def test_zones_add_up(pool: Pool) -> None:
-    """Only populated zones are shown, and their pages are all that the pool manages."""
+    """Only populated zones are listed, and together they have all pages that the pool manages."""
     pool.alloc_pages()
     zones = pool.zones
     assert [zone.name for zone in zones] == ["DMA"]
@@ -122,20 +122,20 @@ def test_zones_add_up(pool: Pool) -> None:
     ],
 )
 def test_errors_of_mounts(number: int, kind: type[Exception], text: str) -> None:
-    """What getxattr() answers decides which error it is, and each says what to do."""
+    """The errno of getxattr() decides which error is raised, and each error says what to do."""
     error = client.mount_error("/mnt", OSError(number, "No such file"))
     assert type(error) is kind
     assert text in str(error)
 
 
 def test_attach_elsewhere(tmp_path: Path) -> None:
-    """A directory that is no mount of ours."""
+    """A directory without a mount of ours is refused."""
     with pytest.raises(NotAPoolError, match="no pageownerfs is mounted here"):
         Pool.attach(tmp_path)
 
 
 def test_not_a_pool(tmp_path: Path) -> None:
-    """A file that is no pool is named, with what to do."""
+    """A file that is not a pool is named, and the error says what to do."""
     path = tmp_path / "file"
     path.write_bytes(bytes(8192))
     with pytest.raises(NotAPoolError, match=r"file: not a pool; mount the pool anew"):
@@ -155,11 +155,13 @@ def test_not_a_pool(tmp_path: Path) -> None:
 def test_what_the_mount_says(
     tmp_path: Path, value: object, kind: type[Exception], message: str
 ) -> None:
-    """Another version, another source and nonsense are refused before any memory is mapped."""
+    """Another version, another source and nonsense are refused before memory is mapped."""
     text = b"\xff{" if value is None else json.dumps(value).encode()
     try:
         os.setxattr(tmp_path, client.XATTR, text)
     except OSError as error:
-        pytest.skip(f"The file system of {tmp_path} has no extended attributes: {error.strerror}.")
+        pytest.skip(
+            f"needs extended attributes on the file system of {tmp_path}: {error.strerror}"
+        )
     with pytest.raises(kind, match=message):
         Pool.attach(tmp_path)

@@ -1,4 +1,4 @@
-"""scripts/dev/extract-vocabulary: the sample that it made, and that it makes the same again."""
+"""scripts/dev/extract-vocabulary: its sample, and that it makes the same sample again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_sample_has_every_kind(oracle_sample: list[Record]) -> None:
 
 
 def test_files_are_those_of_the_dump(tmp_path: Path) -> None:
-    """From the whole dump the script makes the files of tests/data, byte for byte."""
+    """From the complete dump, the script makes the files of tests/data, byte for byte."""
     done = run(PAGE_OWNER, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for name in FILES:
@@ -48,7 +48,7 @@ def test_files_are_those_of_the_dump(tmp_path: Path) -> None:
 
 
 def test_sample_of_the_sample(tmp_path: Path) -> None:
-    """The sample has a record of each of its kinds, so that it is its own sample."""
+    """The sample has one record of each of its kinds, so it is its own sample."""
     assert run(SAMPLE, tmp_path).returncode == 0
     sample = SAMPLE.read_bytes()
     assert (tmp_path / "oracle_sample.txt").read_bytes() == sample
@@ -63,7 +63,7 @@ def test_sample_of_the_sample(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_what_is_no_dump(tmp_path: Path, text: bytes, place: str) -> None:
-    """What is no record is refused with its place, and nothing is written."""
+    """Text that is not a record is refused with its place, and nothing is written."""
     dump = tmp_path / "dump"
     dump.write_bytes(text)
     done = run(dump, tmp_path / "out")
@@ -74,7 +74,7 @@ def test_refuses_what_is_no_dump(tmp_path: Path, text: bytes, place: str) -> Non
 
 
 def test_usage() -> None:
-    """Without a dump it says how it is used."""
+    """Without a dump it prints its usage."""
     done = run()
     assert done.returncode == 2
     assert "usage: scripts/dev/extract-vocabulary DUMP" in done.stderr

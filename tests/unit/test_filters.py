@@ -1,4 +1,4 @@
-"""The commands of page_owner's filters: what is taken, what is refused."""
+"""The commands of page_owner's filters: which are accepted and which are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD: Final = Filter(2, frozenset({1}), (5, 6), (7,))
 
 
 def parse(text: bytes, old: Filter = OLD) -> Filter:
-    """Parse."""
+    """Parse a command."""
     return parse_filter(text, old, NODES)
 
 
@@ -48,7 +48,7 @@ def parse(text: bytes, old: Filter = OLD) -> Filter:
     ],
 )
 def test_taken(text: bytes, expected: Filter) -> None:
-    """What is named changes; what is not stays."""
+    """Named filters change, and the others stay."""
     assert parse(text) == expected
 
 
@@ -76,7 +76,7 @@ def test_taken(text: bytes, expected: Filter) -> None:
     ],
 )
 def test_refused(text: bytes, number: int) -> None:
-    """Nothing of it takes effect, not what stands before or behind either."""
+    """If any part is refused, no part takes effect."""
     for whole in (text, b"mode=stack " + text):
         with pytest.raises(ViewError) as caught:
             parse(whole)
@@ -84,7 +84,7 @@ def test_refused(text: bytes, number: int) -> None:
 
 
 def test_length() -> None:
-    """4095 bytes are taken, one more is not."""
+    """4095 bytes are accepted, and one more is not."""
     text = b"mode=stack".ljust(4095)
     assert parse(text).mode == 0
     with pytest.raises(ViewError):
@@ -92,7 +92,7 @@ def test_length() -> None:
 
 
 def test_no_nodes() -> None:
-    """Where no node has memory, none can be named."""
+    """If no node has memory, none can be named."""
     with pytest.raises(ViewError):
         parse_filter(b"nid=0", Filter(), ())
     assert parse_filter(b"pid=1", Filter(), ()) == Filter(pids=(1,))
@@ -108,7 +108,7 @@ def test_no_nodes() -> None:
 def test_written_and_parsed(
     mode: str, nids: frozenset[int], pids: list[int], tgids: list[int], order: list[int]
 ) -> None:
-    """What is written in any order is what is shown, whatever was before."""
+    """A command in any order gives the filters it names, whatever they were before."""
     words = [
         f"mode={mode}",
         f"nid={','.join(map(str, nids))}",
@@ -123,7 +123,7 @@ def test_written_and_parsed(
 
 @given(st.binary(max_size=60), st.sampled_from((b"", b"mode=", b"nid=", b"pid=", b"tgid=")))
 def test_any_bytes(text: bytes, name: bytes) -> None:
-    """Of any bytes something is made, or a ViewError."""
+    """Any bytes give filters or a ViewError."""
     try:
         found = parse(name + text)
     except ViewError as error:

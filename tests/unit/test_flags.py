@@ -1,4 +1,4 @@
-"""The rule by which flag words become names."""
+"""The rule that turns flag words into names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NAMES = (FlagName(0x6, "pair"), FlagName(0x2, "low"), FlagName(0x6, "never"), Fl
     ],
 )
 def test_format_flags(flags: int, text: str) -> None:
-    """A row is printed if all its bits are still there, and takes them away."""
+    """A row is printed if all its bits are still there, and removes them."""
     assert format_flags(flags, NAMES) == text
 
 
 @given(st.integers(0, 2**64 - 1))
 def test_nothing_is_lost(flags: int) -> None:
-    """The names and the number of a text together are the flags."""
+    """The names and the number in a text together equal the flags."""
     values = {name: mask for mask, name in NAMES}
     parts = [part for part in format_flags(flags, NAMES).split("|") if part]
     assert sum(values.get(part) or int(part, 16) for part in parts) == flags

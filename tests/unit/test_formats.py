@@ -1,4 +1,4 @@
-"""Output formats: what differs from kernel to kernel."""
+"""Output formats: the differences between kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pageownerfs.mm.flags import FlagName
 from pageownerfs.mm.formats import DEFAULT_FORMAT, FORMATS, reorder_gfp_names
 from pageownerfs.mm.gfp import GFP_NAMES_6_1, GFP_NAMES_6_12, GFP_NAMES_NEXT, decode_gfp
 
-# The order of 6.1, written down apart from the table under test.
+# The order of 6.1, written separately from the table under test.
 ORDER_6_1 = [
     *("GFP_TRANSHUGE", "GFP_TRANSHUGE_LIGHT", "GFP_HIGHUSER_MOVABLE"),
     *("GFP_HIGHUSER", "GFP_USER", "GFP_KERNEL_ACCOUNT", "GFP_KERNEL", "GFP_NOFS"),
@@ -23,7 +23,7 @@ ORDER_6_1 = [
     *("__GFP_KSWAPD_RECLAIM", "__GFP_ZEROTAGS"),
 ]
 
-# Rows of a running 6.1 where they are not those of 6.12.
+# Rows of a running 6.1 that differ from those of 6.12.
 MASKS_6_1 = {"GFP_ATOMIC": 0xA20, "GFP_NOWAIT": 0x800}
 KERNEL_6_1 = tuple(FlagName(MASKS_6_1.get(name, mask), name) for mask, name in GFP_NAMES_6_1)
 
@@ -34,12 +34,12 @@ tables = st.lists(
 
 
 def names_of(table: tuple[FlagName, ...]) -> list[str]:
-    """Names of a table, in its order."""
+    """Return the names of a table in order."""
     return [name for _, name in table]
 
 
 def test_formats() -> None:
-    """Each format is found by its own name, and the default is one of them."""
+    """Each format is found by its name, and the default is one of them."""
     assert list(FORMATS) == ["6.1", "6.12", "next"]
     assert all(output_format.name == name for name, output_format in FORMATS.items())
     assert FORMATS[DEFAULT_FORMAT].name == "6.12"
@@ -61,12 +61,12 @@ def test_what_differs(
     gfp_names: tuple[FlagName, ...],
     threshold_newline: bool,
 ) -> None:
-    """A format has the text of its kernel."""
+    """Each format prints the text of its kernel."""
     assert FORMATS[name] == (name, pfn_hex, free_ts, gfp_names, threshold_newline, name == "next")
 
 
 def test_order_of_6_1() -> None:
-    """6.1 prints in the order of 6.12, and has __GFP_ATOMIC after __GFP_HIGH."""
+    """6.1 prints in the order of 6.12, with __GFP_ATOMIC after __GFP_HIGH."""
     assert names_of(GFP_NAMES_6_1) == ORDER_6_1
     assert set(GFP_NAMES_6_1) - set(GFP_NAMES_6_12) == {FlagName(0x200, "__GFP_ATOMIC")}
 
@@ -92,7 +92,7 @@ def test_order_of_6_1() -> None:
     ],
 )
 def test_masks_of_a_pool(mask: int, older: str, later: str) -> None:
-    """A mask of 6.12 is named by what it means, in every format."""
+    """A mask of 6.12 is named by its meaning in every format."""
     assert decode_gfp(mask, FORMATS["6.1"].gfp_names) == older
     assert decode_gfp(mask, FORMATS["6.12"].gfp_names) == older
     assert decode_gfp(mask, FORMATS["next"].gfp_names) == later
@@ -100,14 +100,14 @@ def test_masks_of_a_pool(mask: int, older: str, later: str) -> None:
 
 @given(st.integers(0, 0xFFFFFFFF))
 def test_6_1_and_6_12_differ_in_one_bit(mask: int) -> None:
-    """Without __GFP_ATOMIC's bit the two give one text."""
+    """Without the bit of __GFP_ATOMIC, both formats print the same text."""
     without = mask & ~0x200
     assert decode_gfp(without, GFP_NAMES_6_1) == decode_gfp(without, GFP_NAMES_6_12)
     assert "__GFP_ATOMIC" in decode_gfp(mask | 0x200, GFP_NAMES_6_1).split("|")
 
 
 def test_masks_of_a_running_6_1() -> None:
-    """In any format a kernel's masks are named by its own rows: 0xa20 is its GFP_ATOMIC."""
+    """A kernel's masks are named by its own rows in any format: 0xa20 is its GFP_ATOMIC."""
     for output_format in FORMATS.values():
         names = reorder_gfp_names(KERNEL_6_1, output_format.gfp_names)
         assert decode_gfp(0xA20, names) == "GFP_ATOMIC"
@@ -118,7 +118,7 @@ def test_masks_of_a_running_6_1() -> None:
 
 
 def test_reorder_real_tables() -> None:
-    """The tables go into each other's order; what the kernel has not is not added."""
+    """Each table can take another's order; names that a kernel lacks are not added."""
     assert reorder_gfp_names(GFP_NAMES_NEXT, GFP_NAMES_NEXT) == GFP_NAMES_NEXT
     expected = tuple(row for row in GFP_NAMES_NEXT if row in GFP_NAMES_6_12)
     assert reorder_gfp_names(GFP_NAMES_6_12, GFP_NAMES_NEXT) == expected
@@ -129,7 +129,7 @@ def test_reorder_real_tables() -> None:
 
 @given(tables, tables)
 def test_reorder(names: tuple[FlagName, ...], order: tuple[FlagName, ...]) -> None:
-    """The rows stay as they are; known names come first, in the table's order."""
+    """Rows stay unchanged; known names come first, in the table's order."""
     result = reorder_gfp_names(iter(names), order)
     assert sorted(result) == sorted(names)
     known = [name for name in names_of(order) if name in names_of(names)]

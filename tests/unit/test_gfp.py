@@ -1,4 +1,4 @@
-"""Gfp masks: names, values, and what a mask asks for."""
+"""Gfp masks: names, values, and the migratetype they ask for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ known_masks = st.sets(st.sampled_from(sorted(set(GFP_VALUES.values())))).map(
 
 
 def check_mask(text: str, page_mt: str) -> None:
-    """Compare one mask of a kernel with ours."""
+    """Compare our names and migratetype for a kernel's mask with the kernel's."""
     number, _, _ = text.partition("(")
     assert format_gfp(int(number, 16)) == text
     assert migratetype_name(gfp_migratetype(int(number, 16))) == page_mt
@@ -43,13 +43,13 @@ def check_mask(text: str, page_mt: str) -> None:
 
 @pytest.mark.parametrize("line", MASKS.read_text().splitlines())
 def test_mask_of_a_kernel(line: str) -> None:
-    """A mask prints and names its migratetype as the kernel that printed it."""
+    """A mask is printed, and its migratetype named, as by the kernel that printed it."""
     text, page_mt = line.split()
     check_mask(text, page_mt)
 
 
 def test_all_masks_of_the_dump(oracle_records: list[Record]) -> None:
-    """Each mask of the whole dump prints as in it, and tests/data has each."""
+    """Each mask of the complete dump is printed as in it, and tests/data has each."""
     pairs = {(record.mask.decode(), (record.page_mt or b"").decode()) for record in oracle_records}
     for text, page_mt in pairs:
         check_mask(text, page_mt)
@@ -77,7 +77,7 @@ def test_all_masks_of_the_dump(oracle_records: list[Record]) -> None:
     ],
 )
 def test_format_gfp(mask: int, text: str) -> None:
-    """The table is walked in order, and what it leaves is one hex number at the end."""
+    """The table is walked in order, and the rest is one hex number at the end."""
     assert format_gfp(mask) == text
 
 
@@ -100,13 +100,13 @@ def test_format_gfp(mask: int, text: str) -> None:
     ],
 )
 def test_tables_of_two_kernels(mask: int, older: str, later: str) -> None:
-    """The order of the names follows the table of the kernel."""
+    """The order of the names follows the kernel's table."""
     assert decode_gfp(mask, GFP_NAMES_6_12) == older
     assert decode_gfp(mask, GFP_NAMES_NEXT) == later
 
 
 def test_tables_name_every_bit() -> None:
-    """Both tables name bits 0 to 23 but the unused one; the later adds two that never print."""
+    """Both tables name bits 0 to 23 except the unused one; the later adds two that never print."""
     assert {row for row in GFP_NAMES_NEXT if row.name not in ("__GFP_DMA", "__GFP_DMA32")} == set(
         GFP_NAMES_6_12
     )
@@ -137,12 +137,12 @@ def test_tables_name_every_bit() -> None:
     ],
 )
 def test_values(name: str, value: int) -> None:
-    """Composites have the values of the kernel, as constants and as names."""
+    """Composite flags have the kernel's values, as constants and as names."""
     assert getattr(gfp, name) == GFP_VALUES[name] == value
 
 
 def test_every_constant_is_a_name() -> None:
-    """Each GFP constant of the module can be written by name; the name says its value."""
+    """Each GFP constant of the module can be given by name, with the same value."""
     no_flags = {"GFP_VALUES", "GFP_MOVABLE_MASK", "GFP_MASK_MAX"}
     constants = {
         name: value
@@ -169,7 +169,7 @@ def test_every_constant_is_a_name() -> None:
     ],
 )
 def test_parse_gfp(text: str, mask: int) -> None:
-    """Names and numbers, joined by bar, comma or plus, are or-ed."""
+    """Names and numbers joined by bar, comma or plus are or-ed."""
     assert parse_gfp(text) == mask
     assert GFP_KERNEL | __GFP_ZERO | __GFP_COMP == parse_gfp("GFP_KERNEL|__GFP_ZERO|__GFP_COMP")
 
@@ -190,7 +190,7 @@ def test_parse_gfp(text: str, mask: int) -> None:
     ],
 )
 def test_parse_gfp_refuses(text: str, complaint: str) -> None:
-    """What is no mask is refused with its unknown parts, on one line."""
+    """An invalid mask is refused in one line that lists its unknown parts."""
     with pytest.raises(ValueError, match=r"^gfp mask ") as error:
         parse_gfp(text)
     assert complaint in str(error.value)
@@ -199,7 +199,7 @@ def test_parse_gfp_refuses(text: str, complaint: str) -> None:
 
 @given(known_masks)
 def test_parse_is_the_inverse_of_decode(mask: int) -> None:
-    """The names of a mask, read again, are the mask."""
+    """Parsing the names of a mask gives the mask."""
     assert parse_gfp(decode_gfp(mask) or "0") == mask
     assert parse_gfp(decode_gfp(mask, GFP_NAMES_NEXT) or "0") == mask
 

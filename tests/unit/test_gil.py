@@ -1,4 +1,4 @@
-"""Whoever searches a table for long lets other threads run meanwhile."""
+"""A long search of a table lets other threads run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NR_TRIES: Final = 50
 
 @pytest.fixture
 def nobody_is_made_to_let_go() -> Iterator[None]:
-    """Make a thread keep the GIL until it waits for something or gives it away by itself."""
+    """Make a thread keep the GIL until it waits or releases the GIL itself."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e6)
     yield
@@ -36,7 +36,7 @@ def nobody_is_made_to_let_go() -> Iterator[None]:
 
 
 def others_run_during(call: Callable[[], object]) -> bool:
-    """Tell whether another thread gets anywhere from before the call to behind it."""
+    """Return whether another thread makes progress during the call."""
     steps, ended = [0], threading.Event()
 
     def work() -> None:
@@ -59,7 +59,7 @@ def others_run_during(call: Callable[[], object]) -> bool:
 
 @pytest.mark.usefixtures("nobody_is_made_to_let_go")
 def test_the_test() -> None:
-    """Without a call that lets go nobody else runs, with one somebody does."""
+    """Without a call that releases the GIL nobody else runs; with one somebody does."""
     assert not others_run_during(lambda: sum(range(100_000)))
     assert others_run_during(lambda: time.sleep(1e-2))
 
@@ -72,7 +72,7 @@ def free_kernel_table() -> Table:
 
 
 def unordered_table() -> RecordTable:
-    """Make a table in which finding a page means to look at all records."""
+    """Make a table in which finding a page needs a look at all records."""
     table = new_record_table()
     table.add(NR_RECORDS, PLAIN.pack(), b"", b"", 0)
     for pfn in range(NR_RECORDS):
@@ -90,7 +90,7 @@ def test_heads() -> None:
 
 @pytest.mark.usefixtures("nobody_is_made_to_let_go")
 def test_page_of_an_unordered_table() -> None:
-    """So is a page looked for where records have no order."""
+    """The search for a page in unordered records runs without the GIL."""
     table = unordered_table()
     assert table.has_page(NR_RECORDS)
     assert not table.has_page(NR_RECORDS + 1)
@@ -100,7 +100,7 @@ def test_page_of_an_unordered_table() -> None:
 
 @pytest.mark.require("shm")
 def test_pool_closed_while_listed(tmp_path: Path) -> None:
-    """A pool that is closed while threads list its pages stays mapped until they have done."""
+    """A pool that is closed while threads list its pages stays mapped until they finish."""
     path = f"/dev/shm/pageownerfs-test-{os.getpid()}-{tmp_path.name}"
     pool = Pool.create(path, 256 << 20, 0, 0, 16, 1 << 20)
     os.unlink(path)  # noqa: PTH108
@@ -121,7 +121,7 @@ def test_pool_closed_while_listed(tmp_path: Path) -> None:
 
 
 def test_switched_off_while_listed() -> None:
-    """A table that is switched off meanwhile has no more pages to list, and nothing breaks."""
+    """A table that is switched off during a listing has no more pages, and nothing breaks."""
     table = free_kernel_table()
     found: list[list[int]] = []
     threads = [

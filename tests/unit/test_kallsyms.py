@@ -47,13 +47,13 @@ HIDDEN = re.sub(rb"(?m)^[0-9a-f]{16}", b"0" * 16, TEXT)
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Kallsyms]:
-    """Symbols of the running kernel; the test is skipped where they are hidden."""
+    """Return the symbols of the running kernel; skip the test if they are hidden."""
     if not Path("/proc/kallsyms").exists():
-        pytest.skip("This kernel has no /proc/kallsyms.")
+        pytest.skip("needs a kernel with /proc/kallsyms")
     try:
         yield Kallsyms()
     except MountError as error:
-        pytest.skip(f"The symbols can't be read here: {error}")
+        pytest.skip(f"needs readable kernel symbols: {error}")
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def running() -> Iterator[Kallsyms]:
     ],
 )
 def test_frame(address: int, line: str) -> None:
-    """An address prints as %pS prints it."""
+    """An address is printed as %pS prints it."""
     assert format_frame(Kallsyms(TEXT).frame(address)).decode() == f"{line}\n"
 
 
 def test_frame_with_data_symbols() -> None:
-    """A kernel with CONFIG_KALLSYMS_ALL names what lies up to _end, the gaps too."""
+    """A kernel with CONFIG_KALLSYMS_ALL names everything up to _end, including gaps."""
     symbols = Kallsyms(TEXT.replace(b"T _sinittext", b"T _sinittext\nffffffff81600200 B _end"))
     assert symbols.frame(0xFFFFFFFF81000410) == Frame("_etext", "", 0x10, 0x5FFC00, "", 0)
 
 
 def test_address() -> None:
-    """A name has the address of its first symbol; only whole names count."""
+    """A name has the address of its first symbol, and only complete names match."""
     symbols = Kallsyms(TEXT)
     assert symbols.address("startup_64") == 0xFFFFFFFF81000123
     assert symbols.address("remove") == 0xFFFFFFFFC0500080
@@ -103,13 +103,13 @@ def test_address() -> None:
 
 @pytest.mark.parametrize("text", [HIDDEN, b""], ids=["kptr_restrict", "empty"])
 def test_hidden(text: bytes) -> None:
-    """Addresses that are all zero are an error that says what to do."""
+    """All-zero addresses are an error that says what to do."""
     with pytest.raises(MountError, match=r"run as root, .* sysctl kernel\.kptr_restrict"):
         Kallsyms(text)
 
 
 def test_loaded_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The file is read again for an address that isn't the kernel's own, if something came."""
+    """The file is read again for an address outside the kernel itself if something was loaded."""
     path = tmp_path / "kallsyms"
     path.write_bytes(TEXT)
     loaded = ["before"]
@@ -151,7 +151,7 @@ def test_running_kernel_unknown(running: Kallsyms) -> None:
 
 
 def test_file_is_read_once(running: Kallsyms, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of the kernel's own functions are looked up without another look at any file."""
+    """The kernel's own functions are looked up without reading any file again."""
     opened: list[Path] = []
     read_bytes, read_text = Path.read_bytes, Path.read_text
     monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read_bytes(path))
@@ -167,7 +167,7 @@ def test_file_is_read_once(running: Kallsyms, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_frame_of_the_dump(oracle_records: list[Record]) -> None:
-    """Each frame of a real page_owner is that of its address in the same kernel's symbols."""
+    """Each frame of a real page_owner matches its address in the same kernel's symbols."""
     data = kernel_file("kallsyms.txt")
     symbols = Kallsyms(data)
     addresses: dict[bytes, list[int]] = {}
@@ -182,7 +182,7 @@ def test_every_frame_of_the_dump(oracle_records: list[Record]) -> None:
         if found is None:
             continue
         frames += 1
-        # Several functions may have one name: it is one of them.
+        # Several functions may share a name; it must be one of them.
         candidates = [start + int(found[2], 16) for start in addresses[found[1]]]
         assert line in [format_frame(symbols.frame(address)) for address in candidates]
     assert frames > 1000

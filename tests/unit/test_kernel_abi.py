@@ -24,7 +24,7 @@ PFN_AT = b"PFN 0x"
 
 
 class Opened:
-    """An open page_owner, with the file position that the kernel of FUSE would keep."""
+    """An open page_owner, with the file position that the kernel's FUSE would keep."""
 
     def __init__(self, file: OpenFile) -> None:
         """Start at 0."""
@@ -32,18 +32,18 @@ class Opened:
         self.position = 0
 
     def read(self, size: int = 65536) -> bytes:
-        """Read and move, as read()."""
+        """Read and advance like read()."""
         data = read_at(self.file, size, self.position)
         self.position += len(data)
         return data
 
     def read_pfn(self) -> int:
-        """Read a record, and return its PFN."""
+        """Read a record and return its PFN."""
         return pfn_of(self.read())
 
 
 def pfn_of(record: bytes) -> int:
-    """Find the PFN of a single record."""
+    """Return the PFN of a single record."""
     assert record.count(PFN_AT) == 1
     assert record.startswith(b"Page allocated via order ")
     assert record.endswith(b"\n\n")
@@ -79,12 +79,12 @@ def opened(source: PoolSource, pfns: list[int]) -> Opened:
 
 
 def test_one_record_per_read(opened: Opened, pfns: list[int]) -> None:
-    """A read gives one record, whatever the buffer's size."""
+    """A read returns one record, whatever the size of the buffer."""
     assert [opened.read_pfn() for _ in pfns] == pfns
 
 
 def test_small_buffer(opened: Opened, pfns: list[int]) -> None:
-    """Length and one byte more is needed; ENOMEM does not move the position."""
+    """The buffer must exceed the record by one byte; ENOMEM does not move the position."""
     length = len(opened.read())
     opened.position = 0
     for size in (0, 1, length - 1, length):
@@ -96,7 +96,7 @@ def test_small_buffer(opened: Opened, pfns: list[int]) -> None:
 
 
 def test_position_is_a_pfn(opened: Opened, pfns: list[int]) -> None:
-    """A seek leads to the first record at or after a PFN, and reading goes on from there."""
+    """A seek leads to the first record at or after a PFN, and reading continues from there."""
     opened.position = pfns[2]
     assert [opened.read_pfn() for _ in range(3)] == pfns[2:]
     opened.position = 0
@@ -104,7 +104,7 @@ def test_position_is_a_pfn(opened: Opened, pfns: list[int]) -> None:
 
 
 def test_pread_does_not_disturb(opened: Opened, pfns: list[int]) -> None:
-    """pread() of any PFN leaves the sequence of reads alone."""
+    """pread() of any PFN does not affect the sequence of reads."""
     assert opened.read_pfn() == pfns[0]
     for pfn in (pfns[3], pfns[4], 0, pfns[3] + 1):
         assert pfn_of(read_at(opened.file, PAGE, pfn)) == min(p for p in pfns if p >= pfn)
@@ -132,14 +132,14 @@ def test_beyond_the_last_pfn(opened: Opened, offset: int) -> None:
 
 
 def test_write(opened: Opened) -> None:
-    """The kernel's file of 6.12 takes no writes: EINVAL."""
+    """The kernel's file of 6.12 accepts no writes: EINVAL."""
     with pytest.raises(ViewError) as caught:
         opened.file.write(b"mode=stack", 0)
     assert caught.value.errno == errno.EINVAL
 
 
 def test_many_seeks(opened: Opened, pfns: list[int]) -> None:
-    """After a seek, reads interleaved with pread()s still go on after the seek."""
+    """After a seek, reads interleaved with pread()s continue after the seek."""
     opened.read()
     opened.position = 0
     assert opened.read_pfn() == pfns[0]
@@ -148,7 +148,7 @@ def test_many_seeks(opened: Opened, pfns: list[int]) -> None:
 
 
 def test_split_behind_the_position(source: PoolSource) -> None:
-    """Reading goes on at PFN + 1: a block that is split meanwhile shows its other pages."""
+    """Reading continues at PFN + 1: a block that is split meanwhile shows its other pages."""
     with Pool.open(source.describe()["shm_path"]) as pool:
         page = pool.alloc_pages(2)
         opened = Opened(open_page_owner(source))
@@ -159,7 +159,7 @@ def test_split_behind_the_position(source: PoolSource) -> None:
 
 
 def test_many_preads(opened: Opened, pfns: list[int]) -> None:
-    """However many pread()s come between, reading goes on where it was."""
+    """However many pread()s come between, reading continues where it was."""
     assert opened.read_pfn() == pfns[0]
     for offset in range(1, 100):
         read_at(opened.file, PAGE, offset)

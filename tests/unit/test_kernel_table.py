@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_text(seed: int) -> None:
-    """Whatever stands in the table, the text is that of its records, and size() its length."""
+    """Whatever a table contains, the text is that of its records, and size() its length."""
     data = random_records(seed, 3000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -55,14 +55,14 @@ def test_text(seed: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 63, 1000, 4096, 4097, 20000])
 def test_steps(size: int) -> None:
-    """Reads of any size, one after the other, give the same text."""
+    """Successive reads of any size give the same text."""
     memory = mapping((FREE, 20), (GARBAGE, 300), (PLAIN, 100), (FREE, 700), (PLAIN, 3), (FREE, 5))
     expected = whole_text(memory, len(memory) // OWNER_BYTES)
     assert read_all(_native.Renderer(kernel_table(memory), text), size) == expected
 
 
 def test_seeks() -> None:
-    """Reads anywhere give what stands there in the whole text."""
+    """Reads at any offset return that part of the whole text."""
     data = random_records(1, 20000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -76,7 +76,7 @@ def test_seeks() -> None:
 
 
 def test_early() -> None:
-    """An early record is the one for all, at each page, whatever stands in its bytes."""
+    """An early record is the common one for each page, whatever its bytes are."""
     random_bytes = bytearray(random.Random(3).randbytes(OWNER_BYTES))
     random_bytes[STATE] = EARLY_STATE | PAGE_EXT_OWNER_FREED
     memory = mapping((GARBAGE, 63), (PLAIN._replace(order=9, state=EARLY_STATE), 2), (PLAIN, 63))
@@ -90,7 +90,7 @@ def test_early() -> None:
 
 
 def test_early_without_stack() -> None:
-    """Early pages aren't shown where the early stack is none: as all without one."""
+    """Without an early stack, early pages are not shown, like any record without a stack."""
     memory = mapping((GARBAGE, 63), (PLAIN, 1))
     scan = mmap.mmap(-1, SCAN_BYTES)
     early = EARLY._replace(handle=0).pack()
@@ -101,7 +101,7 @@ def test_early_without_stack() -> None:
 
 @pytest.mark.parametrize("order", [0, 1, 9, 10, 11, 18])
 def test_orders(order: int) -> None:
-    """A block is one record, at its head; pages that were no head of it aren't shown."""
+    """A block is one record at its head; pages that are not a head are not shown."""
     nr = 1 << order
     owner = PLAIN._replace(order=order)
     memory = mapping((owner, 2 * nr), (FREE, 1), (owner, 1), (PLAIN, 62))
@@ -119,20 +119,20 @@ def test_orders(order: int) -> None:
 
 @pytest.mark.parametrize("nr_free", [0, 1, 7, 8, 9, 15, 16, 17, 100])
 def test_free_runs(nr_free: int) -> None:
-    """Runs of free pages of any length hide nothing before, between and behind them."""
+    """Runs of free pages of any length hide nothing before, between or after them."""
     runs = ((FREE, nr_free), (PLAIN, 1), (FREE, nr_free), (GARBAGE, 1), (FREE, nr_free))
     memory = mapping(*runs, (PLAIN, 1), (FREE, nr_free))
     end_pfn = 4 * nr_free + 3
     expected = whole_text(memory, end_pfn)
     assert expected.count(b"PFN") == 3
     assert read_all(_native.Renderer(kernel_table(memory), text)) == expected
-    # not a page beyond the end
+    # No page beyond the end.
     shorter = kernel_table(memory, end_pfn - nr_free - 1)
     assert read_all(_native.Renderer(shorter, text)) == whole_text(memory, shorter.end_pfn)
 
 
 def test_on() -> None:
-    """Switched off, the table is empty for all who read it; and back again."""
+    """A table that is switched off is empty for all readers, and comes back."""
     memory = mapping((PLAIN, 64))
     table = kernel_table(memory)
     renderer = _native.Renderer(table, text)
@@ -154,7 +154,7 @@ def test_on() -> None:
 
 
 def test_size_may_be_old() -> None:
-    """size() is that of the text now, or as old as may be."""
+    """size() is the current length of the text, or as old as permitted."""
     memory = mapping((PLAIN, 64))
     renderer = _native.Renderer(kernel_table(memory), text)
     size = renderer.size(1 << 62)
@@ -167,7 +167,7 @@ def test_size_may_be_old() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_states(seed: int) -> None:
-    """states() counts base pages, and heads of those whose allocation was seen."""
+    """states() counts base pages, and the heads of blocks whose allocation was seen."""
     data = random_records(seed, 5000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -185,7 +185,7 @@ def test_states(seed: int) -> None:
 
 @pytest.mark.require("shm")
 def test_states_of_a_pool(tmp_path: Path) -> None:
-    """The table of a pool counts as well."""
+    """states() works on the table of a pool, too."""
     path = f"/dev/shm/pageownerfs-test-{os.getpid()}-{tmp_path.name}"
     with Pool.create(path, 32 << 20, 0, 0, 16, 1 << 20) as pool:
         os.unlink(path)  # noqa: PTH108
@@ -199,7 +199,7 @@ def test_states_of_a_pool(tmp_path: Path) -> None:
 
 
 def test_buffers_are_held() -> None:
-    """A mapping can't be closed while a table or a reader of it is there."""
+    """A mapping cannot be closed while a table or a reader uses it."""
     memory, scan = mapping((PLAIN, 64)), mmap.mmap(-1, SCAN_BYTES)
     table = _native.KernelTable(memory, 64, BLOCK_ORDER, EARLY.pack(), scan, -1)
     reader = _native.Renderer(table, text).reader()
@@ -214,7 +214,7 @@ def test_buffers_are_held() -> None:
 
 
 def test_wrong_arguments() -> None:
-    """Buffers of a wrong size, and numbers that can't be, are refused."""
+    """Buffers of a wrong size and impossible numbers are refused."""
     memory, scan, early = mapping((PLAIN, 64)), mmap.mmap(-1, SCAN_BYTES), EARLY.pack()
     new = _native.KernelTable
     with pytest.raises(ValueError, match="page_ext has 4096 bytes"):
@@ -242,13 +242,13 @@ def test_wrong_arguments() -> None:
         new(memory, 64, BLOCK_ORDER, "early", scan, -1)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         new(memory, "64", BLOCK_ORDER, early, scan, -1)  # type: ignore[arg-type]
-    # nothing is held by what has failed
+    # A failed call holds no buffer.
     memory.close()
     scan.close()
 
 
 def test_readonly_memory() -> None:
-    """A table is read only: what can't be written will do."""
+    """Memory that cannot be written is enough for a table."""
     data = random_records(4, 640)
     scan = bytes(SCAN_BYTES)
     table = _native.KernelTable(data, 640, BLOCK_ORDER, EARLY.pack(), scan, -1)

@@ -1,4 +1,4 @@
-"""Asking a program for what a table of the kernel source lacks: flags, cgroups, block types."""
+"""Asking a BPF program for what a kernel table lacks: flags, cgroups, block types."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ if TYPE_CHECKING:
 
 
 def fake_info(pfn: int) -> Info:
-    """Give what the program below says."""
+    """Return what the program below returns."""
     return Info(pfn << 4, pfn & 7, pfn & 3)
 
 
 def instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, number: int = 0) -> bytes:
-    """Assemble one."""
+    """Assemble one instruction."""
     return struct.pack("<BBhi", code, dst | src << 4, offset, number)
 
 
 def scan_program(map_fd: int) -> bytes:
-    """Fill in fake_info(); the word behind nr counts how often."""
+    """Assemble a program that fills in fake_info(); the word after nr counts the calls."""
     value, nr, i, index, place, pfn, info = 6, 7, 1, 2, 3, 4, 5
     return b"".join(
         (
@@ -102,7 +102,7 @@ def scan_program(map_fd: int) -> bytes:
 
 
 def bpf(command: int, attributes: bytes) -> int:
-    """bpf(2), x86-64 and arm64 alike: a descriptor, or OSError."""
+    """Call bpf(2), the same on x86-64 and arm64; return a descriptor or raise OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     number = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine)
     if number is None:
@@ -122,18 +122,18 @@ class Program(NamedTuple):
 
     @property
     def asked(self) -> int:
-        """How often it has run."""
+        """Return how often it has run."""
         return int.from_bytes(self.scan[4:8], "little")
 
     @property
     def nr(self) -> int:
-        """How many pages the last question was about."""
+        """Return how many pages the last query was about."""
         return int.from_bytes(self.scan[:4], "little")
 
 
 @pytest.fixture
 def program() -> Iterator[Program]:
-    """Load scan_program(), where that is permitted."""
+    """Load scan_program() if that is permitted."""
     with contextlib.ExitStack() as stack:
         try:
             array, mmapable = 2, 1 << 10
@@ -158,14 +158,14 @@ def program() -> Iterator[Program]:
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.EACCES, errno.ENOSYS}:
                 raise
-            pytest.skip(f"bpf(2) is not permitted or not there: {error}.")
+            pytest.skip(f"needs bpf(2): {error}")
         stack.callback(os.close, fd)
         scan = mmap.mmap(map_fd, (SCAN_BYTES + 4095) & -4096)
         yield Program(fd, scan)
 
 
 def asking_table(memory: mmap.mmap, program: Program) -> _native.KernelTable:
-    """Make a table over memory whose flags the program says."""
+    """Make a table over memory whose flags come from the program."""
     end_pfn = len(memory) // OWNER_BYTES
     return _native.KernelTable(
         memory, end_pfn, BLOCK_ORDER, EARLY.pack(), program.scan, program.fd
@@ -174,7 +174,7 @@ def asking_table(memory: mmap.mmap, program: Program) -> _native.KernelTable:
 
 @pytest.mark.parametrize("size", [512, 4096, 20000, 128 << 10, 260000, 4 << 20])
 def test_asking(program: Program, size: int) -> None:
-    """Flags, memcg and block type are those that the program says, whatever is read at a time."""
+    """Flags, memcg and block type are the program's, whatever the size of reads."""
     data = random_records(5, 40000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -183,7 +183,7 @@ def test_asking(program: Program, size: int) -> None:
 
 
 def test_flags_from_parts(program: Program) -> None:
-    """Of flags with a field that has any value only the names are asked for, once each."""
+    """If a field of the flags may have any value, only their names are asked for, once each."""
     memory = mapping((PLAIN, 60_000))
     fields = (
         PageFlagsField("node", 20, 2, 10),
@@ -217,7 +217,7 @@ def test_flags_from_parts(program: Program) -> None:
     [("x", 60, 5, 10), ("x", -1, 2, 10), ("x", 0, 0, 10), ("x", 0, 1, 8), ("x" * 32, 0, 1, 10)],
 )
 def test_bad_field(field: tuple[str, int, int, int]) -> None:
-    """A field that no flags word has is an error; so are too many."""
+    """A field that fits into no flags word is an error, and so are too many fields."""
     table = kernel_table(mapping((PLAIN, 1)))
     with pytest.raises(ValueError, match="not a field of 64 bits"):
         _native.Renderer(table, text, flags_fields=[field])
@@ -226,7 +226,7 @@ def test_bad_field(field: tuple[str, int, int, int]) -> None:
 
 
 def test_asking_for_size_and_records(program: Program) -> None:
-    """size() asks for full batches, record() for one page."""
+    """size() asks for full batches, and record() for one page."""
     memory = mapping((GARBAGE, 2 * BATCH), (PLAIN._replace(order=3), 8 * BATCH))
     expected = whole_text(memory, 10 * BATCH, fake_info)
     table = asking_table(memory, program)
@@ -241,7 +241,7 @@ def test_asking_for_size_and_records(program: Program) -> None:
 
 
 def test_asking_with_seeks(program: Program) -> None:
-    """Back and forth, the batch of before serves no wrong page."""
+    """When a reader seeks back and forth, an older batch serves no wrong page."""
     data = random_records(6, 20000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -255,7 +255,7 @@ def test_asking_with_seeks(program: Program) -> None:
 
 
 def test_asking_together(program: Program) -> None:
-    """Readers ask one after the other, and get no answer to another one's question."""
+    """Readers ask one after the other, and none gets another's answer."""
     data = random_records(8, 40000)
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
@@ -268,7 +268,7 @@ def test_asking_together(program: Program) -> None:
 
 
 def test_how_much_is_asked(program: Program) -> None:
-    """A small read asks for few pages; those that follow it use them, for 100 ms."""
+    """A small read asks for few pages, and reads within 100 ms use them."""
     memory = mapping((PLAIN, 64 * BATCH))
     renderer = _native.Renderer(asking_table(memory, program), text)
     read_all(renderer)
@@ -282,7 +282,7 @@ def test_how_much_is_asked(program: Program) -> None:
         offset += len(reader.read(4096, offset))
     used = program.asked - before
     offset += len(reader.read(4096, offset))
-    if time.monotonic() - started < 0.09:  # not where the machine was busy with something else
+    if time.monotonic() - started < 0.09:  # skip this if the machine was busy
         assert (used, program.asked - before) == (1, 2)
     asked = program.asked
     time.sleep(0.15)
@@ -296,7 +296,7 @@ def test_how_much_is_asked(program: Program) -> None:
 
 
 def test_allocated_meanwhile(program: Program) -> None:
-    """A page that wasn't there when the batch was asked for is asked for when it is met."""
+    """A page that was allocated after its batch was queried is queried when it is met."""
     memory = mapping((PLAIN, 3), (FREE, 3), (PLAIN, 58))
     renderer = _native.Renderer(asking_table(memory, program), text)
     read_all(renderer)
@@ -310,7 +310,7 @@ def test_allocated_meanwhile(program: Program) -> None:
 
 
 def test_program_is_held(program: Program) -> None:
-    """The table has a descriptor of its own; one that is no program leaves the flags unknown."""
+    """The table has its own descriptor; without a program the flags are unknown."""
     memory = mapping((PLAIN, 64))
     own = os.dup(program.fd)
     table = asking_table(memory, program._replace(fd=own))

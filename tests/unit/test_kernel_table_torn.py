@@ -32,8 +32,8 @@ NR_PAIRS: Final = 64
 NR_RECORDS: Final = 500_000
 NR_WRITERS: Final = 2
 NR_KINDS: Final = 4
-# Writes the records of two pages as the BPF programs do, until killed; each has its kind's number
-# all over. The kind that follows the last one is early.
+# Writes the records of two pages like the BPF programs, until killed; all fields of a record have
+# the number of its kind. The kind after the last one is early.
 CHANGE_HANDS: Final = r"""
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -79,10 +79,10 @@ int main(int argc, char **argv)
 
 @pytest.fixture
 def changing(tmp_path: Path) -> Iterator[mmap.mmap]:
-    """Give a table of which two processes change records all the time."""
+    """Yield a table in which two processes change records all the time."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not (NATIVE / "base/page_owner.h").is_file():
-        pytest.skip("There is no C compiler here, or no page_owner.h beside the package.")
+        pytest.skip("needs a C compiler, and page_owner.h in the package")
     source, command = tmp_path / "change_hands.c", tmp_path / "change_hands"
     source.write_text(CHANGE_HANDS)
     subprocess.run([compiler, "-O2", "-I", NATIVE, "-o", command, source], check=True)
@@ -101,7 +101,7 @@ def changing(tmp_path: Path) -> Iterator[mmap.mmap]:
 
 
 def test_no_torn_record(changing: mmap.mmap) -> None:
-    """While processes change records, each one that is read is of one allocation, of any kind."""
+    """While processes change records, each record that is read belongs to one allocation."""
     kinds = [record_text(0, EARLY, Info(0, 0, 1))]
     for number in range(100, 100 + NR_KINDS):
         owner = PLAIN._replace(gfp_mask=number, handle=number, pid=number, tgid=number)

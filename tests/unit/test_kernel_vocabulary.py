@@ -1,4 +1,4 @@
-"""The words of a kernel: recorded tables of others, and those of this machine."""
+"""The names of a kernel: recorded tables of other kernels, and those of this machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FLAGS_6_1 = (
 
 
 class RecordedBtf(Btf):
-    """Types of another kernel, as far as its vocabulary asks for them."""
+    """The types of another kernel, as far as its names need them."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class RecordedBtf(Btf):
         return self.enums[name]
 
     def has_member(self, struct: str, member: str) -> bool:
-        """Tell whether it was named."""
+        """Return whether the member was recorded."""
         return f"{struct}.{member}" in self.members
 
     def array_length(self, struct: str, member: str) -> int:
@@ -97,11 +97,11 @@ class RecordedBtf(Btf):
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[KernelVocabulary]:
-    """Words of the running kernel; the test is skipped where there is no BTF."""
+    """Return the names of the running kernel; skip the test if there is no BTF."""
     try:
         types = Btf()
     except MountError as error:
-        pytest.skip(f"The kernel's types can't be read here: {error}")
+        pytest.skip(f"needs readable kernel types: {error}")
     with types:
         yield KernelVocabulary(types)
 
@@ -110,7 +110,7 @@ def running() -> Iterator[KernelVocabulary]:
 
 
 def test_gfp_names_of_6_12() -> None:
-    """A kernel that computes its bits writes shifts."""
+    """The table of a kernel that computes its bits has shifts."""
     assert parse_gfp_names(FORMAT_6_12) == (
         FlagName(0x1C20CA, "GFP_TRANSHUGE_LIGHT"),
         FlagName(0x1, "GFP_DMA"),
@@ -118,12 +118,12 @@ def test_gfp_names_of_6_12() -> None:
 
 
 def test_gfp_names_of_5_15() -> None:
-    """An older one writes hexadecimal numbers; what it doesn't have is no row."""
+    """The table of an older kernel has hexadecimal numbers; rows that it lacks are not added."""
     assert parse_gfp_names(FORMAT_5_15) == (FlagName(0xC40, "GFP_NOFS"), FlagName(0x1, "GFP_DMA"))
 
 
 def test_gfp_names_of_the_dump() -> None:
-    """The recorded tracepoint has the table of 6.12, in its order."""
+    """The recorded tracepoint has the table of 6.12, in the same order."""
     text = kernel_file("trace_formats.txt").decode()
     assert parse_gfp_names(text) == GFP_NAMES_6_12
 
@@ -144,7 +144,7 @@ def test_gfp_names_of_the_dump() -> None:
     ],
 )
 def test_not_a_number(expression: str) -> None:
-    """Only numbers with |, &, ~ and << are computed, nothing else is even looked at."""
+    """Only numbers with |, &, ~ and << are evaluated, and nothing else is even tried."""
     with pytest.raises(ValueError, match=r"not an expression of numbers|no gfp names"):
         parse_gfp_names(f'{{{expression}, "__GFP_X"}}')
 
@@ -156,7 +156,7 @@ def test_no_table() -> None:
 
 
 def test_no_tracefs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without tracefs the built-in table serves, and that is told."""
+    """Without tracefs the built-in table is used, and this is reported."""
 
     def missing(path: str) -> str:
         raise FileNotFoundError(path)
@@ -172,20 +172,20 @@ def test_no_tracefs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", (DATA / "page_flags.txt").read_text().splitlines())
 def test_flags_of_6_12(text: str) -> None:
-    """The flags of a real page_owner come out of the types of its kernel."""
+    """The flags of a real page_owner follow from the types of its kernel."""
     words = KernelVocabulary(RecordedBtf())
     assert words.format_page_flags(int(text.partition("(")[0], 16)) == text
 
 
 def test_flags_of_the_dump(oracle_records: list[Record]) -> None:
-    """So do those of every record of the whole dump."""
+    """The flags of every record of the complete dump do, too."""
     words = KernelVocabulary(RecordedBtf())
     for text in {str(record.flags or b"", "ascii") for record in oracle_records}:
         assert words.format_page_flags(int(text.partition("(")[0], 16)) == text
 
 
 def test_flags_of_6_1() -> None:
-    """Flags that later kernels have no more come in their old places; young before idle."""
+    """Flags that later kernels lack keep their old places, with young before idle."""
     words = KernelVocabulary(RecordedBtf(FLAGS_6_1, members=("page.compound_mapcount",)))
     assert words.format_page_flags(2**26 - 1) == (
         "0x3ffffff(locked|waiters|error|referenced|uptodate|dirty|lru|active|workingset|slab"
@@ -195,7 +195,7 @@ def test_flags_of_6_1() -> None:
 
 
 def test_unknown_flags_come_last() -> None:
-    """A flag of a kernel to come is named behind the known ones; what isn't a flag is not."""
+    """A flag of a future kernel comes after the known ones; other enumerators are left out."""
     words = KernelVocabulary(RecordedBtf((*FLAGS_6_12, "zebra", "ant")))
     assert words.format_page_flags(0x3C00001) == "0x3c00001(locked|zebra|ant|zone=0)"
     assert words.nr_pageflags == 24
@@ -204,7 +204,7 @@ def test_unknown_flags_come_last() -> None:
 
 
 def test_page_flag_names_order() -> None:
-    """The order of young and idle is that which is asked for."""
+    """The order of young and idle is the one that is asked for."""
     bits = {"young": 0, "idle": 1}
     assert [row.name for row in page_flag_names(bits)] == ["idle", "young"]
     names = page_flag_names(bits, young_before_idle=True)
@@ -246,7 +246,7 @@ BALANCING = ("task_struct.numa_faults",)
     ],
 )
 def test_fields(types: RecordedBtf, nr_cpus: int, flags: int, text: str) -> None:
-    """Fields are laid out from the top by the configuration; a field without width is none."""
+    """Fields are laid out from the top by the configuration, and a field of width 0 is absent."""
     fields = page_flags_fields(types, nr_cpus)
     shown = format_page_flags(flags, fields, (FlagName(1 << 40, "none"),))
     assert shown.partition("(")[2].rstrip(")").endswith(text)
@@ -255,7 +255,7 @@ def test_fields(types: RecordedBtf, nr_cpus: int, flags: int, text: str) -> None
 
 @pytest.mark.parametrize(("number", "bits"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8192, 13)])
 def test_order_base_2(number: int, bits: int) -> None:
-    """As many bits as the largest index needs."""
+    """The result is the number of bits that the largest index needs."""
     assert order_base_2(number) == bits
 
 
@@ -263,7 +263,7 @@ def test_order_base_2(number: int, bits: int) -> None:
 
 
 def test_migratetypes() -> None:
-    """Kernels number the types that they are configured with; bounds are no types."""
+    """Kernels number the types that are configured; bounds are not types."""
     full = {
         "MIGRATE_UNMOVABLE": 0,
         "MIGRATE_MOVABLE": 1,
@@ -284,14 +284,14 @@ def test_migratetypes() -> None:
 
 
 def test_migrate_reasons() -> None:
-    """Reasons print as their enumerators, but for one, and one since 7.3."""
+    """Reasons print as their enumerators, except for one, and another since 7.3."""
     enum = {"MR_COMPACTION": 0, "MR_SYSCALL": 1, "MR_NEW_ONE": 2, "MR_NEVER": 3, "MR_TYPES": 4}
     names = ("compaction", "syscall_or_cpuset", "new_one", "never_migrated")
     assert migrate_reason_names(enum) == names
 
 
 def test_numbers_without_a_name() -> None:
-    """A number that no table has is shown as it is, not as a name from the table's end."""
+    """A number that no table has is shown as a number, not as the last name of the table."""
     words = KernelVocabulary(RecordedBtf())
     assert words.nr_migratetypes == 2
     assert [words.migratetype_name(number) for number in (-1, 1, 2)] == ["-1", "Movable", "2"]
@@ -299,7 +299,7 @@ def test_numbers_without_a_name() -> None:
 
 
 def test_missing_enum() -> None:
-    """Types without what every kernel has are refused by name."""
+    """Types that lack what every kernel has are refused by name."""
     types = RecordedBtf()
     del types.enums["migratetype"]
     with pytest.raises(MountError, match="have no enum migratetype"):
@@ -310,7 +310,7 @@ def test_missing_enum() -> None:
 
 
 def test_running_kernel(running: KernelVocabulary) -> None:
-    """Bits that are the same in every kernel are named."""
+    """Bits that are the same in every kernel have their names."""
     assert running.format_gfp(0x140CCA) == "0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP)"
     head = 1 << running.page_flag_bits["head"]
     assert running.format_page_flags(head | 1).startswith(f"{head | 1:#x}(locked|head")
@@ -321,7 +321,7 @@ def test_running_kernel(running: KernelVocabulary) -> None:
 
 
 def mounts_and_descriptors() -> tuple[str, int]:
-    """Return what a mount, or a file that isn't closed, would change."""
+    """Return everything that a mount or an unclosed file would change."""
     nr_descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
     return Path("/proc/self/mountinfo").read_text(), nr_descriptors
 
@@ -332,13 +332,13 @@ def test_tracefs_leaves_nothing(
 ) -> None:
     """Tracefs is read without a mount, and neither a mount nor a descriptor is left."""
     if running.gfp_source != "tracefs":
-        pytest.skip("This kernel has no tracefs, or root may not read it.")
+        pytest.skip("needs a kernel with tracefs that root may read")
     monkeypatch.setattr(pseudo_fs, "TRACEFS_PATHS", ())
     before = mounts_and_descriptors()
     try:
         text = read_tracefs(GFP_EVENT)
     except OSError as error:
-        pytest.skip(f"A detached mount is not possible here: {error}")
+        pytest.skip(f"needs a detached mount: {error}")
     with pytest.raises(FileNotFoundError):
         read_tracefs("no/such/file")
     assert mounts_and_descriptors() == before

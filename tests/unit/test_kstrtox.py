@@ -1,4 +1,4 @@
-"""Booleans and sizes as the kernel reads them."""
+"""Booleans and sizes as the kernel parses them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pageownerfs.mm.kstrtox import format_size, kstrtobool, memparse
 
 @pytest.mark.parametrize("text", ["1", "y", "Y", "yes", "t", "True", "on", "ON", "oN", "1\n"])
 def test_true(text: str) -> None:
-    """The kernel's ways to say yes."""
+    """The kernel's words for yes are true."""
     assert kstrtobool(text) is True
 
 
 @pytest.mark.parametrize("text", ["0", "n", "N", "no", "f", "false", "off", "OFF", "of", "0\n"])
 def test_false(text: str) -> None:
-    """The kernel's ways to say no."""
+    """The kernel's words for no are false."""
     assert kstrtobool(text) is False
 
 
 @pytest.mark.parametrize("text", ["", "\n", "o", "ox", "2", " 1", "maybe", "-1"])
 def test_no_boolean(text: str) -> None:
-    """Anything else is refused, an empty text too."""
+    """Anything else is refused, including an empty text."""
     with pytest.raises(ValueError, match="not a boolean"):
         kstrtobool(text)
 
@@ -51,7 +51,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1X", "1GG", "0x", "1 000", "1e6"])
 def test_no_size(text: str) -> None:
-    """What is not a whole number with one suffix is refused."""
+    """Anything but a whole number with one suffix is refused."""
     with pytest.raises(ValueError, match="not a size"):
         memparse(text)
 

@@ -41,10 +41,10 @@ def owner(gfp_mask: int, block: int, state: int, order: int = 0) -> bytes:
 
 
 class Blocks:
-    """A table of blocks, which says the type of each by the record of its first page."""
+    """A table of blocks, in which the record of a block's first page has its type."""
 
     def __init__(self) -> None:
-        """All pages are free."""
+        """Start with free pages."""
         self.memory = mmap.mmap(-1, END_PFN * 64)
         scan = mmap.mmap(-1, 64 << 10)
         early = owner(0, 0, PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)
@@ -53,24 +53,24 @@ class Blocks:
             self.put(block, 0, 0, PAGE_EXT_OWNER_FREED)
 
     def put(self, block: int, page: int, gfp_mask: int, state: int, order: int = 0) -> None:
-        """Write records of a block of pages, all the same."""
+        """Write the same record for each page of a block."""
         record = owner(gfp_mask, block, state, order) * (1 << order)
         place = (block * BLOCK_PAGES + page) * 64
         self.memory[place : place + len(record)] = record
 
     def mixed(self, start_pfn: int = 0, end_pfn: int = END_PFN) -> list[int]:
-        """Count."""
+        """Count mixed blocks."""
         return self.table.mixed_blocks(start_pfn, end_pfn, MIGRATE_CMA)
 
 
 @pytest.fixture
 def blocks() -> Blocks:
-    """Blocks whose pages are free."""
+    """Return blocks whose pages are free."""
     return Blocks()
 
 
 def test_own_type_is_not_mixed(blocks: Blocks) -> None:
-    """Pages of the block's own type, and free ones, mix nothing."""
+    """Pages of the block's own type and free pages do not make it mixed."""
     blocks.put(0, 5, GFP_HIGHUSER_MOVABLE, PAGE_EXT_OWNER_ALLOCATED)
     blocks.put(2, 0, GFP_KERNEL, PAGE_EXT_OWNER_ALLOCATED)
     blocks.put(3, 8, GFP_RECLAIMABLE, PAGE_EXT_OWNER_ALLOCATED, order=3)
@@ -89,7 +89,7 @@ def test_own_type_is_not_mixed(blocks: Blocks) -> None:
     ],
 )
 def test_one_page_mixes_a_block(blocks: Blocks, block: int, gfp_mask: int, counted: int) -> None:
-    """It counts once, for the block's type; CMA for Movable, as in the kernel."""
+    """A mixed block counts once, for its type; CMA counts as Movable, as in the kernel."""
     for page in (7, 511):
         blocks.put(block, page, gfp_mask, PAGE_EXT_OWNER_ALLOCATED)
     expected = [0] * 8
@@ -98,13 +98,13 @@ def test_one_page_mixes_a_block(blocks: Blocks, block: int, gfp_mask: int, count
 
 
 def test_early_pages_tell_no_type(blocks: Blocks) -> None:
-    """The mask of a page of unknown owner is not known."""
+    """The mask of a page of unknown owner is not known, so it mixes nothing."""
     blocks.put(0, 3, 0, PAGE_EXT_OWNER_ALLOCATED | PAGE_EXT_OWNER_EARLY)
     assert blocks.mixed() == [0] * 8
 
 
 def test_zones_within_blocks(blocks: Blocks) -> None:
-    """A zone that begins or ends within a block counts what is in it."""
+    """A zone that begins or ends within a block counts the part that is in it."""
     blocks.put(5, 100, GFP_HIGHUSER_MOVABLE, PAGE_EXT_OWNER_ALLOCATED)
     start = 5 * BLOCK_PAGES
     assert blocks.mixed(start, start + 100) == [0] * 8
@@ -114,7 +114,7 @@ def test_zones_within_blocks(blocks: Blocks) -> None:
 
 
 def test_off_and_out_of_range(blocks: Blocks) -> None:
-    """Nothing is mixed when tracking is off; PFNs must be the table's."""
+    """Nothing is mixed while tracking is off, and PFNs must be the table's."""
     blocks.put(0, 1, GFP_KERNEL, PAGE_EXT_OWNER_ALLOCATED)
     blocks.table.on = False
     assert blocks.mixed() == [0] * 8

@@ -1,4 +1,4 @@
-"""Mixed blocks of a real kernel: three that it had counted, and the records that are in them."""
+"""Mixed blocks of a real kernel: three that it counted, and their records."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pageownerfs.sources.dump import DumpOptions, DumpSource
 from pageownerfs.views.pagetypeinfo import pagetypeinfo
 
 DUMP = DATA / "mixed_blocks.txt.xz"
-# As /proc/pagetypeinfo of that kernel had it, before and after its page_owner was read.
+# /proc/pagetypeinfo of that kernel, before and after its page_owner was read.
 MIGRATETYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"]
 ROWS = [["0", "DMA", *"000000"], ["0", "DMA32", *"111000"]]
 
 
 def test_section() -> None:
-    """The section is the kernel's: a block of each type is mixed."""
+    """The section equals the kernel's: one block of each type is mixed."""
     text = pagetypeinfo(DumpSource(DumpOptions(path=os.fspath(DUMP)))).decode()
     order, pages, empty, headings, *rows = text.splitlines()
     assert (order, pages, empty) == ("Page block order: 9", "Pages per block:  512", "")

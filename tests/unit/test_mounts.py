@@ -1,4 +1,4 @@
-"""Mounts of this system: /proc/self/mountinfo."""
+"""Mounts of this system, from /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOUNTINFO = rb"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 
 
 def test_parse() -> None:
-    """Optional fields vary in number, and paths have escapes."""
+    """The number of optional fields varies, and paths have escapes."""
     assert parse_mountinfo(MOUNTINFO) == [
         Mount("8:1", "/", "ext4", "/dev/sda1"),
         Mount("0:45", "/mnt/with blank\\", "fuse.pageownerfs", "pool"),
@@ -18,7 +18,7 @@ def test_parse() -> None:
 
 
 def test_this_system() -> None:
-    """The real file parses, and /proc is found in it."""
+    """The real file can be parsed, and contains /proc."""
     assert any(mount.mountpoint == "/proc" for mount in read_mounts())
     proc = mount_at("/proc/")
     assert proc is not None

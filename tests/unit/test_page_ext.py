@@ -1,4 +1,4 @@
-"""The record of 64 bytes: its layout, and reading and writing it."""
+"""The 64-byte record: its layout, and how it is packed and unpacked."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ records = st.builds(
 
 
 def test_record_written_by_c(tmp_path: Path) -> None:
-    """A record that a C program fills by page_owner.h reads as the same fields."""
+    """A record that a C program fills through page_owner.h reads back the same."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not (NATIVE / "base/page_owner.h").is_file():
-        pytest.skip("There is no C compiler here, or no page_owner.h beside the package.")
+        pytest.skip("needs a C compiler, and page_owner.h in the package")
     numbers = RECORD._replace(state=PageOwner._fields.index("state"))._asdict()
     comm = numbers.pop("comm").decode()
     fill = "".join(f"owner.{name} = ({value}LL);\n" for name, value in numbers.items())
@@ -80,7 +80,7 @@ def test_bytes_of_a_record() -> None:
 
 @given(records)
 def test_unpack_is_the_inverse_of_pack(record: PageOwner) -> None:
-    """Any record comes back from its bytes, whatever kind of buffer holds them."""
+    """Any record can be unpacked from its bytes, whatever kind of buffer holds them."""
     assert PageOwner.unpack(record.pack()) == record
     assert PageOwner.unpack(memoryview(bytearray(record.pack()))) == record
 
@@ -100,7 +100,7 @@ def test_comm_of_foreign_bytes(raw: bytes, comm: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 63, 65])
 def test_unpack_refuses_other_sizes(size: int) -> None:
-    """A record of another size is refused with both sizes."""
+    """A record of the wrong size is refused, and the error has both sizes."""
     with pytest.raises(ValueError, match=f"has 64 bytes, not {size}"):
         PageOwner.unpack(bytes(size))
 
@@ -115,7 +115,7 @@ def test_unpack_refuses_other_sizes(size: int) -> None:
     ],
 )
 def test_pack_refuses(change: dict[str, Any], complaint: str) -> None:
-    """What does not fit into the 64 bytes is refused, not cut."""
+    """A value that does not fit into the 64 bytes is refused, not truncated."""
     with pytest.raises(ValueError, match=complaint):
         RECORD._replace(**change).pack()
 

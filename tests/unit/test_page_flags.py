@@ -1,4 +1,4 @@
-"""The flags word: names, fields, and the configuration of the kernel."""
+"""The flags word: names, fields, and the kernel's configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FLAGS = DATA / "page_flags.txt"
 ALL_OPTIONAL = ("mlocked", "hwpoison", "young", "idle", "arch_2", "arch_3")
 
-# A stock kernel of x86-64, with NUMA balancing and five zones: fields from the top down.
+# A stock x86-64 kernel with NUMA balancing and five zones: fields from the top down.
 NUMA_FIELDS = (
     PageFlagsField("node", 54, 10, 10),
     PageFlagsField("zone", 51, 3, 10),
@@ -34,12 +34,12 @@ NUMA_FIELDS = (
 
 @pytest.mark.parametrize("text", FLAGS.read_text().splitlines())
 def test_flags_of_a_kernel(text: str) -> None:
-    """A flags word prints as the kernel that printed it."""
+    """A flags word is printed as by the kernel that printed it."""
     assert format_page_flags(int(text.partition("(")[0], 16)) == text
 
 
 def test_all_flags_of_the_dump(oracle_records: list[Record]) -> None:
-    """Each flags word of the whole dump prints as in it, and tests/data has each."""
+    """Each flags word of the complete dump is printed as in it, and tests/data has each."""
     texts = {str(record.flags or b"", "ascii") for record in oracle_records}
     for text in texts:
         assert format_page_flags(int(text.partition("(")[0], 16)) == text
@@ -64,18 +64,18 @@ def test_all_flags_of_the_dump(oracle_records: list[Record]) -> None:
     ],
 )
 def test_format_page_flags(flags: int, text: str) -> None:
-    """Names come in the order of the table, fields after them."""
+    """Names come in the order of the table, and fields after them."""
     assert format_page_flags(flags) == text
 
 
 def test_fields_of_another_kernel() -> None:
-    """A layout with node and lastcpupid prints them in decimal and in hex."""
+    """A layout with node and lastcpupid prints them in decimal and hex."""
     text = "0x17ffffc0020028(uptodate|lru|swapbacked|node=0|zone=2|lastcpupid=0x1fffff)"
     assert format_page_flags(0x17FFFFC0020028, NUMA_FIELDS) == text
 
 
 def test_no_fields() -> None:
-    """Without fields only names are printed, and nothing for none."""
+    """Without fields only names are printed, or nothing if there are none."""
     assert format_page_flags(0x41, fields=()) == "0x41(locked|head)"
     assert format_page_flags(0, fields=()) == "0x0()"
 
@@ -99,13 +99,13 @@ def test_unknown_optional_flag() -> None:
 
 
 def test_bits_of_the_core() -> None:
-    """The flags that the C core sets have the numbers that it uses."""
+    """The flags that the C core sets have the right numbers."""
     assert PAGE_FLAG_BITS["head"] == 6
     assert PAGE_FLAG_BITS["reserved"] == 13
     assert PAGE_FLAGS_FIELDS == (PageFlagsField("zone", 62, 2, 10),)
 
 
 def test_table_has_every_flag_once() -> None:
-    """The order of printing misses no bit."""
+    """The printing order misses no bit."""
     assert sorted(mask for mask, _ in PAGE_FLAG_NAMES) == [1 << bit for bit in range(22)]
     assert {name for _, name in PAGE_FLAG_NAMES} == set(PAGE_FLAG_BITS)

@@ -1,4 +1,4 @@
-"""Which places of a text the positions of an open file stand for."""
+"""The places in a text that the positions of an open file stand for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pageownerfs.views.positions import Positions
 
 
 def test_untouched() -> None:
-    """An offset is its own place until a read or write has ended there."""
+    """An offset is its own place unless a read or write has ended there."""
     positions = Positions()
     assert [positions.place(offset) for offset in (0, 1, 1 << 40)] == [0, 1, 1 << 40]
 
 
 def test_reads_go_on() -> None:
-    """Where a read has ended the next one goes on, any number of preads in between or not."""
+    """A read continues where the last one ended, whatever preads come in between."""
     positions, offset, place = Positions(), 0, 0
     for step in range(1, 30):
         assert positions.place(offset) == place
@@ -26,7 +26,7 @@ def test_reads_go_on() -> None:
 
 
 def test_a_write_moves_the_position_only() -> None:
-    """After a write the same place comes next, 12 bytes further on; also where a seek led to."""
+    """A write moves the position by 12 bytes but not the place, also after a seek."""
     positions = Positions()
     positions.read(0, 500, 500)
     positions.write(500, 512)

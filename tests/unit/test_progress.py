@@ -1,4 +1,4 @@
-"""The bar that shows how far the reading of an input is."""
+"""The bar that shows how far an input has been read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_bar_appears_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written before the delay; then a line, which close() clears."""
+    """Nothing is written before the delay; then a line appears, which close() clears."""
     monkeypatch.setattr(progress, "_DELAY_SEC", 1e9)
     output = io.StringIO()
     bar = ProgressBar("reading", output, columns=60)
@@ -27,7 +27,7 @@ def test_bar_appears_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a pipe the bytes are told, and no part."""
+    """For a pipe the bar shows bytes, but no fraction."""
     monkeypatch.setattr(progress, "_DELAY_SEC", 0)
     output = io.StringIO()
     bar = ProgressBar("reading", output, columns=60)

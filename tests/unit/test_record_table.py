@@ -1,4 +1,4 @@
-"""RecordTable: a dump becomes records, and the records become the very same text again."""
+"""RecordTable: a dump becomes records, and the records become the same text again."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from dumps import Era
 
 
-# ---- the text comes back ----
+# ---- the same text ----
 
 
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: era.name)
 def test_text(era: Era) -> None:
-    """Dumps of all kernels come back to the byte, with any comm, in any order of PFNs."""
+    """Dumps of all kernels come back unchanged, with any comm and any order of PFNs."""
     for i in range(200):
         dump = make_dump(random.Random(f"text {i}"), eras=[era], hostile=i % 3 == 0)
         table = table_of(dump.data)
         assert text_of(table) == kept(dump), i
         assert table.nr_records == nr_kept(dump), i
         assert table.nr_text_bytes == len(dump.data)
-        # Up to 4.5 the lines do not say all that they were made of.
+        # Up to 4.5, the lines do not contain all of their sources.
         expected = nr_kept(dump) if era is V3_19 else 0
         assert table.nr_verbatim == expected, i
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 26, 100, 700])
 def test_pieces(size: int) -> None:
-    """A text that comes in pieces of any size makes the same records."""
+    """A text in pieces of any size makes the same records."""
     for i in range(12):
         dump = make_dump(random.Random(f"pieces {i}"), hostile=i % 2 == 0, nr_records=3)
         table, whole = table_in_pieces(dump.data, forever(size)), table_of(dump.data)
@@ -70,7 +70,7 @@ def test_pieces(size: int) -> None:
 
 @pytest.mark.parametrize("window", [1, 4096, input_module.WINDOW_BYTES])
 def test_file(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file, packed or plain, is read through a window of any size."""
+    """A file, compressed or plain, is read through a window of any size."""
     monkeypatch.setattr(input_module, "WINDOW_BYTES", window)
     dump = make_dump(random.Random("file"), eras=[V6_12], nr_records=500)
     for name, data in (("plain", dump.data), ("packed", lzma.compress(dump.data))):
@@ -91,7 +91,7 @@ def test_hostile_comms() -> None:
 
 
 def test_oracle() -> None:
-    """A whole dump of a kernel: no record has to be kept as text, and all come back."""
+    """In a complete dump of a kernel, all records come back and none must be kept as text."""
     data = kernel_file("page_owner.txt")
     table = table_of(data)
     assert text_of(table) == data
@@ -101,7 +101,7 @@ def test_oracle() -> None:
 
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: era.name)
 def test_crlf_and_no_end(era: Era) -> None:
-    """Lines that end in CR LF, and a last record without its empty line, are kept as text."""
+    """Records with CR LF, and a last record without its empty line, are kept as text."""
     for i in range(30):
         rng = random.Random(f"crlf {i}")
         dump = make_dump(rng, eras=[era], nr_records=rng.randint(1, 6))
@@ -113,7 +113,7 @@ def test_crlf_and_no_end(era: Era) -> None:
 
 
 def test_names_that_differ() -> None:
-    """What its number would not give back is kept as it was printed."""
+    """A name that its number would not reproduce is kept as it was printed."""
     data = b"".join(
         (
             made(1),
@@ -128,12 +128,12 @@ def test_names_that_differ() -> None:
     table = table_of(data)
     assert text_of(table) == data
     assert (table.nr_records, table.nr_verbatim) == (7, 3)
-    # Other fields are asked for: made from what is known.
+    # With other fields, the text is made from what is known.
     assert text_of(table, FIELDS_6_12).count(b"\nPFN 0x") == 7
 
 
 def test_more_names_than_are_kept() -> None:
-    """Tens of thousands of page flags, and hundreds of migratetypes, are no limit."""
+    """Tens of thousands of page flags and hundreds of migratetypes are no problem."""
     flags = b"".join(made(pfn, flags=b"%#x(a|b)" % (pfn << 8)) for pfn in range(40_000))
     table = table_of(flags)
     assert table.nr_verbatim == 0
@@ -146,7 +146,7 @@ def test_more_names_than_are_kept() -> None:
 
 
 def test_long_lines() -> None:
-    """Records far longer than those of a kernel come back, with thousands of frames, too."""
+    """Records far longer than a kernel's, with thousands of frames, come back."""
     deep = b"".join(b" frame%d+0x1/0x2\n" % i for i in range(20_000))
     long = b"0x1(%b)" % b"|".join([b"name"] * 700)
     data = made(1, stack=deep) + made(2, flags=long) + made(3, stack=deep) + made(4, flags=long)
@@ -167,14 +167,14 @@ def test_long_lines() -> None:
     ],
 )
 def test_blocks_that_contradict(places: Sequence[tuple[int, int]]) -> None:
-    """Whatever order the blocks seem to have, before or after one is known, the text is that."""
+    """The text comes back whatever order the blocks seem to have, before or after it is known."""
     data = b"".join(made(pfn, block=block) for pfn, block in places)
     assert text_of(table_of(data)) == data
 
 
 @pytest.mark.parametrize("order", [0, 1, 5, 9, 10, 13, 20])
 def test_pageblock_order(order: int) -> None:
-    """The order of pageblocks is what PFN and Block say."""
+    """The order of pageblocks follows from PFN and Block."""
     pfns = (0, 1, 3, (1 << order) - 1, 1 << order, 3 << order, 5000 << order)
     data = b"".join(made(pfn, block=pfn >> order) for pfn in sorted(set(pfns)))
     table = table_of(data)
@@ -183,7 +183,7 @@ def test_pageblock_order(order: int) -> None:
 
 
 def test_two_dumps() -> None:
-    """Of two dumps, one behind the other, all is there; a page has the record that came last."""
+    """Two dumps in sequence keep all records; a page has the record that came last."""
     rng = random.Random("two")
     first, second = (in_order(make_dump(rng, eras=[V6_12], nr_records=n)) for n in (30, 21))
     table = table_of(first.data + second.data)
@@ -205,7 +205,7 @@ def test_two_dumps() -> None:
 
 
 def test_seeks() -> None:
-    """Reads anywhere give what stands there in the whole text."""
+    """Reads at any offset return that part of the whole text."""
     for dump in (
         make_dump(random.Random("seek"), eras=[V6_12], hostile=True, nr_records=3000),
         make_dump(random.Random("seek"), eras=[V3_19], nr_records=1000),
@@ -222,7 +222,7 @@ def test_seeks() -> None:
 
 
 def test_record() -> None:
-    """record() finds the first one at or after a PFN."""
+    """record() finds the first record at or after a PFN."""
     dump = in_order(make_dump(random.Random("record"), eras=[V6_12], nr_records=60))
     renderer = renderer_of(table_of(dump.data))
     assert list(one_by_one(renderer)) == [record.whole for record in dump.records]
@@ -238,12 +238,12 @@ def test_record() -> None:
 @pytest.mark.parametrize(
     "places",
     [
-        ((0x800, 2), (0x400, 0), (0x500, 3), (0x500, 0), (0x100, 0)),  # as of several dumps
-        ((0x1000, 3), (0x1001, 0), (0x1010, 0)),  # of pages that changed hands meanwhile
+        ((0x800, 2), (0x400, 0), (0x500, 3), (0x500, 0), (0x100, 0)),  # as in several dumps
+        ((0x1000, 3), (0x1001, 0), (0x1010, 0)),  # pages that changed hands meanwhile
     ],
 )
 def test_record_by_record(places: Sequence[tuple[int, int]]) -> None:
-    """record() finds all that read() gives, in whatever order the PFNs are."""
+    """record() finds everything that read() returns, whatever the order of PFNs."""
     parts = [made(pfn, order=order) for pfn, order in places]
     renderer = renderer_of(table_of(b"".join(parts)))
     reader, pfn, found = renderer.reader(), 0, []
@@ -254,7 +254,7 @@ def test_record_by_record(places: Sequence[tuple[int, int]]) -> None:
 
 
 def test_size_after_more() -> None:
-    """size() is right after more records came."""
+    """size() is right after more records have come."""
     table = table_of(made(1))
     renderer = renderer_of(table)
     assert renderer.size() == len(made(1))
@@ -264,7 +264,7 @@ def test_size_after_more() -> None:
 
 
 def test_text_that_was_empty() -> None:
-    """Who has read to the end of an empty text gets from its start what came later."""
+    """After the end of an empty text, a read from the start returns what came later."""
     memory = mapping((FREE, 64))
     renderer = _native.Renderer(kernel_table(memory), kernel_text)
     reader = renderer.reader()

@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 
 def told(record: ParsedRecord) -> tuple[Any, ...]:
-    """All that does not depend on the kernel's age, None where it is not told."""
+    """Return all values that don't depend on the kernel's age, None if not known."""
     ids = (record.pid or 0, record.tgid or record.pid or 0, record.comm or b"")
     numbers = (record.order, record.mask, record.ts_nsec or 0, record.pfn, record.pageblock)
     return (*ids, *numbers, record.page_mt, record.pageblock_mt, record.flags, *lines(record))
 
 
 def lines(record: ParsedRecord) -> tuple[bytes, bytes]:
-    """Stack, and other lines."""
+    """Return the stack and the other lines."""
     return record.stack, record.notes
 
 
 @pytest.mark.parametrize("era", NAMED_ERAS, ids=lambda era: era.name)
 def test_fields(era: Era) -> None:
-    """The same records as two other kernels print them tell the same."""
+    """The same records printed for two other kernels have the same values."""
     for i in range(60):
         dump = make_dump(random.Random(f"fields {i}"), eras=[era], hostile=i % 3 == 0)
         table = table_of(dump.data)
@@ -72,7 +72,7 @@ class Wanted(NamedTuple):
     tgids: tuple[int, ...] = ()
 
     def shows(self, record: Record) -> bool:
-        """Tell whether a record is shown."""
+        """Return whether a record is shown."""
         nid = int(record.flags.partition(b"node=")[2].partition(b"|")[0])
         if self.nids is not None and nid not in self.nids:
             return False
@@ -80,7 +80,7 @@ class Wanted(NamedTuple):
         return is_process or not (self.pids or self.tgids)
 
     def text(self, record: Record, handle: int) -> bytes:
-        """Print a record."""
+        """Format a record."""
         stack = b"".join(line + b"\n" for line in record.stack.lines)
         notes = b"".join(line + b"\n" for line in record.extra)
         # One that was printed stays the only one.
@@ -90,7 +90,7 @@ class Wanted(NamedTuple):
 
 
 def some_filter(rng: random.Random, dump: Dump) -> Wanted:
-    """Choose one."""
+    """Choose a filter."""
     tasks = [record.task for record in dump.records]
     return Wanted(
         rng.randrange(3),
@@ -101,7 +101,7 @@ def some_filter(rng: random.Random, dump: Dump) -> Wanted:
 
 
 def filtered(dump: Dump, table: _native.RecordTable, wanted: Wanted) -> list[bytes]:
-    """Text of each record, empty where it is not shown."""
+    """Return the text of each record, empty if it is not shown."""
     texts = []
     for record in dump.records:
         page = PageExt.of(table, record.pfn)
@@ -113,7 +113,7 @@ def filtered(dump: Dump, table: _native.RecordTable, wanted: Wanted) -> list[byt
 
 @pytest.mark.parametrize("part", range(3))
 def test_filters(part: int) -> None:
-    """What is shown, and how, is what the filter says, from a seek to the start on."""
+    """After a seek to the start, the filter decides what is shown and how."""
     for i in range(40):
         rng = random.Random(f"filter {part} {i}")
         dump = in_order(make_dump(rng, eras=[V6_12], nr_records=rng.randint(1, 40)), 4)
@@ -130,7 +130,7 @@ def test_filters(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(3))
 def test_filter_in_the_middle(part: int) -> None:
-    """Another filter is for what comes behind the records that were read."""
+    """A new filter applies after the records that were already read."""
     for i in range(40):
         rng = random.Random(f"middle {part} {i}")
         dump = in_order(make_dump(rng, eras=[V6_12], nr_records=30), 4)
@@ -145,7 +145,7 @@ def test_filter_in_the_middle(part: int) -> None:
             while at < len(texts) and not texts[at]:
                 at += 1
             expected = texts[at] if at < len(texts) else b""
-            # 4096 bytes: one record
+            # 4096 bytes get one record.
             assert reader.read(4096, offset) == expected, (i, at)
             if not expected:
                 break
@@ -153,7 +153,7 @@ def test_filter_in_the_middle(part: int) -> None:
 
 
 def test_filter_that_shows_nothing() -> None:
-    """After one that has shown nothing, another one shows what it would have from the start."""
+    """After a filter that showed nothing, a new one shows everything from the start."""
     data = made(1) + made(2)
     reader = renderer_of(table_of(data)).reader()
     reader.set_filter(0, None, (99,), ())
@@ -163,7 +163,7 @@ def test_filter_that_shows_nothing() -> None:
 
 
 def test_filter_arguments() -> None:
-    """What can't be is refused, and changes nothing."""
+    """Impossible values are refused and change nothing."""
     reader = renderer_of(table_of(made(1, flags=b"0x0(node=2)"))).reader()
     reader.set_filter(0, {2}, (), ())
     for wrong in (
@@ -201,7 +201,7 @@ class Zone(NamedTuple):
     owners: tuple[Owner, ...]
 
     def text(self, block_order: int) -> bytes:
-        """Print its records."""
+        """Format its records."""
         parts = []
         for owner in self.owners:
             block = owner.pfn >> block_order
@@ -225,7 +225,7 @@ class Zone(NamedTuple):
         return b"".join(parts)
 
     def mixed(self, block_order: int) -> list[int]:
-        """Count as pagetypeinfo_showmixedcount_print(), page by page."""
+        """Count like pagetypeinfo_showmixedcount_print(), page by page."""
         counts: list[int] = [0] * 8
         pages: dict[int, Owner] = {}
         for owner in self.owners:
@@ -246,12 +246,12 @@ class Zone(NamedTuple):
 
 
 def some_zone(rng: random.Random, nid: int, number: int, start_pfn: int, block_order: int) -> Zone:
-    """Make a zone with owners of all orders, some of whose blocks are mixed."""
+    """Make a zone with owners of all orders and some mixed blocks."""
     types: list[int] = []
     owners: list[Owner] = []
     span = max(block_order, 10)
     for first in range(start_pfn, start_pfn + (rng.randint(1, 5) << span), 1 << span):
-        # What spans several pageblocks is in such of one type.
+        # A block that spans several pageblocks lies in pageblocks of one type.
         block_mt = rng.choice((0, 1, 1, 2, 3, 4, 5))
         types += [block_mt] * (1 << span - block_order)
         pfn = first
@@ -269,7 +269,7 @@ def some_zone(rng: random.Random, nid: int, number: int, start_pfn: int, block_o
 
 @pytest.mark.parametrize("block_order", [5, 8, 9, 10, 12])
 def test_mixed_blocks(block_order: int) -> None:
-    """Owners of several nodes and zones mix the pageblocks that the kernel would count."""
+    """Owners of several nodes and zones mix the same pageblocks as in the kernel."""
     nr_mixed = 0
     for i in range(15):
         rng = random.Random(f"mixed {block_order} {i}")
@@ -295,7 +295,7 @@ def test_mixed_blocks(block_order: int) -> None:
 
 @pytest.mark.parametrize("nids", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_mixed_blocks_of_two_dumps(nids: tuple[int, int]) -> None:
-    """Each dump counts by itself, whatever node its first record is of."""
+    """Each dump counts by itself, whatever node its first record is on."""
     flags = [b"%#x(node=%d)" % (nid << 58, nid) for nid in nids]
     first = made(0x8000, flags=b"0x0(node=0)")
     second = made(0x200, flags=flags[0]) + made(0x400, flags=flags[1])

@@ -1,4 +1,4 @@
-"""RecordTable of damaged dumps: nothing breaks, and every whole record is there, and no other."""
+"""RecordTable with damaged dumps: complete records survive, and nothing breaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPLICES: Final = (
 
 
 class Reading(NamedTuple):
-    """All that a table says of a text."""
+    """Everything that a table says about a text."""
 
     text: bytes
     numbers: tuple[int, ...]
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
 
 
 def reading(table: _native.RecordTable) -> Reading:
-    """Ask a table all there is, and look that it goes together."""
+    """Query everything in a table, and check that the answers agree."""
     renderer = _native.Renderer(table, names_of(table))
     text = read_all(renderer)
     assert renderer.size() == len(text)
@@ -56,14 +56,14 @@ def reading(table: _native.RecordTable) -> Reading:
 
 
 def read_at_once(data: bytes) -> Reading:
-    """Feed all of it."""
+    """Feed everything at once."""
     table = new_record_table()
     assert table.feed(data, final=True) == len(data)
     return reading(table)
 
 
 def read_in_pieces(data: bytes, rng: random.Random, largest: int) -> Reading:
-    """Feed it bit by bit; what was not used comes again."""
+    """Feed it in pieces; the unused rest of a piece is fed again."""
     table, rest, position = new_record_table(), b"", 0
     while position < len(data):
         size = rng.randint(1, largest)
@@ -75,7 +75,7 @@ def read_in_pieces(data: bytes, rng: random.Random, largest: int) -> Reading:
 
 
 def whole_records(data: bytes) -> tuple[list[bytes], int]:
-    """Bytes of each whole record that says which page it is, and the number of others."""
+    """Return the bytes of each complete record with a PFN, and the number of others."""
     records: list[bytes] = []
     nr_others, offset, in_damage = 0, 0, False
     while True:
@@ -94,7 +94,7 @@ def whole_records(data: bytes) -> tuple[list[bytes], int]:
 
 
 def check(data: bytes, why: object) -> Reading:
-    """Read a text; all whole records are there."""
+    """Read a text and check that all complete records are there."""
     found = read_at_once(data)
     records, nr_others = whole_records(data)
     assert found.text == b"".join(records), why
@@ -124,7 +124,7 @@ def edit(rng: random.Random, data: bytes) -> bytes:
 
 
 def some_text(rng: random.Random, *, hostile: bool = False) -> bytes:
-    """Make a dump, or two, with LF or CR LF."""
+    """Make one or two dumps, with LF or CR LF."""
     data = b"".join(
         make_dump(rng, hostile=hostile, nr_records=rng.randint(1, 8)).data
         for _ in range(rng.choice((1, 1, 1, 2)))
@@ -133,7 +133,7 @@ def some_text(rng: random.Random, *, hostile: bool = False) -> bytes:
 
 
 def few_records(rng: random.Random) -> bytes:
-    """Three records of one kernel, all with their PFN line, without their last empty line."""
+    """Return three records of one kernel with PFN lines, without their last empty line."""
     while True:
         dump = make_dump(rng, eras=[V6_12, V6_1], nr_records=3)
         if all(record.has_pfn for record in dump.records):
@@ -143,7 +143,7 @@ def few_records(rng: random.Random) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_damage(part: int) -> None:
-    """Damaged anywhere: what is whole comes back, in one piece or in many."""
+    """Damaged anywhere, complete records come back, in one piece or in many."""
     nr_damaged = 0
     for i in range(600):
         rng = random.Random(f"damage {part} {i}")
@@ -159,7 +159,7 @@ def test_damage(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_damage_and_hostile_comms(part: int) -> None:
-    """The same where names of commands have newlines, and what else misleads."""
+    """The same holds if command names have newlines and other misleading text."""
     for i in range(600):
         rng = random.Random(f"hostile {part} {i}")
         data = some_text(rng, hostile=True)
@@ -170,7 +170,7 @@ def test_damage_and_hostile_comms(part: int) -> None:
 
 
 def test_record_without_pfn_line() -> None:
-    """It is damage, once, whatever the name of its command is."""
+    """A record without a PFN line is one piece of damage, whatever its command's name."""
     for comm in (b"plain", b"a\nb", b"a\n\nb", b"\n\n\n", b"\r\n\r\n"):
         head = START + b"0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 6 (%b), ts 1000 ns\n" % comm
         bad = head + b" f+0x1/0x2\n\n"
@@ -184,7 +184,7 @@ def test_record_without_pfn_line() -> None:
 
 @pytest.mark.slow
 def test_every_cut() -> None:
-    """Cut off after any byte, or before any: the other records are there."""
+    """A dump cut after or before any byte keeps the other records."""
     for seed in range(2):
         data = few_records(random.Random(f"cut {seed}"))
         for size in range(len(data) + 1):
@@ -194,7 +194,7 @@ def test_every_cut() -> None:
 
 @pytest.mark.slow
 def test_every_cut_goes_on() -> None:
-    """Wherever the text happens to end for a moment, it is read as if it had not."""
+    """Wherever the text pauses, it is read as if it had not."""
     data = few_records(random.Random("goes on"))
     expected = read_at_once(data)
     for size in range(len(data) + 1):
@@ -206,7 +206,7 @@ def test_every_cut_goes_on() -> None:
 
 @pytest.mark.parametrize("what", ["deleted", "doubled", "swapped", "empty line behind"])
 def test_every_line(what: str) -> None:
-    """Each line of real records lost, twice there, or in the wrong place."""
+    """Each line of real records may be lost, doubled, misplaced, or followed by an empty one."""
     data = b"\n\n".join(SAMPLE.read_bytes().split(b"\n\n")[:40]) + b"\n\n"
     lines = data.splitlines(keepends=True)
     for i in range(len(lines) - 1):
@@ -222,7 +222,7 @@ def test_every_line(what: str) -> None:
 
 @pytest.mark.slow
 def test_every_byte() -> None:
-    """Each byte of some records is another one."""
+    """Each byte of some records may have another value."""
     rng = random.Random("bytes")
     data = few_records(rng)
     for i in range(len(data)):
@@ -231,7 +231,7 @@ def test_every_byte() -> None:
 
 
 def test_no_dump_at_all() -> None:
-    """Of bytes of any kind nothing is taken."""
+    """Bytes of any other kind give no records."""
     rng = random.Random("none")
     for i in range(300):
         data = rng.randbytes(rng.randrange(5000))
@@ -243,7 +243,7 @@ def test_no_dump_at_all() -> None:
 
 
 def test_all_else_of_damaged_tables() -> None:
-    """Whatever else is asked of a table of a damaged dump, it answers."""
+    """Any other query on a table of a damaged dump gets an answer."""
     for i in range(300):
         rng = random.Random(f"else {i}")
         data = edit(rng, edit(rng, some_text(rng, hostile=True)))

@@ -1,4 +1,4 @@
-"""RecordTable: pages of a dump, and records that are added."""
+"""RecordTable: pages of a dump, and added records."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pageownerfs import _native
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_EARLY, PageExt
 from pageownerfs.mm.record_table import new_record_table
 
-# ---- pages, and records that are added ----
+# ---- pages, and added records ----
 
 
 def test_pages() -> None:
-    """Each page of a block has the block's record; others have none."""
+    """Each page of a block has the block's record; other pages have none."""
     data = b"".join(
         (
             made(8, order=3, flags=b"0x20(lru)"),
@@ -67,7 +67,7 @@ def test_pages() -> None:
 
 
 def test_heads() -> None:
-    """heads() gives so many from a PFN on, early ones or not."""
+    """heads() returns that many blocks from a PFN on, with or without early ones."""
     early = b" register_early_stack+0x1/0x2\n"
     pfns = (8, 16, 0x1000, 2**63, 2**64 - 1)
     data = b"".join(made(pfn, order=3, stack=early if pfn == 16 else b"") for pfn in pfns)
@@ -83,7 +83,7 @@ def test_heads() -> None:
 
 
 def test_as_many_flags_as_records() -> None:
-    """A kernel with lastcpupid has another flags word for each page: nothing is asked for each."""
+    """With lastcpupid each page has its own flags word, and none needs a query."""
     names = (b"", b"head", b"uptodate|lru", b"locked|reserved|private")
     fields = b"node=%d|zone=%d|lastcpupid=%#x"
     data = b"".join(
@@ -115,7 +115,7 @@ def test_as_many_flags_as_records() -> None:
     last = (60_000 - 1) << 30 | 3
     printed = b"%#x(locked|reserved|private|node=2|zone=1|lastcpupid=%#x)" % (last, 59_999)
     assert table.text(_native.TEXT_FLAGS, last) == printed
-    # Each word costs no more than what is known of it, and its number in print.
+    # A word costs no more than its data and its formatted number.
     assert table.nr_bytes < 60_000 * (64 + 64)
 
 
@@ -128,14 +128,14 @@ def test_as_many_flags_as_records() -> None:
     ],
 )
 def test_strange_flags(flags: bytes) -> None:
-    """Wherever names and fields end, the text comes back, alone and behind a neighbour."""
+    """Wherever names and fields end, the text comes back, alone and after a neighbour."""
     for other in (b"0x1(locked|node=1)", flags):
         data = made(1, flags=other) + made(2, flags=flags) + made(3, flags=other)
         assert text_of(table_of(data)) == data
 
 
 def test_empty() -> None:
-    """A table without records has nothing, whatever is asked."""
+    """A table without records is empty for every query."""
     for table in (new_record_table(), table_of(b""), table_of(b"\n\n")):
         assert (text_of(table), table.heads(0, 10), table.page(0)) == (b"", [], None)
         assert not table.has_page(0)
@@ -154,7 +154,7 @@ def test_empty() -> None:
 
 
 def test_added() -> None:
-    """Records that are added are printed as others, and keep what is known of the last free."""
+    """Added records print like others and keep what is known about the last free."""
     table = new_record_table()
     freed = PLAIN._replace(
         state=3, free_ts_nsec=8, free_pid=44, free_tgid=45, last_migrate_reason=2
@@ -162,7 +162,7 @@ def test_added() -> None:
     for pfn, owner in ((5, PLAIN), (7, freed), (9, FREE)):
         table.add(pfn, owner.pack(), b" f+0x1/0x2\n", b" kfree+0x3/0x4\n", 2)
     assert table.nr_records == 3
-    # The one that is free is not shown.
+    # The free record is not shown.
     assert table.heads(0, 10) == [5, 7]
     assert text_of(table).count(b"Page allocated via order 0, mask 0xcc8") == 2
     assert b"Page has been migrated, last migrate reason: memory_hotplug\n" in text_of(table)
@@ -196,7 +196,7 @@ def test_any_bytes_added() -> None:
 
 
 def test_wrong_arguments() -> None:
-    """What can't be added is refused, and nothing is added then."""
+    """An invalid record is refused, and nothing is added."""
     table = new_record_table()
     for wrong in (b"", PLAIN.pack()[:63], PLAIN.pack() + b"\0"):
         with pytest.raises(ValueError, match=f"a record has 64 bytes, not {len(wrong)}"):
@@ -227,7 +227,7 @@ def test_early_records_are_told() -> None:
 
 
 def test_one_thread_feeds() -> None:
-    """While a thread feeds no other can, and nothing of what it feeds is lost."""
+    """While a thread feeds, no other can, and nothing that it feeds is lost."""
     data = make_dump(random.Random("busy"), eras=[V6_12], nr_records=2000).data * 20
     refused = False
     for _ in range(20):
@@ -269,7 +269,7 @@ for _ in range(10):
 
 
 def test_read_while_fed() -> None:
-    """Who reads while another thread adds records gets an answer or an error, and no crash."""
+    """A reader gets an answer or an error while another thread adds records, and never a crash."""
     lib = str(Path(__file__).parents[1] / "lib")
     done = subprocess.run(
         [sys.executable, "-c", READ_WHILE_FED, lib], capture_output=True, text=True, check=False
@@ -278,7 +278,7 @@ def test_read_while_fed() -> None:
 
 
 def test_copy_takes_no_records() -> None:
-    """A copy of a table stays what it is; that of a table of records is the table itself."""
+    """A copy of a table does not change; a record table is its own copy."""
     table = table_of(made(1))
     assert table.snapshot(0) is table
     copy = kernel_table(mapping((PLAIN, 1))).snapshot(1 << 20)

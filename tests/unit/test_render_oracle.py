@@ -18,7 +18,7 @@ pytestmark = pytest.mark.require("shm")
 
 
 def rendered(records: Records) -> Iterator[bytes]:
-    """Yield what page_owner reads for these records, in steps of 128 KiB, and its st_size."""
+    """Yield the text of page_owner for these records, in steps of 128 KiB, and its st_size."""
     source = RecordedSource(records)
     try:
         view = make_tree(source).lookup("page_owner")
@@ -34,19 +34,19 @@ def rendered(records: Records) -> Iterator[bytes]:
 
 
 def expected(records: Records) -> bytes:
-    """What the kernel printed, in the order of PFNs, without what a pool does not have."""
+    """Return the kernel's text in the order of PFNs, without parts that a pool lacks."""
     ordered = sorted(records, key=lambda record: record.pfn or 0)
     return b"".join(KERNEL_ONLY.sub(b"", record.text) for record in ordered)
 
 
 def consistent(records: Records) -> Records:
-    """Keep records whose pageblock type agrees with the last of that block: it can be one only."""
+    """Keep records whose pageblock has the type of its last record: there can be only one."""
     last = {record.pageblock: record.pageblock_mt for record in records}
     return [r for r in records if last[r.pageblock] == r.pageblock_mt]
 
 
 def test_sample(oracle_sample: Records) -> None:
-    """Each kind of record, hostile comms included, renders as the kernel printed it."""
+    """Each kind of record, including hostile comms, renders as the kernel printed it."""
     records = consistent(oracle_sample)
     assert len(records) > len(oracle_sample) * 0.9
     assert b"".join(rendered(records)) == expected(records)

@@ -1,4 +1,4 @@
-"""The pages by which the tracker finds struct page, on kernels that this machine's is not."""
+"""The small pages that help to find struct page, on kernels other than this machine's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pageownerfs.sources.kernel import tracker
 
 
 class Memory(mmap.mmap):
-    """Memory of a kernel that answers madvise() with an error."""
+    """Memory on a kernel where madvise() fails."""
 
     error = 0
 
@@ -22,14 +22,14 @@ class Memory(mmap.mmap):
 
 
 def test_no_huge_pages() -> None:
-    """Without CONFIG_TRANSPARENT_HUGEPAGE, as in real-time kernels, the advice is not known."""
+    """A kernel without transparent huge pages, such as a real-time one, rejects the advice."""
     with Memory(-1, mmap.PAGESIZE) as memory:
         memory.error = errno.EINVAL
         tracker._advise_small_pages(memory)
 
 
 def test_another_error() -> None:
-    """Anything else is an error."""
+    """Any other error is raised."""
     with Memory(-1, mmap.PAGESIZE) as memory:
         memory.error = errno.ENOMEM
         with pytest.raises(OSError, match="allocate memory"):

@@ -1,4 +1,4 @@
-"""snapshot(): a copy of a table says the same, and goes on saying it."""
+"""snapshot(): a copy of a table gives the same answers, and keeps giving them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MASKS: Final = (gfp.GFP_KERNEL, gfp.GFP_HIGHUSER_MOVABLE, gfp.GFP_KERNEL | gfp._
 
 
 def texts_of(table: _native.Table) -> tuple[bytes, bytes, int]:
-    """Print a table as two kernels do."""
+    """Print a table in the formats of two kernels."""
     renderer = _native.Renderer(table, text)
     return (
         read_all(renderer),
@@ -53,7 +53,7 @@ def texts_of(table: _native.Table) -> tuple[bytes, bytes, int]:
 
 
 def blocks_of(table: _native.Table) -> list[Any]:
-    """Each block of a table, and all that is known of it."""
+    """Return each block of a table with everything that is known about it."""
     found: list[Any] = []
     for pfn in table.heads(0, 1 << 30):
         page = PageExt.of(table, pfn)
@@ -67,7 +67,7 @@ def blocks_of(table: _native.Table) -> list[Any]:
 
 
 def said_by(table: _native.Table, end_pfn: int) -> list[Any]:
-    """All that a table says, but for times of early pages (see test_stack_counts.py)."""
+    """Return a table's answers, except the times of early pages (see test_stack_counts.py)."""
     rng = random.Random("ranges")
     ranges = [sorted(rng.randrange(end_pfn + 1) >> 10 << 10 for _ in range(2)) for _ in range(20)]
     return [
@@ -84,7 +84,7 @@ def said_by(table: _native.Table, end_pfn: int) -> list[Any]:
 
 
 def tidy_records(seed: int, nr: int) -> bytes:
-    """Blocks of all orders, with the records of their tails, as tables have them at rest."""
+    """Make blocks of all orders with records of their tails, as tables have them at rest."""
     chance = random.Random(seed)
     records: list[bytes] = []
     block_mts = [chance.randrange(6) for _ in range(nr >> 10)]
@@ -120,18 +120,18 @@ def tidy_records(seed: int, nr: int) -> bytes:
 
 
 def memory_of(data: bytes) -> mmap.mmap:
-    """Give memory with these bytes."""
+    """Return memory with these bytes."""
     memory = mmap.mmap(-1, len(data))
     memory[:] = data
     return memory
 
 
-# ---- of the kernel's pages ----
+# ---- tables of the kernel source ----
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_kernel_table(seed: int) -> None:
-    """The copy says what the table says, to what is known of the last free."""
+    """The copy answers like the table, including what is known about the last free."""
     nr = 12 << 10
     table = kernel_table(memory_of(tidy_records(seed, nr)))
     copy = table.snapshot(ENOUGH)
@@ -154,14 +154,14 @@ def test_records_in_no_order(seed: int) -> None:
 
 
 def test_times_of_early_pages() -> None:
-    """Counted with their time, too."""
+    """Early pages count with their time, too."""
     table = kernel_table(mapping((GARBAGE, 32), (PLAIN, 32)))
     copy = table.snapshot(ENOUGH)
     assert sorted(copy.count_stacks(early=True)) == sorted(table.count_stacks(early=True))
 
 
 def test_early_pages_mix_nothing() -> None:
-    """The mask of a page of unknown owner is not known, in a copy either."""
+    """The mask of a page of unknown owner is not known in a copy either."""
     early = GARBAGE._replace(order=0)
     table = kernel_table(mapping((early, 512), (PLAIN._replace(gfp_mask=0xCC0), 512)))
     for either in (table, table.snapshot(ENOUGH)):
@@ -170,7 +170,7 @@ def test_early_pages_mix_nothing() -> None:
 
 @pytest.mark.parametrize("block_mt", [0, 1, 4])
 def test_block_of_two_pageblocks(block_mt: int) -> None:
-    """One that mixes both counts twice, as in the kernel, which then looks at its tails."""
+    """A block that mixes two pageblocks counts twice, as in the kernel, which checks its tails."""
     owner = PLAIN._replace(order=10, gfp_mask=0xCD0, pageblock_migratetype=block_mt)
     table = kernel_table(mapping((owner, 1024), (FREE, 1024)))
     expected = [0] * 8
@@ -180,7 +180,7 @@ def test_block_of_two_pageblocks(block_mt: int) -> None:
 
 
 def test_copy_does_not_change() -> None:
-    """The table does, and is switched off, and is gone."""
+    """A copy stays the same while its table changes, is switched off, and is freed."""
     memory = memory_of(tidy_records(9, 4096))
     table = kernel_table(memory)
     copy = table.snapshot(ENOUGH)
@@ -196,7 +196,7 @@ def test_copy_does_not_change() -> None:
 
 
 def test_copy_of_a_copy() -> None:
-    """It says the same."""
+    """A copy of a copy gives the same answers."""
     table = kernel_table(memory_of(tidy_records(3, 4096)))
     copy = table.snapshot(ENOUGH)
     assert said_by(copy.snapshot(ENOUGH), 4096) == said_by(table, 4096)
@@ -204,7 +204,7 @@ def test_copy_of_a_copy() -> None:
 
 @pytest.mark.parametrize("nr", [1, 63, 1024, 5000])
 def test_too_large(nr: int) -> None:
-    """A byte less than it takes is too few."""
+    """A limit one byte below the size of the copy is too small."""
     freed = PLAIN._replace(state=3, free_handle=4)
     for owner in (PLAIN, freed):
         table = kernel_table(mapping((owner, nr), (FREE, 64)))
@@ -219,12 +219,12 @@ def test_too_large(nr: int) -> None:
             table.snapshot(wrong)
 
 
-# ---- of a pool ----
+# ---- pools ----
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    """Give a pool with pages from before tracking, and CMA."""
+    """Yield a pool with pages from before tracking, and CMA."""
     path = f"/dev/shm/pageownerfs-test-{os.getpid()}-{tmp_path.name}"
     with Pool.create(path, 48 << 20, 8 << 20, 8 << 20, 16, 1 << 20) as pool:
         os.unlink(path)  # noqa: PTH108
@@ -252,7 +252,7 @@ def work(pool: Pool, seed: int, held: list[_native.Page]) -> None:
 
 @pytest.mark.require("shm")
 def test_pool(pool: Pool) -> None:
-    """The copy says what the table says while nobody works, and nothing else later."""
+    """The copy answers like the table did while nobody worked, also later."""
     held: list[_native.Page] = []
     for seed in range(3):
         work(pool, seed, held)
@@ -265,16 +265,16 @@ def test_pool(pool: Pool) -> None:
         assert said_by(pool.table(), pool.nr_pages) != expected
     with pytest.raises(OSError, match="No space left"):
         pool.table().snapshot(1000)
-    # Nobody was left standing.
+    # No client is still stopped.
     pool.free_pages(pool.alloc_pages(0))
     assert pool.check() == []
 
 
-# ---- of records ----
+# ---- record tables ----
 
 
 def names_of(table: _native.RecordTable) -> Any:
-    """Give the names of a table as it has read them."""
+    """Return the names of a table as it has read them."""
 
     def name(kind: int, value: int) -> bytes:
         found = table.text(kind, value)
@@ -285,7 +285,7 @@ def names_of(table: _native.RecordTable) -> Any:
 
 @pytest.mark.parametrize("crlf", [False, True])
 def test_dump(crlf: bool) -> None:
-    """A copy of a dump's table, with the names of that, is that dump, kept texts and all."""
+    """A copy of a dump's table, with its names, equals the dump, including kept texts."""
     dump = make_dump(random.Random("copy"), eras=[V6_12], nr_records=50)
     data = dump.crlf if crlf else dump.data
     table = new_record_table()
@@ -317,7 +317,7 @@ def test_zones_of_a_dump() -> None:
 
 
 def test_added_records() -> None:
-    """What is known of the last free of a record is that of the copy."""
+    """The copy keeps what is known about the last free of a record."""
     table = new_record_table()
     freed = PLAIN._replace(state=3, free_ts_nsec=8, free_pid=44, free_tgid=45)
     for pfn, owner in ((5, PLAIN), (7, freed)):

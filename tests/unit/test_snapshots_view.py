@@ -1,4 +1,4 @@
-"""snapshots/: what a dropped copy has held is free at once."""
+"""snapshots/: a dropped snapshot frees its memory at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data import SAMPLE
 
 
 def read_all(tree: Directory) -> int:
-    """Read every file below; how many there are."""
+    """Read every file below; return their number."""
     nr = 0
     for name in tree.names():
         node = tree.lookup(name)
@@ -33,7 +33,7 @@ def read_all(tree: Directory) -> int:
 
 
 def test_dropped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cycle of references keeps the copy in memory until somebody collects it."""
+    """No reference cycle keeps the copy in memory until the garbage collector runs."""
     copies: list[weakref.ref[FrozenSource]] = []
 
     class Watched(FrozenSource):

@@ -56,7 +56,7 @@ def source() -> Iterator[PoolSource]:
 
 
 def test_file_is_private_and_goes(source: PoolSource) -> None:
-    """The file is 0600 and gone after close()."""
+    """The file has mode 0600 and is gone after close()."""
     path = Path(source.describe()["shm_path"])
     assert path.parent == Path(SHM_DIR)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -66,7 +66,7 @@ def test_file_is_private_and_goes(source: PoolSource) -> None:
 
 
 def test_enable_logs_as_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
-    """Switching on logs page_ext and the early pages per zone; a second time is nothing."""
+    """Switching on logs page_ext and the early pages per zone; doing it again has no effect."""
     caplog.set_level(logging.INFO, "pageownerfs")
     with PoolSource(PoolOptions(size_bytes=SIZE)) as source:
         assert caplog.messages[-1] == "page_owner is disabled"
@@ -84,7 +84,7 @@ def test_enable_logs_as_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_stale_pool_is_removed(source: PoolSource) -> None:
-    """The pool of a dead daemon goes at the next start; that of a living one stays."""
+    """The pool of a dead daemon is removed at the next start; that of a living one stays."""
     orphan = Path(run_killed(ORPHAN).stdout.strip())
     assert orphan.exists()
     remove_stale_pools()
@@ -93,7 +93,7 @@ def test_stale_pool_is_removed(source: PoolSource) -> None:
 
 
 def test_new_empty_file_is_not_stale() -> None:
-    """A file that another daemon is just making is left alone."""
+    """A file that another daemon is just creating is left alone."""
     path = Path(SHM_DIR, f"pageownerfs-test-{os.getpid()}")
     path.touch()
     try:
@@ -104,7 +104,7 @@ def test_new_empty_file_is_not_stale() -> None:
 
 
 def test_tick_recovers_the_dead(source: PoolSource, caplog: pytest.LogCaptureFixture) -> None:
-    """A killed client's lists come back, and the log says whose they were."""
+    """A killed client's lists come back, and the log names the client."""
     caplog.set_level(logging.INFO, "pageownerfs")
     before = source.describe()
     line = [sys.executable, "-c", CLIENT, before["shm_path"]]
@@ -134,7 +134,7 @@ def test_tick_recovers_the_dead(source: PoolSource, caplog: pytest.LogCaptureFix
     ids=["tiny", "all movable", "deep", "no depot"],
 )
 def test_impossible_pools(options: PoolOptions) -> None:
-    """Sizes that make no pool are the user's error, and leave no file."""
+    """Sizes that make no pool are the user's error and leave no file."""
     before = set(Path(SHM_DIR).iterdir())
     with pytest.raises(UsageError):
         PoolSource(options)
@@ -142,7 +142,7 @@ def test_impossible_pools(options: PoolOptions) -> None:
 
 
 def test_default_size() -> None:
-    """At most 1 GiB, and a whole number of the largest blocks."""
+    """The default is at most 1 GiB, and a multiple of the largest block."""
     size = default_size_bytes()
     assert 0 < size <= 1 << 30
     assert size % (4 << 20) == 0

@@ -1,4 +1,4 @@
-"""count_stacks(): pages by stack, of every kind of table."""
+"""count_stacks(): pages by stack, for every kind of table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EARLY_STACK: Final = b" register_early_stack+0x1/0x2\n init_page_owner+0x3/0x4\n
 
 
 def add_up(pages: Iterable[tuple[Any, int, int]]) -> Counts:
-    """Pages and the oldest time by stack; of (stack, pages, time)."""
+    """Return pages and the oldest time by stack, from (stack, pages, time)."""
     counts: Counts = {}
     for stack, nr_pages, ts_nsec in pages:
         nr, oldest = counts.get(stack, (0, ts_nsec))
@@ -51,24 +51,24 @@ def add_up(pages: Iterable[tuple[Any, int, int]]) -> Counts:
 
 
 def counted(table: _native.Table, *, early: bool = False) -> Counts:
-    """Ask a table; by handle. No handle comes twice."""
+    """Return a table's counts by handle, in which no handle occurs twice."""
     found = table.count_stacks(early=early)
     counts = {handle: (nr_pages, ts_nsec) for handle, nr_pages, ts_nsec in found}
     assert len(counts) == len(found)
     return counts
 
 
-# ---- of a dump ----
+# ---- dumps ----
 
 
 def counted_by_text(table: _native.RecordTable, *, early: bool) -> Counts:
-    """Ask a table; by the lines of the stack."""
+    """Return a table's counts by the lines of the stack."""
     counts = counted(table, early=early)
     return {table.text(_native.TEXT_STACK, handle): count for handle, count in counts.items()}
 
 
 def model(records: Iterable[Record], *, early: bool) -> Counts:
-    """What parsed records add up to."""
+    """Return the counts that follow from parsed records."""
     return add_up(
         (record.stack, record.nr_base_pages, record.ts_nsec or 0)
         for record in records
@@ -78,7 +78,7 @@ def model(records: Iterable[Record], *, early: bool) -> Counts:
 
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: era.name)
 def test_dumps(era: Any) -> None:
-    """Records of a dump, those that say no PFN apart."""
+    """The counts match the records of a dump, except those without a PFN."""
     for i in range(60):
         dump = make_dump(random.Random(f"counts {i}"), eras=[era], nr_records=i)
         stacks = sorted({record.stacktrace for record in dump.records} - {b""})
@@ -93,7 +93,7 @@ def test_dumps(era: Any) -> None:
 
 
 def test_oracle(oracle_records: list[Record]) -> None:
-    """A whole dump of a kernel."""
+    """The counts match a complete dump of a kernel."""
     from pageownerfs.sources.dump.source import read_dump
 
     table, _ = read_dump(str(PAGE_OWNER))
@@ -105,7 +105,7 @@ def test_oracle(oracle_records: list[Record]) -> None:
 
 
 def test_many_stacks() -> None:
-    """Tens of thousands of stacks."""
+    """Tens of thousands of stacks are counted."""
     table = new_record_table()
     chance = random.Random("many")
     pages = []
@@ -117,11 +117,11 @@ def test_many_stacks() -> None:
     assert counted_by_text(table, early=False) == add_up(pages)
 
 
-# ---- of the kernel's pages ----
+# ---- tables of the kernel source ----
 
 
 def kernel_pages(data: bytes, *, early: bool) -> Iterator[tuple[int, int, int]]:
-    """What the records of a table add up from."""
+    """Return the counts that follow from a table's records."""
     for _, owner in records_of(data, len(data) // OWNER_BYTES):
         if early or not owner.is_early:
             yield owner.handle, owner.nr_pages, owner.ts_nsec
@@ -129,7 +129,7 @@ def kernel_pages(data: bytes, *, early: bool) -> Iterator[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_kernel_table(seed: int) -> None:
-    """Blocks of all orders, tails, freed, migrated ones, and without stacks."""
+    """Blocks of all orders, tails, freed, migrated and stackless pages are counted."""
     data = random_records(seed, 20_000)
     memory = mapping((FREE, 20_000))
     memory[:] = data
@@ -137,25 +137,25 @@ def test_kernel_table(seed: int) -> None:
     assert counted(table) == add_up(kernel_pages(data, early=False))
     everything = counted(table, early=True)
     expected = add_up(kernel_pages(data, early=True))
-    # times apart: see test_time_of_early_pages()
+    # without times: see test_time_of_early_pages()
     assert {handle: nr for handle, (nr, _) in everything.items()} == {
         handle: nr for handle, (nr, _) in expected.items()
     }
 
 
 def test_time_of_early_pages() -> None:
-    """An early page's time is the one for all, whatever stands in its bytes."""
+    """An early page has the common time, whatever its bytes are."""
     memory = mapping((GARBAGE, 3), (GARBAGE._replace(ts_nsec=1, state=EARLY_STATE), 61))
     assert kernel_table(memory).count_stacks(early=True) == [(EARLY.handle, 64, EARLY.ts_nsec)]
 
 
 def test_blocks() -> None:
-    """A block counts once for each of its pages, its head's record alone."""
+    """A block counts once for each of its pages, from its head's record alone."""
     block = PLAIN._replace(order=3, handle=8, ts_nsec=77)
     memory = mapping((block, 16), (FREE, 8), (block._replace(ts_nsec=76), 8), (PLAIN, 32))
     table = kernel_table(memory)
     assert counted(table) == {8: (24, 76), PLAIN.handle: (32, 1000)}
-    # A head that is free now, and tails that are not yet.
+    # A head that is free now, with tails that are not yet.
     memory[:OWNER_BYTES] = FREE.pack()
     assert counted(table) == {8: (16, 76), PLAIN.handle: (32, 1000)}
     table.on = False
@@ -163,7 +163,7 @@ def test_blocks() -> None:
 
 
 def test_stacks_that_are_gone() -> None:
-    """Those that were met once stay, with nothing, the newest first."""
+    """Stacks that were once met stay with zero pages, newest first."""
     table, counts = new_record_table(), StackCounts()
     for pfn, ts_nsec in ((1, 50), (2, 70), (3, 60)):
         table.add(pfn, PLAIN._replace(ts_nsec=ts_nsec).pack(), b" f%d\n" % pfn, b"", 0)
@@ -171,12 +171,12 @@ def test_stacks_that_are_gone() -> None:
     assert counts.count(new_record_table()) == [(2, 0), (3, 0), (1, 0)]
 
 
-# ---- of a pool ----
+# ---- pools ----
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    """Give a pool with pages from before tracking."""
+    """Yield a pool with pages from before tracking."""
     path = f"/dev/shm/pageownerfs-test-{os.getpid()}-{tmp_path.name}"
     with Pool.create(path, 32 << 20, 4 << 20, 0, 16, 1 << 20) as pool:
         os.unlink(path)  # noqa: PTH108
@@ -187,7 +187,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 
 
 def pool_pages(pool: Pool, *, early: bool) -> Iterator[tuple[int, int, int]]:
-    """What page_info() says of each page of a pool."""
+    """Return page_info() of each page of a pool."""
     for pfn in range(pool.nr_pages):
         owner = pool.page_info(pfn).page_owner
         state = owner.state if owner else 0
@@ -197,7 +197,7 @@ def pool_pages(pool: Pool, *, early: bool) -> Iterator[tuple[int, int, int]]:
 
 @pytest.mark.require("shm")
 def test_pool(pool: Pool) -> None:
-    """Allocated, freed and split pages of a pool, and those from before."""
+    """Allocated, freed, split and early pages of a pool are counted."""
     chance, held = random.Random("pool"), []
     for nr in itertools.count():
         order = chance.choice((0, 0, 1, 3, 5))

@@ -46,7 +46,7 @@ KERNEL_FRAME = re.compile(rb" ([^\s]+)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[([^\s]+
     ],
 )
 def test_format_frame(frame: Frame, line: bytes) -> None:
-    """A frame prints as %pS prints a function of a module, after one blank."""
+    """A frame is printed as %pS prints a module's function, after one blank."""
     assert format_frame(frame) == line
 
 
@@ -77,12 +77,12 @@ def test_clean_name(name: str, cleaned: bytes) -> None:
 
 
 def test_module_is_cleaned() -> None:
-    """A module's name can't break the line either."""
+    """A module's name cannot break the line either."""
     assert format_frame(MAIN._replace(module="a\nb c")) == b" main+0x0/0x2 [a_b_c]\n"
 
 
 def test_format_stack() -> None:
-    """A stack is its frames, innermost first; none is no text."""
+    """A stack is its frames, innermost first; an empty one has no text."""
     assert format_stack([FILL, MAIN]) == b" Buffer.fill+0x1a/0x30 [app.io]\n main+0x0/0x2\n"
     assert format_stack([]) == b""
 
@@ -111,7 +111,7 @@ def test_format_stack() -> None:
     ],
 )
 def test_format_source_lines(frame: Frame, line: bytes) -> None:
-    """Each frame names its file and line, and falls back to its offset."""
+    """Each frame names its file and line, or falls back to its offset."""
     assert format_source_lines([frame, frame]) == line * 2
 
 
@@ -136,7 +136,7 @@ def test_any_frame_is_one_line_of_the_kernel(frame: Frame) -> None:
 
 
 def test_frames_of_a_kernel(oracle_sample: list[Record]) -> None:
-    """The frames of a kernel, taken apart, print as they were."""
+    """The frames of a kernel are printed unchanged after parsing."""
     stacks = {record.stack for record in oracle_sample}
     assert len(stacks) > 20
     for stack in stacks:

@@ -1,4 +1,4 @@
-"""Events of a recorded trace, in each form of its text, whole, cut and damaged."""
+"""Events of a trace, in each form of its text: complete, truncated and damaged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FTRACE = b"""\
  => free_unref_folios
             init-1       [000] .....    13.433700: sched_switch: prev_comm=init prev_pid=1
 """  # noqa: E501 - as it is
-# As trace-cmd 3.1 printed it on 6.12: with an instance, and without.
+# As trace-cmd 3.1 printed it on 6.12, with an instance and without.
 TRACE_CMD = b"""\
 version = 6
 CPU 0 is empty
@@ -84,7 +84,7 @@ def line(
 
 
 def test_ftrace() -> None:
-    """Each field of each event, with its stack; what is batched is freed once."""
+    """Each field of each event is read, with its stack; a batched free counts once."""
     events, counts = parse(FTRACE)
     assert events == [
         Event(
@@ -128,7 +128,7 @@ def test_ftrace() -> None:
 
 
 def test_trace_cmd() -> None:
-    """Old and new ways of a stack, a decimal PFN, an instance before the task."""
+    """Old and new forms of stacks, a decimal PFN, and an instance before the task are read."""
     events, counts = parse(TRACE_CMD)
     assert [(e.comm, e.pid, e.pfn, e.is_alloc, e.stack) for e in events] == [
         (b"sleep", 84, 0x10FE9, True, b" __alloc_pages_noprof\n pgd_alloc\n"),
@@ -139,7 +139,7 @@ def test_trace_cmd() -> None:
 
 
 def test_perf() -> None:
-    """Frames of the kernel only, pid and thread, periods, nanoseconds, lost events."""
+    """Frames of the kernel only, pid and thread, periods, nanoseconds and lost events are read."""
     events, counts = parse(PERF)
     assert [(e.comm, e.tgid, e.pid, e.pfn, e.is_alloc, e.ts_nsec, e.stack) for e in events] == [
         (
@@ -161,13 +161,13 @@ def test_perf() -> None:
 @FORMS
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000])
 def test_chunks(text: bytes, chunk_bytes: int) -> None:
-    """Where a chunk ends makes no difference."""
+    """The end of a chunk makes no difference."""
     assert parse(text, chunk_bytes=chunk_bytes) == parse(text)
 
 
 @FORMS
 def test_cut_anywhere(text: bytes) -> None:
-    """A text cut at any byte gives the events before that, counts one cut, and nothing damaged."""
+    """A text cut at any byte gives the events before it, counts one cut, and no damage."""
     whole = parse(text)
     recognised = 0
     for nr_bytes in range(len(text) + 1):
@@ -192,7 +192,7 @@ def test_cut_anywhere(text: bytes) -> None:
 
 
 def test_cut_stack_drops_the_event() -> None:
-    """Where the text ends in a frame, the event is not whole."""
+    """If the text ends inside a frame, the event is incomplete."""
     frame = FTRACE.index(b" => pgd_alloc") + 8
     events, counts = parse(FTRACE[:frame])
     assert (events, counts) == ([], Counts(cut_events=1))
@@ -225,7 +225,7 @@ def test_cut_stack_drops_the_event() -> None:
 @pytest.mark.parametrize("tgid", [b"", b"(     12) ", b"(-------) "])
 @pytest.mark.parametrize("flags", [b"d..2. ", b""])
 def test_hostile_comms(comm: bytes, tgid: bytes, flags: bytes) -> None:
-    """Whatever a comm holds, it and what follows are read rightly, in each variant of a line."""
+    """Whatever a comm contains, it and the rest are read correctly, in each form of a line."""
     head = b"%16s-%-7d %s[001] %s   1.000001" % (comm, 77, tgid, flags)
     text = b"# tracer: nop\n" + line(time=b"0.5") + (
         head + b": mm_page_alloc: page=00000000316a793f pfn=0x1ab68 order=0 migratetype=0"
@@ -242,14 +242,14 @@ def test_hostile_comms(comm: bytes, tgid: bytes, flags: bytes) -> None:
 
 
 def test_first_line_looks_like_perf() -> None:
-    """The first comm does not decide on the form."""
+    """The first comm does not determine the form."""
     events, _ = parse(line(comm=b"%16s" % b"5 [0] 1.2: x:y"))
     assert [e.comm for e in events] == [b"5 [0] 1.2: x:y"]
 
 
 @pytest.mark.parametrize("comm", [b"", b"a b", b"a-1 [000] 1.2:", b"5 [000] 1.2: x", b"q 7/8"])
 def test_hostile_comms_of_perf(comm: bytes) -> None:
-    """As above; blanks at the end of a comm are lost."""
+    """The same for perf; blanks at the end of a comm are lost."""
     text = b"".join(
         b"%s  77/78 [001] 1.5: kmem:mm_page_free: page=0x1 pfn=0x%d order=0\n\t1 f ([kernel])\n\n"
         % (comm, pfn)
@@ -264,7 +264,7 @@ def test_hostile_comms_of_perf(comm: bytes) -> None:
 
 
 def test_stacks_of_several_cpus() -> None:
-    """A stack belongs to the last event of its task and CPU, wherever in the text it is."""
+    """A stack belongs to the last event of its task and CPU, wherever it is in the text."""
 
     def stack(name: bytes, cpu: bytes, pid: int) -> bytes:
         return line(cpu=cpu, pid=pid, what=b"<stack trace>") + b" => %s\n" % name
@@ -317,7 +317,7 @@ def test_stacks_of_several_cpus() -> None:
     ],
 )
 def test_lost_events(marker: bytes, lost: int) -> None:
-    """What a tracer says of its losses is counted, behind a stack or an event."""
+    """A tracer's reports of losses are counted, also after a stack or an event."""
     stack = line(what=b"<stack trace>") + b" => f\n"
     for text in (line() + marker + line(), line() + stack + marker + line() + stack):
         events, counts = parse(text)
@@ -345,14 +345,14 @@ ALLOC = b"mm_page_alloc: page=%s pfn=%s order=%s migratetype=%s gfp_flags=%s"
     ],
 )
 def test_damage(what: bytes) -> None:
-    """A line that says that it is an event of ours, but can't be, is counted and skipped."""
+    """A line of one of our events with impossible values is counted and skipped."""
     events, counts = parse(line() + line(what=what) + line())
     assert len(events) == 2
     assert counts == Counts(damaged_lines=1)
 
 
 def test_damage_of_heads() -> None:
-    """So is one with no task before it, or an impossible one."""
+    """So is a line without a task before the event, or with an impossible one."""
     text = line() + b"..... 1.0: mm_page_free: page=1 pfn=0x10 order=0\n" + line(pid=2**31)
     events, counts = parse(text)
     assert len(events) == 1
@@ -363,7 +363,7 @@ def test_damage_of_heads() -> None:
     ("page", "pfn"), [(b"(null)", b"0"), (b"0000000000000000", b"0x0"), (b"0x0", b"0x0")]
 )
 def test_failed_allocs(page: bytes, pfn: bytes) -> None:
-    """An allocation that gave no page is none; the page of PFN 0 is one."""
+    """An allocation that failed is not counted; a page with PFN 0 is."""
     failed = line(what=ALLOC % (page, pfn, b"0", b"0", b"GFP_KERNEL"))
     first = line(what=ALLOC % (b"00000000316a793f", b"0x0", b"0", b"0", b"GFP_KERNEL"))
     events, counts = parse(failed + first)
@@ -383,7 +383,7 @@ def test_failed_allocs(page: bytes, pfn: bytes) -> None:
     ],
 )
 def test_gfp_flags(gfp_flags: bytes, mask: int, unknown: set[str]) -> None:
-    """Names and numbers make the mask; names that are not known are remembered once."""
+    """Names and numbers make the mask, and unknown names are remembered once."""
     what = ALLOC % (b"1", b"0x10", b"0", b"0", gfp_flags)
     events, counts = parse(line(what=what) * 2)
     assert [e.gfp_mask for e in events] == [mask, mask]
@@ -391,7 +391,7 @@ def test_gfp_flags(gfp_flags: bytes, mask: int, unknown: set[str]) -> None:
 
 
 def test_fields_in_another_order() -> None:
-    """trace-cmd prints the plain fields where it fails to evaluate the format."""
+    """trace-cmd prints the plain fields if it cannot evaluate the format."""
     body = b"mm_page_alloc:        [FAILED TO PARSE] pfn=%s order=1 gfp_flags=0xcc0 migratetype=2"
     text = b"".join(line(what=body % pfn) for pfn in (b"0x20", b"34", b"0xffffffffffffffff"))
     events, counts = parse(text)
@@ -412,20 +412,20 @@ def test_fields_in_another_order() -> None:
     ],
 )
 def test_times(time: bytes, nsec: int) -> None:
-    """Of any precision; a number without point is one of nanoseconds."""
+    """Times of any precision are read; a number without a point is in nanoseconds."""
     events, _ = parse(line(time=time))
     assert [e.ts_nsec for e in events] == [nsec]
 
 
 def test_latency_format() -> None:
-    """``trace-cmd report -l`` has the flags right behind the CPU."""
+    """``trace-cmd report -l`` has the flags right after the CPU."""
     text = b"   sleep-84      0d..2.     4.018128645: mm_page_free:  page=0x1 pfn=0x10 order=0\n"
     events, _ = parse(b"cpus=2\n" + text)
     assert [(e.comm, e.pid, e.ts_nsec) for e in events] == [(b"sleep", 84, 4_018_128_645)]
 
 
 def test_until() -> None:
-    """What is later is neither returned nor counted; order in the text does not matter."""
+    """Later events are neither returned nor counted, whatever the order in the text."""
     text = b"".join(
         (
             line(time=b"1.0"),
@@ -452,7 +452,7 @@ def test_until() -> None:
     ],
 )
 def test_empty_recording(text: bytes) -> None:
-    """A header alone is a recording, too."""
+    """A header alone is a trace, too."""
     assert parse(text) == Parsed([], Counts())
 
 
@@ -470,7 +470,7 @@ def test_empty_recording(text: bytes) -> None:
     ],
 )
 def test_no_recording(text: bytes, complaint: str) -> None:
-    """Another text is refused, soon, with one line that says what is expected."""
+    """Other text is refused quickly, with one line that says what is expected."""
     with pytest.raises(PageOwnerError, match=complaint) as error:
         parse(text)
     assert str(error.value).startswith("text: ")
@@ -479,6 +479,6 @@ def test_no_recording(text: bytes, complaint: str) -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [997, 4096])
 def test_sample_in_chunks(chunk_bytes: int) -> None:
-    """A recorded trace, read in small chunks."""
+    """A recorded trace is read in small chunks."""
     text = TRACE_SAMPLE.read_bytes()
     assert parse(text, chunk_bytes=chunk_bytes) == parse(text)

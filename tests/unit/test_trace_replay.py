@@ -1,4 +1,4 @@
-"""Replay of recorded traces: which pages are left at the end."""
+"""Replay of traces: which pages are left at the end."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 TRACED_PID = 462
 
-# A loop over lines: slow, for the sample's kind of lines only, and with no code of ours.
+# A loop over lines: slow, for the sample's kind of lines only, and independent of our code.
 SAMPLE_LINE = re.compile(
     r" *(.+)-(\d+) +\[\d+\] \S+ +([\d.]+): (mm_page_alloc|mm_page_free): .*pfn=(0x\w+) order=(\d+)"
 )
 
 
 def expected_pages(text: str) -> dict[int, tuple[int, int, int, str, bool]]:
-    """Replay the simple way: PFN -> order, gfp mask, pid, comm, freed."""
+    """Replay in the simple way: PFN -> order, gfp mask, pid, comm, freed."""
     pages: dict[int, tuple[int, int, int, str, bool]] = {}
     for line in text.splitlines():
         if match := SAMPLE_LINE.match(line):
@@ -45,12 +45,12 @@ def expected_pages(text: str) -> dict[int, tuple[int, int, int, str, bool]]:
 
 
 def brief(page: TracedPage) -> tuple[int, int, int, str, bool]:
-    """Give what expected_pages() has of a page."""
+    """Return the fields of a page that expected_pages() has."""
     return (page.order, page.gfp_mask, page.pid, page.comm.decode(), page.freed)
 
 
 class Recording:
-    """A text of ftrace that is made event by event, and replayed."""
+    """An ftrace text that is made event by event and replayed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +79,7 @@ class Recording:
         return replay(str(self._path), until_nsec)
 
     def blocks(self) -> list[tuple[int, int, int | None]]:
-        """List PFN, order and who frees, None for one that is allocated."""
+        """List PFN, order and who freed it, or None for an allocated block."""
         pages = self.replay().pages
         for page, following in pairwise(pages):
             assert page.pfn + (1 << page.order) <= following.pfn
@@ -87,7 +87,7 @@ class Recording:
         return [(page.pfn, page.order, page.free_pid if page.freed else None) for page in pages]
 
     def counters(self) -> dict[str, int]:
-        """Give the counters that are not 0, but those of events and stacks."""
+        """Return the nonzero counters, except those of events and stacks."""
         usual = {"alloc_events", "free_events", "stacks"}
         stats = self.replay().stats
         return {name: value for name, value in stats.items() if value and name not in usual}
@@ -100,7 +100,7 @@ def recording(tmp_path: Path) -> Recording:
 
 
 def test_sample() -> None:
-    """A part of a real trace: all pages, all counters."""
+    """A part of a real trace gives the right pages and counters."""
     replayed = replay(str(TRACE_SAMPLE))
     assert {p.pfn: brief(p) for p in replayed.pages} == expected_pages(TRACE_SAMPLE.read_text())
     assert replayed.stats == {
@@ -126,7 +126,7 @@ def test_sample() -> None:
 
 
 def test_page_of_sample() -> None:
-    """All of one page, from allocation and free."""
+    """A page of the sample has all values of its allocation and free."""
     page = next(p for p in replay(str(TRACE_SAMPLE)).pages if p.order == 3)
     assert page == TracedPage(
         pfn=0x43B8,
@@ -149,7 +149,7 @@ def test_page_of_sample() -> None:
 
 
 def test_life_of_a_page(recording: Recording) -> None:
-    """Allocated, freed, allocated again: the last allocation counts, the free is forgotten."""
+    """For a page allocated, freed and allocated again, only the last allocation counts."""
     recording.alloc(16, 1, pid=5)
     recording.free(16, 1, pid=6)
     (freed,) = recording.replay().pages
@@ -177,7 +177,7 @@ def test_life_of_a_page(recording: Recording) -> None:
 
 
 def test_until(recording: Recording) -> None:
-    """The state of an earlier time; what is later is not counted."""
+    """The state at an earlier time does not count what is later."""
     recording.alloc(1)
     recording.free(1)
     recording.free(2)
@@ -208,7 +208,7 @@ def test_implied_frees(
     new: tuple[int, int],
     left: list[tuple[int, int]],
 ) -> None:
-    """A block whose pages are allocated again has ended, whole; its free was lost."""
+    """If pages of a block are allocated again, the whole block has ended: its free was lost."""
     for block in old:
         recording.alloc(*block)
     recording.alloc(*new)
@@ -236,7 +236,7 @@ def test_splits(
     free: tuple[int, int],
     left: list[tuple[int, int, int | None]],
 ) -> None:
-    """After the free of a part, the other pages are blocks of that size, of the same owner."""
+    """After a part is freed, the other pages are blocks of that size with the same owner."""
     recording.alloc(*old, pid=9)
     recording.free(*free)
     assert recording.blocks() == left
@@ -246,7 +246,7 @@ def test_splits(
 
 
 def test_all_parts_of_a_block_are_freed(recording: Recording) -> None:
-    """One split, then frees of whole blocks."""
+    """One split is followed by frees of whole blocks."""
     recording.alloc(8, 2)
     for pfn in (9, 8, 11, 10):
         recording.free(pfn)
@@ -255,7 +255,7 @@ def test_all_parts_of_a_block_are_freed(recording: Recording) -> None:
 
 
 def test_a_giant_is_split_in_steps(recording: Recording) -> None:
-    """A line can't ask for more blocks than memory has."""
+    """A line cannot ask for more blocks than memory has."""
     recording.alloc(0, 51)
     recording.free(0, 0)
     recording.free((1 << 50) + 7, 0)
@@ -265,7 +265,7 @@ def test_a_giant_is_split_in_steps(recording: Recording) -> None:
 
 
 def test_free_of_more(recording: Recording) -> None:
-    """A free of a block ends all that is allocated in it, and nothing beside it."""
+    """A free of a block ends everything allocated in it, and nothing next to it."""
     recording.alloc(16)
     recording.alloc(18, 1)
     recording.alloc(20)
@@ -308,9 +308,9 @@ def test_reuse_of_freed_pages(recording: Recording) -> None:
 
 
 def test_against_a_model(recording: Recording) -> None:
-    """Random events of one area, compared page by page with a table of pages."""
+    """Random events in one area match a table of pages, page by page."""
     rng = random.Random(1)
-    # Page -> pid, and first page and order of the block that it is in.
+    # Page -> pid, and the first page and order of its block.
     owner: dict[int, tuple[int, int, int]] = {}
     untracked = 0
     for number in range(1, 3000):
@@ -348,7 +348,7 @@ def test_against_a_model(recording: Recording) -> None:
     [pytest.param(gzip.compress, id="gzip"), pytest.param(lzma.compress, id="xz"), bytes],
 )
 def test_packed(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
-    """Packed text is the same; the progress is that of the file."""
+    """Compressed text gives the same; progress is that of the file."""
     path = tmp_path / "trace"
     path.write_bytes(pack(TRACE_SAMPLE.read_bytes()))
     progress: list[tuple[int, int | None, int]] = []
@@ -360,7 +360,7 @@ def test_packed(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
-    """No file, or none of ours."""
+    """A missing file, or one that is not a trace, is named in the error."""
     for path, reason in ((tmp_path / "no", "No such file"), (tmp_path / "text", "no recorded")):
         (tmp_path / "text").write_bytes(b"something else\n")
         with pytest.raises(PageOwnerError, match=reason) as error:
@@ -370,7 +370,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cut_anywhere(tmp_path: Path) -> None:
-    """A real trace, cut: no other error, counters that only grow, no damage."""
+    """A truncated real trace gives no other error, growing counters, and no damage."""
     text = TRACE_SAMPLE.read_bytes()
     path = tmp_path / "trace"
     nr_events = 0
@@ -382,7 +382,7 @@ def test_cut_anywhere(tmp_path: Path) -> None:
             assert nr_bytes < 20
             continue
         total = stats["alloc_events"] + stats["free_events"] + stats["other_events"]
-        # An event whose stack is cut is left out until the stack is whole.
+        # An event with a truncated stack is left out until the stack is complete.
         assert nr_events - 1 <= total
         nr_events = max(nr_events, total)
         assert stats["cut_events"] == (text[nr_bytes - 1] != 0x0A)
@@ -391,7 +391,7 @@ def test_cut_anywhere(tmp_path: Path) -> None:
 
 
 def test_oracle() -> None:
-    """The whole trace of a real kernel gives the 540 pages that its page_owner showed."""
+    """The complete trace of a real kernel gives the 540 pages that its page_owner showed."""
     replayed = replay(str(TRACE))
     pages = {p.pfn: brief(p) for p in replayed.pages}
     assert pages == expected_pages(kernel_file(TRACE.stem).decode())

@@ -1,4 +1,4 @@
-"""Stacks of a recorded trace: as page_owner would have them."""
+"""Stacks of a trace, as page_owner would show them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_ftrace_stacks(block: bytes, stack: bytes | int) -> None:
     ],
 )
 def test_perf_dsos(dso: bytes, module: bytes | None) -> None:
-    """The kernel's frames are found by the name of what they are in, or their address."""
+    """The kernel's frames are recognized by the name of their file or by their address."""
     expected = b"" if module is None else b" f" + module + b"\n"
     assert perf_stack(b"\tffffffffc0000001 f+0x1 (%s)\n" % dso) == expected
 

@@ -1,4 +1,4 @@
-"""Paths to files: what a tree of views makes of them, and what the mount's handlers answer."""
+"""Paths to files: what a tree of views makes of them, and what the mount's handlers return."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Text:
     def __init__(
         self, text: bytes = b"text\n", mode: int = 0o400, absent: str | None = None
     ) -> None:
-        """Make it."""
+        """Make the view."""
         self.text, self.mode, self.reason = text, mode, absent
         self.written: list[tuple[bytes, int]] = []
         self.nr_open = 0
         self.step = 1 << 20
 
     def absent(self) -> str | None:
-        """Tell what the test wants."""
+        """Return what the test wants."""
         return self.reason
 
     def size(self) -> int:
-        """Give the length of the text."""
+        """Return the length of the text."""
         return len(self.text)
 
     def open(self) -> Text:
-        """Count."""
+        """Count the call."""
         self.nr_open += 1
         return self
 
@@ -51,40 +51,40 @@ class Text:
         return len(part)
 
     def write(self, data: bytes, offset: int) -> int:
-        """Note it."""
+        """Record the write."""
         self.written.append((data, offset))
         return len(data)
 
     def close(self) -> None:
-        """Count."""
+        """Count the call."""
         self.nr_open -= 1
 
 
 class Made(Directory):
-    """A directory in which directories can be made, of one file each."""
+    """A directory in which directories with one file each can be made."""
 
     mode = 0o700
 
     def __init__(self) -> None:
-        """It is empty."""
+        """Start empty."""
         self.made: dict[str, Tree] = {}
 
     def names(self) -> Iterable[str]:
-        """Name them."""
+        """Return the names."""
         return list(self.made)
 
     def lookup(self, name: str) -> Node | None:
-        """Find one; and one that is never listed."""
+        """Find a directory, or the one that is never listed."""
         return Text(b"hidden") if name == "hidden" else self.made.get(name)
 
     def mkdir(self, name: str) -> None:
-        """Make one."""
+        """Make a directory."""
         if name in self.made:
             raise ViewError(errno.EEXIST)
         self.made[name] = Tree({"file": Text()})
 
     def rmdir(self, name: str) -> None:
-        """Take one away."""
+        """Remove a directory."""
         if name not in self.made:
             raise ViewError(errno.ENOENT)
         del self.made[name]
@@ -120,7 +120,7 @@ def test_names_and_lookup() -> None:
 
 
 def test_absent() -> None:
-    """What is absent is not listed, but found; a directory is absent with all that is in it."""
+    """An absent file is not listed but found; a directory is absent if all its files are."""
     first, second = Text(absent="it is off"), Text(absent="it is old")
     third = Text()
     tree = Tree({"a": third, "b/c": first, "b/d/e": second})
@@ -142,13 +142,13 @@ def test_absent() -> None:
 
 
 def test_empty_tree() -> None:
-    """It is there, with nothing in it."""
+    """An empty tree exists and has no entries."""
     tree = Tree({})
     assert (tree.absent(), list(tree.names()), list(tree.all_absent())) == (None, [], [])
 
 
 def test_directories_of_others() -> None:
-    """A directory of another kind is a node as a file is."""
+    """A directory of another kind is a node like a file."""
     made = Made()
     tree = Tree({"snapshots": made, "x/snapshots": made})
     assert tree.lookup("snapshots") is made
@@ -193,12 +193,12 @@ class Mount:
 
 @pytest.fixture
 def mount() -> Mount:
-    """Give one."""
+    """Return a file system."""
     return Mount()
 
 
 def test_getattr(mount: Mount) -> None:
-    """Files have their mode and size, directories theirs; others are not there."""
+    """Files and directories have their mode and size; other names do not exist."""
     top = mount.fs.getattr("/top")
     assert (top["st_mode"], top["st_size"], top["st_blocks"]) == (stat.S_IFREG | 0o400, 4, 1)
     low = mount.fs.getattr("/dir/low")
@@ -214,7 +214,7 @@ def test_getattr(mount: Mount) -> None:
 
 
 def test_directories(mount: Mount) -> None:
-    """They list what is there now, by path or by handle."""
+    """A directory lists its current entries, by path or by handle."""
     fh = mount.fs.opendir("/")
     assert list(mount.fs.readdir("/", fh)) == [".", "..", "top", "dir", "made"]
     mount.gone.reason = None
@@ -228,7 +228,7 @@ def test_directories(mount: Mount) -> None:
 
 
 def test_reading_and_writing(mount: Mount) -> None:
-    """Handles go to the view's open file, up to the release."""
+    """A handle uses the view's open file until it is released."""
     assert mount.read("/top") == b"top\n"
     assert mount.read("/dir/low", 10, 995) == b"x" * 5
     assert mount.read("/made/hidden") == b"hidden"
@@ -249,14 +249,14 @@ def test_reading_and_writing(mount: Mount) -> None:
         lambda: mount.fs.truncate(None, 0, first),
     ):
         raises(errno.EBADF, call)
-    # What is open stays, whether its name does or not.
+    # An open file stays open even if its name disappears.
     mount.top.reason = "gone"
     raises(errno.ENOENT, mount.fs.open, "/top", 0)
     assert mount.fs.write(None, b"more", 0, second) == 4
 
 
 def test_reading_on() -> None:
-    """Who takes a short read for the end gets all that fits; but not with kernel_abi."""
+    """Tools that take a short read for the end get full reads, except with kernel_abi."""
     for kernel_abi in (False, True):
         mount = Mount(kernel_abi=kernel_abi)
         mount.top.step = 3
@@ -267,7 +267,7 @@ def test_reading_on() -> None:
 
 
 def test_what_can_not_be_opened(mount: Mount) -> None:
-    """Directories, and what is not there."""
+    """Directories and missing names cannot be opened as files."""
     for path in ("/", "/dir", "/made"):
         raises(errno.EISDIR, mount.fs.open, path, os.O_RDONLY)
         raises(errno.EISDIR, mount.fs.truncate, path, 0)
@@ -278,7 +278,7 @@ def test_what_can_not_be_opened(mount: Mount) -> None:
 
 
 def test_kernel_abi() -> None:
-    """As debugfs: no O_DIRECT, no fsync, blocks of a page."""
+    """As in debugfs, there is no O_DIRECT and no fsync, and a block is a page."""
     plain, kernel = Mount(), Mount(kernel_abi=True)
     assert plain.fs.getattr("/top")["st_blksize"] == 128 << 10
     assert kernel.fs.getattr("/top")["st_blksize"] == 4096
@@ -289,7 +289,7 @@ def test_kernel_abi() -> None:
 
 
 def test_xattrs(mount: Mount) -> None:
-    """The root has them, and it alone."""
+    """Only the root has extended attributes."""
     assert mount.fs.listxattr("/") == ["user.a"]
     assert mount.fs.listxattr("/top") == []
     assert mount.fs.getxattr("/", "user.a") == b"value"
@@ -299,7 +299,7 @@ def test_xattrs(mount: Mount) -> None:
 
 
 def test_modes_and_times(mount: Mount) -> None:
-    """Another mode is kept, and truncating changes the times only."""
+    """A new mode is kept, and truncating changes only the times."""
     before = mount.fs.getattr("/top")
     mount.fs.chmod("/top", stat.S_IFREG | 0o644)
     mount.fs.chmod("/dir", 0o755)
@@ -314,7 +314,7 @@ def test_modes_and_times(mount: Mount) -> None:
 
 
 def test_directories_that_are_made(mount: Mount) -> None:
-    """Where the parent lets it; what was said of their files goes with them."""
+    """Directories can be made if the parent permits it; removing one drops its files' state."""
     mount.fs.mkdir("/made/one", 0o755)
     mount.fs.mkdir("/made/one2", 0o755)
     assert mount.read("/made/one/file") == b"text\n"
@@ -338,13 +338,13 @@ def test_directories_that_are_made(mount: Mount) -> None:
     file = mount.fs.getattr("/made/one/file")
     assert file["st_mode"] == stat.S_IFREG | 0o400
     assert file["st_mtime"] < changed
-    # Not those of a name that only begins alike.
+    # Names that only begin alike are not affected.
     assert stat.S_IMODE(mount.fs.getattr("/made/one2")["st_mode"]) == 0o111
     assert stat.S_IMODE(mount.fs.getattr("/made/one2/file")["st_mode"]) == 0o111
 
 
 def test_refused(mount: Mount) -> None:
-    """What no tree allows, as debugfs refuses it to root."""
+    """Operations that no tree permits fail as in debugfs for root."""
     raises(errno.EACCES, mount.fs.create, "/new", 0o644)
     for name, args in (
         ("chown", ("/top", 0, 0)),
@@ -358,7 +358,7 @@ def test_refused(mount: Mount) -> None:
 
 
 def test_init_and_statfs(mount: Mount) -> None:
-    """The mount says when it is there."""
+    """The mount reports when it is ready."""
     mount.fs.init("/")
     assert len(mount.inits) == 1
     assert mount.fs.statfs("/")["f_namemax"] == 255

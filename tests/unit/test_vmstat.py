@@ -52,7 +52,7 @@ def make_zone(
 
 
 def recorded_zones() -> list[Zone]:
-    """Read the zones of the recorded pagetypeinfo, without any function under test."""
+    """Read the zones of the recorded pagetypeinfo without any function under test."""
     zones = []
     for name in ("DMA", "DMA32"):
         by_type = [
@@ -68,13 +68,13 @@ def recorded_zones() -> list[Zone]:
 
 
 def zone_of_node(nid: int) -> Zone:
-    """Make a zone of 2 orders, 2 migratetypes and 3 pageblocks."""
+    """Make a zone with 2 orders, 2 migratetypes and 3 pageblocks."""
     return make_zone(nid, "Normal", ((1, 2), (3, 4)), (1, 2))
 
 
 def c_thousandths(index: int) -> str:
-    """What C prints for ``%d.%03d`` of ``index / 1000`` and ``index % 1000``."""
-    whole = int(Fraction(index, 1000))  # Towards zero, as in C; what is left has the sign.
+    """Return what C prints for ``%d.%03d`` of ``index / 1000`` and ``index % 1000``."""
+    whole = int(Fraction(index, 1000))  # Towards zero, as in C; the remainder has the sign.
     return "%d.%03d" % (whole, index - whole * 1000)  # noqa: UP031 - C's own format
 
 
@@ -82,7 +82,7 @@ class TestOracle:
     """The text of a Linux 6.12 with page_owner, shortly after a load."""
 
     def test_buddyinfo(self) -> None:
-        """It is read, and written again byte for byte."""
+        """The recorded buddyinfo is read and written again byte for byte."""
         zones = parse_buddyinfo(BUDDYINFO)
         assert zones == [
             (0, "DMA", (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 3)),
@@ -91,7 +91,7 @@ class TestOracle:
         assert format_buddyinfo(zones) == BUDDYINFO
 
     def test_pagetypeinfo(self) -> None:
-        """Both parts, ours and the section of page_owner, make up the whole file."""
+        """Our part and the section of page_owner make up the whole file."""
         zones = recorded_zones()
         text = format_pagetypeinfo(zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
         mixed = format_mixed_blocks(
@@ -100,16 +100,16 @@ class TestOracle:
         assert text + mixed == PAGETYPEINFO
 
     def test_extfrag_index(self) -> None:
-        """Where a block of the largest order is free, nothing is fragmented."""
+        """If a block of the largest order is free, nothing is fragmented."""
         assert format_extfrag_index(parse_buddyinfo(BUDDYINFO)) == EXTFRAG_INDEX
 
     def test_unusable_index(self) -> None:
         """
-        The indexes are those of buddyinfo but for some pages of order 0.
+        The indexes follow from buddyinfo, except for some pages of order 0.
 
-        The kernel printed its files one after the other, while memory was in use: order 0 of DMA32
+        The kernel printed its files one after the other while memory was in use: order 0 of DMA32
         has 7248 blocks in buddyinfo and 108 in pagetypeinfo. With about 670 fewer than in
-        buddyinfo, and all other orders the same, each index is the printed one.
+        buddyinfo, and all other orders unchanged, each index equals the printed one.
         """
         dma, (nid, name, free_blocks) = parse_buddyinfo(BUDDYINFO)
         assert format_unusable_index([dma]) in UNUSABLE_INDEX
@@ -126,7 +126,7 @@ class TestOracle:
 
 @given(zone_rows)
 def test_buddyinfo_reads_back(zones: list[tuple[int, str, tuple[int, ...]]]) -> None:
-    """What is written can be read, also where a number is wider than its column."""
+    """What is written can be read, even if a number is wider than its column."""
     assert parse_buddyinfo(format_buddyinfo(zones)) == zones
 
 
@@ -144,19 +144,19 @@ def test_buddyinfo_reads_back(zones: list[tuple[int, str, tuple[int, ...]]]) -> 
     ],
 )
 def test_not_buddyinfo(text: str) -> None:
-    """What is no buddyinfo is refused, and the line is shown."""
+    """Text that is not buddyinfo is refused, and the error shows the line."""
     with pytest.raises(ValueError, match="not a line of buddyinfo: "):
         parse_buddyinfo(text)
 
 
 def test_buddyinfo_of_unequal_lines() -> None:
-    """All zones of a kernel have the same orders: a line cut short is seen."""
+    """All zones of a kernel have the same orders, so a line cut short is detected."""
     with pytest.raises(ValueError, match="not 3 orders, as in the first line: 'Node 1"):
         parse_buddyinfo("Node 0, zone DMA 1 2 3 \nNode 1, zone DMA 1 2 \n")
 
 
 def test_pagetypeinfo_of_two_nodes() -> None:
-    """Each node has the whole text; wide numbers are neither cut nor replaced."""
+    """Each node has the whole text, and wide numbers are neither cut nor replaced."""
     names = ("Unmovable", "Movable")
     first, second = (
         zone_of_node(0),
@@ -186,7 +186,7 @@ def test_no_zones() -> None:
 
 
 def test_names_for_each_migratetype() -> None:
-    """A number without a name, or a name without a number, is a mistake of the caller."""
+    """A number without a name, or a name without a number, is the caller's mistake."""
     for names in (("Unmovable",), ("Unmovable", "Movable", "Reclaimable")):
         with pytest.raises(ValueError, match="zip"):
             format_pagetypeinfo([zone_of_node(0)], names, 9)
@@ -195,7 +195,7 @@ def test_names_for_each_migratetype() -> None:
 
 
 def test_free_blocks() -> None:
-    """Free blocks of all migratetypes together are those of buddyinfo."""
+    """The free blocks of all migratetypes add up to those of buddyinfo."""
     dma, dma32 = recorded_zones()
     assert dma.free_blocks == parse_buddyinfo(BUDDYINFO)[0][2]
     assert dma32.free_blocks == (108, 75, 53, 33, 7, 9, 6, 3, 6, 1, 361)
@@ -218,7 +218,7 @@ def test_free_blocks() -> None:
     ],
 )
 def test_fragmentation_index(order: int, nr_free: list[int], index: int, text: str) -> None:
-    """Index and text are those of the kernel's arithmetic, below 0 too."""
+    """Index and text follow the kernel's arithmetic, even below 0."""
     assert fragmentation_index(order, nr_free) == index
     line = format_extfrag_index([(3, "Normal", nr_free)])
     assert line.startswith("Node 3, zone   Normal ")
@@ -228,7 +228,7 @@ def test_fragmentation_index(order: int, nr_free: list[int], index: int, text: s
 @given(orders, free_lists)
 @example(10, [1] * 10 + [0])
 def test_fragmentation_index_by_fractions(order: int, nr_free: list[int]) -> None:
-    """It is 1 - (1 + what the free pages would be in such blocks) / blocks, in thousandths."""
+    """It is 1 - (1 + free pages in blocks of this size) / blocks, in thousandths."""
     index = fragmentation_index(order, nr_free)
     if not any(nr_free):
         assert index == 0
@@ -239,14 +239,14 @@ def test_fragmentation_index_by_fractions(order: int, nr_free: list[int]) -> Non
             Fraction(blocks, 2 ** (order - i)) for i, blocks in enumerate(nr_free[:order])
         )
         exact = 1000 - 1000 * (1 + wanted) / sum(nr_free)
-        # Both divisions round down what is subtracted, so that it comes out a little too high.
+        # Both divisions round the subtracted part down, so the result is slightly too high.
         assert exact <= index < exact + 2
         assert -500 <= index <= 1000
 
 
 @given(orders, free_lists)
 def test_unusable_free_index_by_fractions(order: int, nr_free: list[int]) -> None:
-    """It is the part of the free pages that is in smaller blocks, rounded down."""
+    """It is the share of the free pages in smaller blocks, rounded down."""
     if not any(nr_free):
         assert unusable_free_index(order, nr_free) == 1000
         return
@@ -257,14 +257,14 @@ def test_unusable_free_index_by_fractions(order: int, nr_free: list[int]) -> Non
 
 @given(zone_rows)
 def test_index_text(zones: list[tuple[int, str, tuple[int, ...]]]) -> None:
-    """Each order's index is printed as C does, after the zone's name as in buddyinfo."""
+    """Each order's index is printed as in C, after the zone's name as in buddyinfo."""
     extfrag, unusable = format_extfrag_index(zones), format_unusable_index(zones)
     rows = zip(zones, extfrag.splitlines(), unusable.splitlines(), strict=True)
     for (nid, name, nr_free), extfrag_line, unusable_line in rows:
         head = f"Node {nid}, zone {name.rjust(8)} "
         every = range(len(nr_free))
         indexes = [c_thousandths(fragmentation_index(order, nr_free)) for order in every]
-        # %2d: one place more where there is no sign before the point.
+        # %2d: one column more if there is no sign before the point.
         padded = [text if text.startswith("-") else f" {text}" for text in indexes]
         assert extfrag_line == head + "".join(f"{text} " for text in padded)
         indexes = [c_thousandths(unusable_free_index(order, nr_free)) for order in every]

@@ -1,4 +1,4 @@
-"""Zones: derived numbers, and the text of what is free."""
+"""Zones: derived numbers, and the text about free blocks."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_free_blocks() -> None:
     ],
 )
 def test_format_free_blocks(by_type: tuple[tuple[int, ...], ...], text: str) -> None:
-    """Every order is shown as count and size, then the sum."""
+    """Every order is shown as count and size, followed by the sum."""
     zone = make_zone("Normal", by_type)
     assert format_free_blocks([zone]) == f"Normal: {text}"
     assert text.endswith(f" = {zone.nr_free * 4}kB")
 
 
 def test_format_free_blocks_of_zones() -> None:
-    """Zones follow each other on one line, in their order."""
+    """Zones follow each other on one line, in order."""
     zones = [make_zone("DMA", ((2, 1),)), make_zone("Normal", ((0, 3),))]
     assert format_free_blocks(zones) == "DMA: 2*4kB 1*8kB = 16kB; Normal: 0*4kB 3*8kB = 24kB"
     assert format_free_blocks([]) == ""

@@ -55,7 +55,7 @@ Node 1, zone   Device
 
 
 def test_recorded() -> None:
-    """Each zone has its own numbers, an empty one zeros."""
+    """Each zone has its own numbers; those of an empty one are 0."""
     zones = read_zoneinfo(TEXT)
     assert zones == [
         Zone(0, "DMA", 1, 4095, 3998, 3840),
@@ -67,14 +67,14 @@ def test_recorded() -> None:
 
 
 def test_empty() -> None:
-    """No text, no zones."""
+    """Empty text has no zones."""
     assert read_zoneinfo("") == []
 
 
 def test_running_kernel() -> None:
-    """The zones of this machine hold memory and don't overlap."""
+    """The zones of this machine hold memory and do not overlap."""
     if not Path("/proc/zoneinfo").exists():
-        pytest.skip("There is no /proc/zoneinfo.")
+        pytest.skip("needs /proc/zoneinfo")
     zones = read_zoneinfo()
     assert all(zone.managed_pages <= zone.present_pages <= zone.spanned_pages for zone in zones)
     assert sum(zone.managed_pages for zone in zones) > 1000
