@@ -33,7 +33,7 @@ SHM = Path("/dev/shm")
 ORDINARY_USER = "nobody"
 
 
-# ---- features: each returns why it is not there, or None ----
+# ---- features: each returns the reason why it is missing, or None ----
 
 
 def fuse_missing() -> str | None:

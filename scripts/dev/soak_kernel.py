@@ -1,4 +1,8 @@
-"""Load the whole machine under the kernel source, then look for what has leaked: scripts/soak."""
+"""Load the whole machine under the kernel source, then look for lost events and stale records.
+
+Prints the counters. The exit code is 0 if nothing was lost and at most ten records in a million
+are of free pages, 1 if not.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,9 @@ def _run(mount: Path, work: Path, minutes: float) -> bool:
 def main() -> int:
     """Return 0 if nothing was lost and at most 10 records in a million are of free pages."""
     parser = argparse.ArgumentParser(prog="soak kernel", description=__doc__)
-    parser.add_argument("minutes", metavar="MINUTES", nargs="?", type=float, default=10)
+    parser.add_argument(
+        "minutes", metavar="MINUTES", nargs="?", type=float, default=10, help="default 10"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         mount, work = Path(directory, "mnt"), Path(directory, "work")
@@ -54,7 +60,7 @@ def main() -> int:
             good = _run(mount, work, args.minutes)
         finally:
             subprocess.run([*_MODULE, "umount", mount], check=True)
-    print("nothing wrong" if good else "WRONG, see above")
+    print("nothing is wrong" if good else "WRONG, see above")
     return 0 if good else 1
 
 

@@ -385,7 +385,7 @@ class TestThisMachine:
         assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
     def test_ordinary_user(self, ordinary_user: OrdinaryUser, pageownerfs: Command) -> None:
-        """A user who may not load programs is told so in one line, before anything starts."""
+        """A user who may not load programs gets a one-line error before anything starts."""
         line = ["kernel", ordinary_user.directory, "-o", "page_owner=on"]
         done = pageownerfs(*line, command=ordinary_user.pageownerfs)
         assert done.returncode == 3

@@ -37,7 +37,7 @@ WORKERS = (
     (1, gfp.GFP_USER, "the second", "alloc_second"),
     (2, gfp.GFP_NOFS, "3 (three), ts 3", "alloc_third"),
 )
-NR_BLOCKS = 200  # at most held by a worker
+NR_BLOCKS = 200  # the most that a worker holds
 
 
 class TextSource(MinimalSource):

@@ -250,7 +250,7 @@ def test_who_knocks_stands_still(
 def test_who_knocks_gives_its_pages(
     pool: Pool, held: Callable[[Pool, str], contextlib.AbstractContextManager[None]]
 ) -> None:
-    """No allocation fails while a client, whatever it is doing, has free pages on its lists."""
+    """No allocation fails while a client has free pages on its lists, whatever it is doing."""
     for _ in range(20):
         pages = []
         with held(pool, "gate"):

@@ -267,7 +267,7 @@ def test_nothing_is_made(pages: Pages) -> None:
         (folder / "new").symlink_to("x")
 
 
-# ---- what is listed ----
+# ---- the listing ----
 
 
 def listed(mnt: Path) -> list[str]:

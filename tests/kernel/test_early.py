@@ -23,7 +23,7 @@ LINE = re.compile(r"Node (\d+), zone +(\S+): page owner found early allocated (\
 
 
 def test_early_pages(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
-    """Pages of an older process are early; pages that it touches anew are its own."""
+    """Pages that a process had before the mount are early; pages touched later are its own."""
     process = start()
     address = process.address("anon", NR)
     pfns = set(process.pfns(address, NR))

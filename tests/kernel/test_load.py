@@ -55,7 +55,7 @@ def test_stale_records_are_found(tracked: KernelMount, start: Callable[[], Proce
     with start() as process:
         process.address("anon", 50_000)
     found = look_for_stale(tracked.pid, "--forge", str(NR_FORGED))
-    # If such a page was in use again meanwhile, an event has corrected the record.
+    # If a page has been reused since, an event has corrected its record.
     assert found["forged"] > NR_FORGED // 10
     assert 0.9 * found["forged"] <= found["stale"] <= NR_FORGED + 10
     assert look_for_stale(tracked.pid)["stale"] <= 10

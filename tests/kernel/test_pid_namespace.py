@@ -87,7 +87,7 @@ def test_filter(tmp_path: Path) -> None:
 
 
 def test_user_stacks(tmp_path: Path) -> None:
-    """User stacks use the mappings of the process itself, not of whoever has its pid in here."""
+    """User stacks use the mappings of the process itself, not of the one with that pid here."""
     text = in_namespace(
         f"{MODULE} kernel {tmp_path} -o page_owner=on,user_stacks=on\n"
         "sleep 1000 & sleep 1.5\n"

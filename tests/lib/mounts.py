@@ -186,14 +186,16 @@ class Mount:
     def assert_ended(self) -> None:
         """Assert that the daemon ends and releases what it holds."""
         stderr = self.child.communicate(timeout=TIMEOUT)[1] if self.child else ""
-        assert wait_until(lambda: not process_lives(self.pid)), f"the daemon {self.pid} still runs"
+        assert wait_until(lambda: not process_lives(self.pid)), (
+            f"the daemon {self.pid} is still running"
+        )
         assert "Traceback" not in stderr, stderr
 
     def assert_gone(self) -> None:
         """Assert that no mount, no process and no shared memory is left."""
         self.assert_ended()
         assert not self.mounted, f"{self.path} is still mounted"
-        assert self.shm_path is None or not self.shm_path.exists(), f"{self.shm_path} is left"
+        assert self.shm_path is None or not self.shm_path.exists(), f"{self.shm_path} still exists"
 
     def end(self) -> None:
         """Unmount if necessary, and assert that nothing is left."""

@@ -2,7 +2,7 @@
 Repeat the calls of tests/data/probe.txt on another page_owner.
 
 The recording program tried every call on a real kernel's file and printed a line for each. Replay
-makes the call that a line describes and prints the line anew.
+makes the call that a line describes and prints that line again.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Replay:
     The recording program; line() runs one line of it.
 
     If the program moved without printing that, the recorded f_pos shows it: it differs from the
-    position after the previous line. A 0 then means that the file was opened anew.
+    position after the previous line. A 0 then means that the file was opened again.
     """
 
     def __init__(self, root: Path, uid: int) -> None:

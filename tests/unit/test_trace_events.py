@@ -175,7 +175,7 @@ def test_cut_anywhere(text: bytes) -> None:
         try:
             events, counts = parse(cut)
         except PageOwnerError:
-            assert not recognised, "it was a recording with a byte less"
+            assert not recognised, "the shorter text was a trace, but this one is not"
             continue
         recognised += 1
         assert counts.damaged_lines == 0
@@ -285,7 +285,7 @@ def test_stacks_of_several_cpus() -> None:
             line(cpu=b"[001]", pid=3),
             line(cpu=b"[001]", pid=4),
             stack(b"of_third", b"[001]", 3),
-            stack(b"of_nobody", b"[001]", 4),  # what is inside of another's time is over
+            stack(b"of_nobody", b"[001]", 4),  # the event of pid 4 is over
             line(cpu=b"[001]", pid=3),
             b"CPU:1 [LOST 7 EVENTS]\n",
             stack(b"of_a_lost_one", b"[001]", 3),
