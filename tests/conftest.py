@@ -164,7 +164,7 @@ def require_feature(name: str) -> None:
     if reason is None:
         return
     if name in required_features():
-        pytest.fail(f"PAGEOWNERFS_REQUIRE names {name}. {reason}", pytrace=False)
+        pytest.fail(f"PAGEOWNERFS_REQUIRE names {name}: {reason}", pytrace=False)
     pytest.skip(reason)
 
 
