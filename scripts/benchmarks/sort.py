@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = SCRIPTS.parent
-# The text of a whole kernel; without it, a similar one is made from the sample.
-DUMP = ROOT.parent / "shared" / "oracle" / "page_owner_full.txt.xz"
-SAMPLE = ROOT / "tests" / "data" / "oracle_sample.txt"
-NR_RECORDS = 92_332
-NR_SAMPLE_PIDS = 50  # pids per record of the sample, which make as many groups as the dump has
+# The text of a whole kernel.
+DUMP = ROOT / "tests" / "data" / "linux-6.12" / "page_owner.txt.xz"
 
 ROUNDS, QUICK_ROUNDS = 5, 3
 MANY, MOST = 10, 100
@@ -299,17 +296,14 @@ def make_row(name: str, ours: list[float], peer: list[float], unit: str, limit: 
 
 
 def read_dump() -> Dump:
-    """Read the records that both tools understand, from the real dump or from the sample."""
-    path = DUMP if DUMP.exists() else SAMPLE
-    records = list(read_records(os.fspath(path), refuse))
+    """Read the records that both tools understand."""
+    records = list(read_records(os.fspath(DUMP), refuse))
     pieces = [make_piece(record) for record in records if not MISREAD.search(record.comm or b"")]
-    note = f"{len(records) - len(pieces)} left out because the kernel's tool misreads their comm"
-    if path == SAMPLE:
-        note = f"made from the {len(pieces)} records of {SAMPLE.name}"
-        pieces = list(repeated(pieces, NR_RECORDS))
-    dump = Dump(pieces, "")
-    size = f"x1: {len(pieces)} records, {dump.nr_bytes / 1e6:.0f} MB"
-    return dump._replace(note=f"{size}, {note}" if path == SAMPLE else f"{size}; {note}")
+    size = f"x1: {len(pieces)} records, {Dump(pieces, '').nr_bytes / 1e6:.0f} MB"
+    left_out = (
+        f"{len(records) - len(pieces)} left out because the kernel's tool misreads their comm"
+    )
+    return Dump(pieces, f"{size}; {left_out}")
 
 
 def refuse(damage: Damage) -> NoReturn:
@@ -334,16 +328,6 @@ def make_piece(record: Record) -> Piece:
     if piece.template % piece[1:] != record.text:
         raise PageOwnerError(f"this record cannot be reproduced: {record.header!r}")
     return piece
-
-
-def repeated(pieces: Sequence[Piece], nr: int) -> Iterator[Piece]:
-    """Yield ``nr`` pieces with distinct PFNs and several pids each."""
-    pfn_step = 1 << max(piece.pfn for piece in pieces).bit_length()
-    for number in range(nr):
-        turn, index = divmod(number, len(pieces))
-        template, pid, tgid, ts_nsec, pfn = pieces[index]
-        shift = turn % NR_SAMPLE_PIDS
-        yield Piece(template, pid + shift, tgid + shift, ts_nsec + turn, pfn + turn * pfn_step)
 
 
 def write_copies(pieces: Sequence[Piece], path: Path, item: Input) -> None:

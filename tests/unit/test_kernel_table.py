@@ -221,7 +221,7 @@ def test_wrong_arguments() -> None:
         new(memory, 65, BLOCK_ORDER, early, scan, -1)
     with pytest.raises(ValueError, match="scan has 4096 bytes"):
         new(memory, 64, BLOCK_ORDER, early, memory, -1)
-    with pytest.raises(ValueError, match="page_ext lies at .* must be aligned to 8 bytes"):
+    with pytest.raises(ValueError, match=r"page_ext lies at .* must be aligned to 8 bytes"):
         new(memoryview(memory)[4:], 63, BLOCK_ORDER, early, scan, -1)
     for wrong in (b"", early[:63], early + b"\0"):
         with pytest.raises(ValueError, match=f"early has {len(wrong)} bytes: must be 64"):
