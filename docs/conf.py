@@ -6,17 +6,9 @@ package depends on. With the tag ``manpages`` Sphinx reads the folder man alone,
 imports nothing; a reference to another page is then plain text.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sphinx.util.tags import Tags
-
-    tags: Tags  # a name that Sphinx puts here
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +23,7 @@ exclude_patterns = ["_build"]
 # -o and --json are to stay as they are typed.
 smartquotes = False
 suppress_warnings = ["toc.not_readable"]  # until every page of the tree is here
-if tags.has("manpages"):
+if tags.has("manpages"):  # noqa: F821 - Sphinx defines it
     root_doc = "man/index"
     include_patterns = ["man/*"]
     # Pages that this build leaves out; the HTML build finds references that are wrong.
@@ -48,5 +40,7 @@ html_title = f"pageownerfs {release}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# Types in signatures: most are of the standard library, whose pages are not here.
+nitpick_ignore_regex = [("py:class", ".*")]
 # Beside the sources, also where another pageownerfs is installed.
 sys.path.insert(0, str(ROOT))
