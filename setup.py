@@ -1,4 +1,4 @@
-"""Build the C core and the BPF programs, which setup.cfg cannot describe."""
+"""Build the C core, the BPF programs, man pages and completion, which setup.cfg cannot describe."""
 
 import os
 import shutil
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, "scripts/build")
+from install_share import InstallShare
 
 NATIVE = Path("pageownerfs/native")
 BPF_SOURCE = NATIVE / "bpf/page_owner.bpf.c"
@@ -67,7 +70,8 @@ class BuildNative(build_ext):
 SOURCES = [path for path in NATIVE.glob("*/*.c") if path.parent != BPF_SOURCE.parent]
 
 setup(
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "install_data": InstallShare},
+    data_files=[("share", [])],  # InstallShare makes them
     ext_modules=[
         Extension(
             "pageownerfs._native",

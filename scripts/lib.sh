@@ -165,7 +165,7 @@ sources_key() {
 		# Rebuild once the BPF programs can be built.
 		can_build_bpf && echo bpf
 		"$VENV/bin/python" -VV
-		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/pageownerfs/native/*/*.[ch]
+		sha256sum "$ROOT"/setup.cfg "$ROOT"/setup.py "$ROOT"/pyproject.toml "$ROOT"/scripts/build/*.py "$ROOT"/pageownerfs/native/*/*.[ch]
 	} 2>/dev/null | sha256sum | cut -d' ' -f1
 }
 
