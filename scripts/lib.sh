@@ -114,7 +114,7 @@ has_libelf_headers() {
 
 # missing_packages FOR... - print the missing packages by their Debian and Ubuntu names. FOR is any of python,
 # build (a C compiler), mount (libfuse and fusermount), bpf (clang and libbpf, for the kernel source), kernel (to
-# build one), and COMMAND:PACKAGE.
+# build one), shells (zsh, fish, bash-completion, and man), and COMMAND:PACKAGE.
 missing_packages() {
 	local item
 	for item in "$@"; do
@@ -133,6 +133,10 @@ missing_packages() {
 		kernel)
 			missing_packages make:make flex:flex bison:bison bc:bc pahole:pahole xz:xz-utils patch:patch
 			has_libelf_headers || echo libelf-dev
+			;;
+		shells)
+			missing_packages man:man-db zsh:zsh fish:fish
+			[ -e /usr/share/bash-completion/bash_completion ] || echo bash-completion
 			;;
 		*:*) command -v "${item%%:*}" >/dev/null || echo "${item#*:}" ;;
 		esac

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mounts import Mount, run_pageownerfs
+from shells import BASH_COMPLETION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -109,11 +110,6 @@ def tmpfs_missing() -> str | None:
     return None
 
 
-def busybox_missing() -> str | None:
-    """The shell and tools that the kernel's file was tried with."""
-    return None if shutil.which("busybox") else "needs busybox on PATH (package busybox)"
-
-
 def unshare_missing() -> str | None:
     """Root may make a mount namespace."""
     if os.geteuid() != 0:
@@ -138,6 +134,32 @@ def bpf_missing() -> str | None:
     return None
 
 
+def pip_missing() -> str | None:
+    """Pip can download packages, to build a wheel and to install it with its dependencies."""
+    if importlib.util.find_spec("build") is None:
+        return "needs the Python package build"
+    with tempfile.TemporaryDirectory(prefix="pageownerfs-pip-") as path:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", path]
+        done = subprocess.run([*command, "fusepy"], capture_output=True, check=False)
+        return "needs packages: pip can't download any here" if done.returncode else None
+
+
+def command_missing(name: str, package: str) -> Callable[[], str | None]:
+    """Make a check that a command is on PATH."""
+
+    def missing() -> str | None:
+        return None if shutil.which(name) else f"needs {name} on PATH (package {package})"
+
+    return missing
+
+
+def bash_completion_missing() -> str | None:
+    """bash-completion, which loads the completion of a command by its name."""
+    if Path(BASH_COMPLETION).exists():
+        return None
+    return f"needs {BASH_COMPLETION} (package bash-completion)"
+
+
 FEATURES: dict[str, Callable[[], str | None]] = {
     "fuse": functools.cache(fuse_missing),
     "root": functools.cache(root_missing),
@@ -146,9 +168,14 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "page_owner_sort_6_1": functools.cache(page_owner_sort_6_1_missing),
     "user": functools.cache(user_missing),
     "tmpfs": functools.cache(tmpfs_missing),
-    "busybox": functools.cache(busybox_missing),
+    "busybox": command_missing("busybox", "busybox"),
     "unshare": functools.cache(unshare_missing),
     "bpf": functools.cache(bpf_missing),
+    "pip": functools.cache(pip_missing),
+    "man": command_missing("man", "man-db"),
+    "bash": bash_completion_missing,
+    "zsh": command_missing("zsh", "zsh"),
+    "fish": command_missing("fish", "fish"),
 }
 
 

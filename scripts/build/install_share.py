@@ -28,7 +28,8 @@ def build_man(target: Path, _package: Path) -> None:
 
 def build_completion(target: Path, package: Path) -> None:
     """Make the completion from the parsers of the package that was just built."""
-    env = os.environ | {"PYTHONPATH": os.fspath(package)}
+    path = os.pathsep.join([os.fspath(package), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path}
     subprocess.run([sys.executable, COMPLETION, target / "share"], check=True, env=env)
 
 

@@ -50,7 +50,7 @@ class Shell(Protocol):
         ...
 
     def complete(self, line: str) -> str:
-        """Complete the line; as it is if nothing, or more than one thing, is possible."""
+        """Complete the line as far as all that is possible has in common."""
         ...
 
 
@@ -138,7 +138,7 @@ class Fish:
         """Nothing to end."""
 
     def complete(self, line: str) -> str:
-        """Complete the line if one thing is possible."""
+        """Complete the line."""
         done = subprocess.run(
             ["fish", "-c", f"complete -C {shlex.quote(line)}"],
             capture_output=True,
@@ -148,11 +148,8 @@ class Fish:
             env=self._env,
         )
         assert not done.stderr
-        found = {row.partition("\t")[0] for row in done.stdout.splitlines()}
-        if len(found) != 1:
-            return line
-        start = line[: line.rfind(" ") + 1]
-        return start + found.pop()
+        found = [row.partition("\t")[0] for row in done.stdout.splitlines()]
+        return line[: line.rfind(" ") + 1] + os.path.commonprefix(found) if found else line  # noqa: RUF071 - of texts
 
 
 def make_shell(name: str, share: Path, directory: Path) -> Shell:
