@@ -18,7 +18,9 @@ BPF_SOURCE = NATIVE / "bpf/page_owner.bpf.c"
 BPF_OBJECT = NATIVE / "bpf/page_owner.bpf.o"
 BPF_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
-CFLAGS = ["-O2", "-std=gnu11", "-pthread", "-Wall", "-Wextra"]
+# A level in the environment's CFLAGS holds: -O0 for a debugger.
+LEVEL = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O2"]
+CFLAGS = [*LEVEL, "-std=gnu11", "-pthread", "-Wall", "-Wextra"]
 if os.environ.get("PAGEOWNERFS_WERROR") == "1":
     CFLAGS.append("-Werror")
 
