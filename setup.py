@@ -1,4 +1,4 @@
-"""Build the C core, the BPF programs, man pages and completion, which setup.cfg cannot describe."""
+"""Build the C core, BPF programs, man pages and completion, which setup.cfg cannot describe."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ BPF_SOURCE = NATIVE / "bpf/page_owner.bpf.c"
 BPF_OBJECT = NATIVE / "bpf/page_owner.bpf.o"
 BPF_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
-# A level in the environment's CFLAGS holds: -O0 for a debugger.
+# An optimisation level in CFLAGS takes precedence: -O0 for a debugger.
 LEVEL = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O2"]
 CFLAGS = [*LEVEL, "-std=gnu11", "-pthread", "-Wall", "-Wextra"]
 if os.environ.get("PAGEOWNERFS_WERROR") == "1":
@@ -73,7 +73,7 @@ SOURCES = [path for path in NATIVE.glob("*/*.c") if path.parent != BPF_SOURCE.pa
 
 setup(
     cmdclass={"build_ext": BuildNative, "install_data": InstallShare},
-    data_files=[("share", [])],  # InstallShare makes them
+    data_files=[("share", [])],  # InstallShare adds the files
     ext_modules=[
         Extension(
             "pageownerfs._native",

@@ -1,7 +1,8 @@
 """
-The build backend of pyproject.toml: setuptools, and what a wheel's man pages and completion need.
+The build backend of pyproject.toml: setuptools, with more build requirements for a wheel.
 
-An editable install has neither of them, and needs setuptools alone.
+A wheel needs Sphinx for its man pages and shtab for shell completion. An editable install has
+neither and needs only setuptools.
 """
 
 from __future__ import annotations
@@ -37,5 +38,5 @@ WHEEL_REQUIRES: Final = ["shtab>=1.13,<2", "sphinx>=8"]
 
 
 def get_requires_for_build_wheel(config_settings: Mapping[str, str] | None = None) -> list[str]:
-    """Name the packages that building a wheel needs."""
+    """Return the packages that the build of a wheel needs."""
     return [*build_meta.get_requires_for_build_wheel(config_settings), *WHEEL_REQUIRES]

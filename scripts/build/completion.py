@@ -3,9 +3,10 @@ Write completion of pageownerfs and page_owner_sort for bash, zsh and fish.
 
 usage: completion.py FOLDER
 
-FOLDER then has bash-completion, zsh and fish as a share folder has them. Needs the built package
-and shtab, which turns the parsers of the commands into completion. What a parser does not know
-(mount options, SOURCE without a verb, lists with commas) comes from completion_shells.py.
+The files are written below FOLDER as below /usr/share: bash-completion, zsh, fish. The built
+package must be importable. shtab turns the argument parsers into completion;
+completion_shells.py adds what a parser does not know: mount options, SOURCE without a verb, and
+lists separated by commas.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ FILES: Final = {
     "fish": "fish/vendor_completions.d/{}.fish",
 }
 VALUES: Final = {"format": tuple(FORMATS)}
-"""Values of options whose metavar does not list them."""
+"""Values that the metavar of an option does not list."""
 SORT_OPTION: Final = re.compile(r"^(-\w|--\w+)(?:, (--\w+))?(?: <(\w+)>)?\t+(.*)$", re.MULTILINE)
 
 
 def option_items(options: Iterable[Option]) -> Iterator[Item]:
-    """Give what can be typed for each mount option; a value that is a word, with it."""
+    """Yield ``name=`` for each mount option, or ``name=value`` where the values are known."""
     for option in options:
         if option.implied:
             yield Item(option.name, option.help)
@@ -53,20 +54,20 @@ def option_items(options: Iterable[Option]) -> Iterator[Item]:
 
 
 def mount_options() -> dict[str, list[Item]]:
-    """Give the mount options of each source."""
+    """Return the mount options of each source."""
     read_only = Item("ro", "nothing can be written")
     common = [*option_items(COMMON), *(Item(*flag) for flag in FLAGS.items()), read_only]
     return {name: [*option_items(kind.options), *common] for name, kind in SOURCES.items()}
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Give the parser of each verb."""
+    """Return the parser of each verb."""
     (verbs,) = (a.choices for a in parser._actions if isinstance(a.choices, dict))  # noqa: SLF001
     return verbs
 
 
 def mount_parser(shell: Shell) -> argparse.ArgumentParser:
-    """Give the parser of pageownerfs, and say how its words are completed."""
+    """Return the parser of pageownerfs, with the attributes that shtab reads."""
     parser = make_parser()
     verbs = verbs_of(parser)
     assert verbs.keys() == COMMANDS.keys()
@@ -83,7 +84,7 @@ def mount_parser(shell: Shell) -> argparse.ArgumentParser:
 
 
 def sort_parser(shell: Shell) -> argparse.ArgumentParser:
-    """Make a parser of page_owner_sort from its help: it reads its options with getopt."""
+    """Make a parser from the help of page_owner_sort, which reads its options with getopt."""
     parser = argparse.ArgumentParser(prog="page_owner_sort", add_help=False)
     for short, long, value, text in SORT_OPTION.findall(HELP):
         names = [name for name in (short, long) if name]
@@ -101,7 +102,7 @@ def sort_parser(shell: Shell) -> argparse.ArgumentParser:
 
 
 def completions(shell: Shell) -> Iterator[tuple[str, str]]:
-    """Give the name of each command, and its completion."""
+    """Yield the name of each command and its completion."""
     sources = [(kind.name, kind.takes_file, kind.help) for kind in SOURCES.values()]
     own = shell.mount(sources, mount_options())
     text = shtab.complete(mount_parser(shell), shell.name, preamble=own)
@@ -116,7 +117,7 @@ def completions(shell: Shell) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Write all files."""
+    """Write the files."""
     (folder,) = sys.argv[1:]
     for shell in SHELLS:
         for command, text in completions(shell):

@@ -1,7 +1,7 @@
 """
-Completion in the language of each shell, where a parser does not say enough.
+Completion in the language of each shell, for what a parser does not know.
 
-A Shell gives functions that stand before what shtab writes, and finishes its text.
+A Shell returns functions that go before shtab's code, and edits the result.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Source = tuple[str, bool, str]
-"""Name of a source, whether a file is named behind a colon, help."""
+"""Name of a source; whether a file follows its name, after a colon; help text."""
 
 
 class Item(NamedTuple):
-    """Something that can be typed."""
+    """A word that the user can type."""
 
     word: str
     help: str
 
 
 class Shell(Protocol):
-    """How completion is written for a shell."""
+    """Writes the completion of one shell."""
 
     name: str
 
     def call(self, name: str, /) -> str:
-        """Call the function that values(), or mount(), makes for a word."""
+        """Return the call of a function that values() or mount() has made."""
 
     def values(self, command: str, name: str, items: Sequence[Item], /) -> str:
-        """Make a function that completes a list with commas."""
+        """Make a function that completes a list separated by commas."""
 
     def mount(self, sources: Sequence[Source], options: Mapping[str, Sequence[Item]], /) -> str:
         """Make the functions "sources" and "options"."""
 
     def finish(self, text: str, command: str, sources: Sequence[Source], /) -> str:
-        """Make the whole file of what shtab has written, with those functions in it."""
+        """Turn shtab's output, which contains the functions, into the whole file."""
 
 
 def patterns(sources: Sequence[Source]) -> list[str]:
-    """Give a pattern of each source's word."""
+    """Return a shell pattern for each source."""
     return [f"{name}:*" if takes_file else name for name, takes_file, _ in sources]
 
 
 def any_option(options: Mapping[str, Sequence[Item]]) -> list[Item]:
-    """Give the options of all sources, each once."""
+    """Return the options of all sources, without duplicates."""
     return list(dict.fromkeys(item for items in options.values() for item in items))
 
 
 def words(items: Sequence[Item]) -> str:
-    """Join what can be typed."""
+    """Join the words of the items."""
     return " ".join(item.word for item in items)
 
 
 class Bash:
-    """bash breaks words at : and =, too; a wrapper gives shtab's function whole ones."""
+    """Completion for bash, which also splits words at : and =. A wrapper joins them again."""
 
     name = "bash"
 
@@ -67,7 +67,7 @@ class Bash:
         return f"_pageownerfs_complete_{name}"
 
     def values(self, _command: str, name: str, items: Sequence[Item]) -> str:
-        """Make a function that completes a list with commas."""
+        """Make a function that completes a list separated by commas."""
         return f"""
 _pageownerfs_complete_{name}() {{
   local done=
@@ -109,11 +109,11 @@ _pageownerfs_complete_options() {{
         if sources:
             pattern = "|".join(patterns(sources))
             verbless = f"""
-  # SOURCE without a verb is mounted.
+  # SOURCE without a verb means mount.
   [[ ${{#line[@]}} -gt 2 && ${{line[1]}} == @({pattern}) ]] &&
     line=("${{line[0]}}" mount "${{line[@]:1}}")"""
             first = """
-  # The first word can be a source, too.
+  # The first word may also be a source.
   [ "$COMP_CWORD" = 1 ] && while IFS= read -r reply; do COMPREPLY+=("$reply"); done < <(
     _pageownerfs_complete_sources "$word")"""
             of_file = "|".join(name for name, takes_file, _ in sources if takes_file)
@@ -133,7 +133,7 @@ _{command}() {{
   local COMP_CWORD=$((${{#line[@]}} - 1))
   word=${{line[COMP_CWORD]}}
   _shtab_{command}{first}{files}
-  # Readline has the word from the last break on.
+  # Readline replaces only what follows the last break.
   if [[ -n $breaks && $word == *[$breaks]* ]]; then
     COMPREPLY=("${{COMPREPLY[@]#"${{word%"${{word##*[$breaks]}}"}}"}}")
   fi
@@ -150,7 +150,7 @@ def zsh_escape(text: str) -> str:
 
 
 class Zsh:
-    """zsh has a command for each of it."""
+    """Completion for zsh, by _values and _describe."""
 
     name = "zsh"
 
@@ -175,7 +175,7 @@ class Zsh:
         return " ".join(specs)
 
     def values(self, command: str, name: str, items: Sequence[Item]) -> str:
-        """Make a function that completes a list with commas."""
+        """Make a function that completes a list separated by commas."""
         return f"""
 _pageownerfs_{name}() {{ _values -s , '{command} {name}' {self._specs(items)}; }}
 """
@@ -212,7 +212,7 @@ _pageownerfs_options() {{
   esac
   _values -s , 'mount option' $options
 }}
-# SOURCE without a verb is mounted; the first word can be either.
+# SOURCE without a verb means mount; the first word may be either.
 if (( CURRENT > 2 )) && [[ $words[2] == ({pattern}) ]]; then
   words=($words[1] mount "${{(@)words[2,-1]}}")
   (( CURRENT += 1 ))
@@ -225,12 +225,12 @@ _shtab_pageownerfs_commands() {{
 """
 
     def finish(self, text: str, _command: str, _sources: Sequence[Source]) -> str:
-        """Take --option=VALUE, too."""
+        """Accept --option=VALUE as well."""
         return re.sub(r'^( *"\*?--[\w-]+)(\[.*\]:)', r"\1=\2", text, flags=re.MULTILINE)
 
 
 class Fish:
-    """fish gives what functions print."""
+    """Completion for fish, whose candidates are the output of functions."""
 
     name = "fish"
 
@@ -244,7 +244,7 @@ class Fish:
         return "printf '%s\\t%s\\n' " + " ".join(quote(text) for item in items for text in item)
 
     def values(self, _command: str, name: str, items: Sequence[Item]) -> str:
-        """Make a function that completes a list with commas."""
+        """Make a function that completes a list separated by commas."""
         return f"""
 function __pageownerfs_{name}
   {self._print(items)}
@@ -276,7 +276,7 @@ function __pageownerfs_options
       {self._print(any_option(options))}
   end
 end
-# The words before the cursor; SOURCE without a verb is mounted.
+# The words before the cursor. SOURCE without a verb means mount.
 function __pageownerfs_words
   set -l words (commandline -opc)
   if set -q words[2]; and string match -qr '^(?:{verbless})$' -- $words[2]
@@ -287,12 +287,12 @@ end
 """
 
     def finish(self, text: str, command: str, sources: Sequence[Source]) -> str:
-        """Let shtab's function look at our words, and add the first word."""
+        """Make shtab's scan read our words, and complete sources as the first word."""
         if not sources:
             return text
         head, found, rest = text.rpartition("set -l tokens (commandline -opc)")
         if not found:
-            raise SystemExit("shtab's completion for fish has changed: see Fish.finish()")
+            raise SystemExit("this shtab writes other code for fish: see Fish.finish()")
         return f"""{head}set -l tokens (__pageownerfs_words){rest}
 complete -c {command} -n 'test (count (commandline -opc)) -eq 1' -xka '(__pageownerfs_sources)'
 """

@@ -1,4 +1,4 @@
-"""What a wheel installs below share: man pages by Sphinx, shell completion by shtab."""
+"""Build and install man pages (by Sphinx) and shell completion (by shtab) below share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_man(target: Path, _package: Path) -> None:
 
 
 def build_completion(target: Path, package: Path) -> None:
-    """Make the completion from the parsers of the package that was just built."""
+    """Make the completion from the parsers of the package just built."""
     path = os.pathsep.join([os.fspath(package), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path}
     subprocess.run([sys.executable, COMPLETION, target / "share"], check=True, env=env)
@@ -41,24 +41,24 @@ STEPS: Final = (
 
 class InstallShare(Command):
     """
-    The command install_data: build and install the files below share.
+    The command install_data: build the files below share and install them.
 
-    Without the tool for it the wheel lacks them, and the build says so. An editable install has
-    none of them.
+    If Sphinx or shtab is missing, the build prints a line and goes on without the files. An
+    editable install has none of them.
     """
 
     description = "build and install man pages and shell completion"
     user_options: ClassVar = [("install-dir=", "d", "directory in which share is")]
 
     def initialize_options(self) -> None:
-        """Set what finalize_options() takes from other commands."""
+        """Declare the options."""
         self.install_dir: str | None = None
         self.build_lib: str | None = None
         self.build_temp: str | None = None
         self.outfiles: list[str] = []
 
     def finalize_options(self) -> None:
-        """Ask those commands."""
+        """Take the options from the commands install and build."""
         self.set_undefined_options("install", ("install_data", "install_dir"))
         self.set_undefined_options(
             "build", ("build_lib", "build_lib"), ("build_temp", "build_temp")
@@ -75,7 +75,7 @@ class InstallShare(Command):
             except subprocess.CalledProcessError:
                 if WERROR:
                     raise
-                print(f"{tool} is missing or has failed: built without {what}", file=sys.stderr)
+                print(f"{tool} is missing or failed: built without {what}", file=sys.stderr)
         for path in sorted(target.glob("share/**/*")):
             installed = Path(self.install_dir or "", path.relative_to(target))
             if path.is_file():
@@ -84,9 +84,9 @@ class InstallShare(Command):
                 self.outfiles.append(str(installed))
 
     def get_outputs(self) -> list[str]:
-        """List what is installed."""
+        """List the installed files."""
         return self.outfiles
 
     def get_inputs(self) -> list[str]:
-        """List what it is copied from: nothing that was there before."""
+        """List the inputs: none, since the command makes its files."""
         return []

@@ -1,4 +1,4 @@
-"""The workflows of .github call scripts of the repository, and have no logic of their own."""
+"""The workflows in .github only call scripts of the repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHELL = set("|&;<>()$`\\\"'*?[#~%!{}\n")
 
 
 def commands(text: str) -> list[str]:
-    """Give every command of a workflow, once for each value of the matrix in it."""
+    """Return every command of a workflow, once for each value of its matrix."""
     found = []
     for command in RUN.findall(text):
         names = EXPRESSION.findall(command)
@@ -31,7 +31,7 @@ def commands(text: str) -> list[str]:
 
 
 def script_of(command: str) -> Path | None:
-    """Give the script that a command runs; None: it is more, or other, than a script of ours."""
+    """Return the script that a command runs; None if it is anything else than one script."""
     words = shlex.split(command) if not SHELL & set(command) else []
     while words and (words[0] in {"sudo", "env"} or re.match("[A-Z_]+=", words[0])):
         words.pop(0)
@@ -43,7 +43,7 @@ def script_of(command: str) -> Path | None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_run_scripts(path: Path) -> None:
-    """Each step with "run" is one script, with arguments."""
+    """Each ``run`` step is one script with arguments."""
     found = commands(path.read_text())
     assert found
     assert not [command for command in found if script_of(command) is None]
@@ -53,16 +53,16 @@ def test_run_scripts(path: Path) -> None:
     "command", ["|", "make", "scripts/nowhere", "scripts/test && true", "scripts/lib.sh", ""]
 )
 def test_what_is_no_script(command: str) -> None:
-    """Anything else is found."""
+    """Anything else is rejected."""
     assert script_of(command) is None
 
 
 def test_scripts() -> None:
-    """A script may have a user, variables and arguments."""
+    """sudo, variables and arguments are accepted."""
     assert script_of("sudo env A=b scripts/test --quick tests/unit") == CHECKOUT / "scripts/test"
 
 
 def test_matrix() -> None:
-    """A script that the matrix names is looked for, too."""
+    """A script that the matrix names is checked as well."""
     text = 'a:\n  b: [x, "y z"]\n  - run: ${{ matrix.b }} --vm\n  - name: n\n    run: scripts/c\n'
     assert commands(text) == ["x --vm", "y z --vm", "scripts/c"]

@@ -1,4 +1,4 @@
-"""Shells in which a line is completed as by the Tab key: bash and zsh on a terminal, and fish."""
+"""Complete a command line as the Tab key does: bash and zsh on a terminal, and fish."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ bindkey '^U' kill-whole-line
 
 
 class Shell(Protocol):
-    """A context manager; its directory is the one given, with SHARE's completion loaded."""
+    """A shell that completes lines; a context manager."""
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -50,7 +50,7 @@ class Shell(Protocol):
         ...
 
     def complete(self, line: str) -> str:
-        """Complete the line as far as all that is possible has in common."""
+        """Complete the line, up to the common prefix of all candidates."""
         ...
 
 
@@ -67,10 +67,10 @@ def _environment(share: Path, home: Path) -> dict[str, str]:
 
 
 class TerminalShell:
-    """A shell on a terminal of its own, whose line is read by a key that its rc file binds."""
+    """A shell on its own terminal. A key that its rc file binds reports the line."""
 
     def __init__(self, name: str, share: Path, directory: Path) -> None:
-        """Take what is to be completed from ``share``; the shell's files are in ``directory``."""
+        """Use the completion in ``share``; ``directory`` is home and current directory."""
         (directory / ".bashrc").write_text(BASH_RC)
         (directory / ".zshrc").write_text(ZSH_RC)
         self._words = {
@@ -97,7 +97,7 @@ class TerminalShell:
         os.close(slave)
         os.close(report)
         said = b""
-        while PROMPT.encode() not in said:  # before, keys would be the terminal's own
+        while PROMPT.encode() not in said:  # until then the terminal itself handles ^U and ^R
             said += os.read(self._terminal, 65536)
         return self
 
@@ -108,7 +108,7 @@ class TerminalShell:
         os.close(self._report)
 
     def complete(self, line: str) -> str:
-        """Press Tab behind the line."""
+        """Type the line and press Tab."""
         os.write(self._terminal, b"\x15" + line.encode() + b"\t\x18\x12")
         found, said = b"", b""
         while not found.endswith(b"\n"):
@@ -117,16 +117,16 @@ class TerminalShell:
                 said += os.read(self._terminal, 65536)
             if self._report in ready:
                 part = os.read(self._report, 65536)
-                assert part, f"the shell has ended: {said!r}"
+                assert part, f"the shell ended: {said!r}"
                 found += part
         return found.decode().rstrip("\n")
 
 
 class Fish:
-    """fish says without a terminal what is possible."""
+    """fish, which lists candidates without a terminal."""
 
     def __init__(self, _name: str, share: Path, directory: Path) -> None:
-        """Take what is to be completed from ``share``."""
+        """Use the completion in ``share``; ``directory`` is home and current directory."""
         self._env = _environment(share, directory)
         self._directory = directory
 

@@ -1,4 +1,4 @@
-"""The wheel, built from the sdist as users build it, and installed into an empty environment."""
+"""Build the sdist and a wheel from it, and install the wheel into an empty environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], None]) -> Path:
-    """Directory with the sdist, and the wheel that was built from it."""
+    """Directory with the sdist and the wheel built from it."""
     require("pip")
     folder = tmp_path_factory.mktemp("built")
     command = [sys.executable, "-m", "build", "--outdir", folder, CHECKOUT]
@@ -30,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], Non
 
 @pytest.fixture(scope="session")
 def sdist(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory into which the sdist is unpacked."""
+    """The unpacked sdist."""
     folder = tmp_path_factory.mktemp("sdist")
     (archive,) = built.glob("*.tar.gz")
     subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
@@ -40,7 +40,7 @@ def sdist(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Virtual environment with the wheel, what it depends on, and nothing else."""
+    """Virtual environment with the wheel and its dependencies, and nothing else."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=True)
     (wheel,) = built.glob("*.whl")
@@ -53,7 +53,7 @@ def run(installed: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Function that runs a command of that environment: ``run("pageownerfs", "--version")``."""
 
     def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        # Not in the checkout, whose package would be found first, nor with ours.
+        # Outside the checkout, whose package would be found first.
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [installed / "bin" / name, *words]
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""The Tab key in bash, zsh and fish, with the completion that the wheel has installed."""
+"""The Tab key in bash, zsh and fish, with the completion that the wheel installs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-# What is typed, and what Tab adds to it; of what ends a word see completed().
+# The typed line, and what Tab adds to it; completed() removes the separator after a word.
 LINES = [
     ("pageownerfs mo", "unt"),
     ("pageownerfs --ver", "sion"),
@@ -34,7 +34,7 @@ LINES = [
     ("pageownerfs kernel directory -o stack_depo", "t="),
     ("pageownerfs kernel directory -o kernel", "_abi"),
     ("pageownerfs kernel directory -o format=n", "ext"),
-    ("pageownerfs kernel directory -o mova", ""),  # one of a pool
+    ("pageownerfs kernel directory -o mova", ""),  # an option of a pool
     ("pageownerfs mount tra", "ce:"),
     ("pageownerfs mount trace:fi", "le"),
     ("pageownerfs mount pool di", "rectory/"),
@@ -64,19 +64,19 @@ def shell(
 
 
 def completed(shell: Shell, line: str) -> str:
-    """Complete a line: without what a shell adds so that the next word, or value, can follow."""
+    """Complete a line, without the separator that a shell adds for the next word or value."""
     found = shell.complete(line)
     return found if found == line else found.rstrip(" ,")
 
 
 @pytest.mark.parametrize(("line", "added"), LINES)
 def test_lines(shell: Shell, line: str, added: str) -> None:
-    """Verbs, sources, mount options, directories and files are completed where they can stand."""
+    """Verbs, sources, mount options, directories and files complete where they can occur."""
     assert completed(shell, line) == line + added
 
 
 def verbs() -> dict[str, list[str]]:
-    """Give the long options of each verb."""
+    """Return the long options of each verb."""
     (actions,) = (a for a in make_parser()._actions if isinstance(a.choices, dict))
     return {
         name: [
@@ -91,7 +91,7 @@ def verbs() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("verb", verbs())
 def test_verbs(shell: Shell, verb: str) -> None:
-    """Each verb, and each of its long options, is completed when its last letter is missing."""
+    """Each verb and each of its long options completes from all letters but the last."""
     assert completed(shell, f"pageownerfs {verb[:-1]}") == f"pageownerfs {verb}"
     options = verbs()[verb]
     assert options
@@ -102,7 +102,7 @@ def test_verbs(shell: Shell, verb: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_mount_options(shell: Shell, source: str) -> None:
-    """Each mount option of a source is completed when the sign behind it is missing."""
+    """Each mount option of a source completes from all letters but the last."""
     word = f"{source}:file" if SOURCES[source].takes_file else source
     for option in SOURCES[source].options:
         line = f"pageownerfs mount {word} directory -o {option.name}"
@@ -110,7 +110,7 @@ def test_mount_options(shell: Shell, source: str) -> None:
 
 
 def test_sort_options(shell: Shell) -> None:
-    """Each long option of page_owner_sort, and each key, is completed."""
+    """Each long option and each key of page_owner_sort completes."""
     for option in _LONG:
         line = f"page_owner_sort --{option.rstrip('=')}"
         assert completed(shell, line[:-1]).rstrip("=") == line

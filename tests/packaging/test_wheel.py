@@ -1,4 +1,4 @@
-"""A wheel has all that the package needs, and builds also where Sphinx and shtab are missing."""
+"""A wheel is complete, and builds even without Sphinx and shtab."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_imports(run: Run, installed: Path) -> None:
-    """The C core is imported from there."""
+    """The C core comes from the installed wheel."""
     path = run("python", "-c", "import pageownerfs._native as n; print(n.__file__)").stdout
     assert Path(path).is_relative_to(installed)
 
@@ -37,20 +37,20 @@ def test_commands(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["py.typed", "_native.pyi", "native/base/page_owner.h"])
 def test_files(installed: Path, name: str) -> None:
-    """Types and the format of a record are there."""
+    """The wheel contains the types and the header with the record."""
     assert list(installed.glob(f"lib/python3*/site-packages/pageownerfs/{name}"))
 
 
 @pytest.mark.require("bpf")
 def test_bpf_programs(installed: Path) -> None:
-    """The BPF programs are there, compiled."""
+    """The wheel contains the compiled BPF programs."""
     assert list(installed.glob("lib/python3*/site-packages/pageownerfs/native/bpf/*.bpf.o"))
 
 
 @pytest.mark.require("man")
 @pytest.mark.parametrize("page", PAGES)
 def test_man_pages(installed: Path, page: str) -> None:
-    """Each page is found beside the command, and shown without a warning."""
+    """Each page is found by the PATH of its command and shown without a warning."""
     name, section = Path(page).stem, Path(page).suffix[1:]
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAN")}
     env |= {"LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPAGER": "cat"}
@@ -66,7 +66,7 @@ def test_man_pages(installed: Path, page: str) -> None:
 
 @pytest.fixture
 def without_tools(sdist: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a function that installs man pages and completion without Sphinx and shtab."""
+    """Function that runs install_data where Sphinx and shtab cannot be imported."""
     for name in ("sphinx", "shtab"):
         (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError(__name__)\n")
 
@@ -86,14 +86,14 @@ def without_tools(sdist: Path, tmp_path: Path) -> Callable[..., subprocess.Compl
 
 
 def test_without_tools(without_tools: Run, tmp_path: Path) -> None:
-    """The build goes on, and says what is missing."""
+    """The build succeeds and names what is missing."""
     done = without_tools(tmp_path / "target")
     assert done.returncode == 0, done.stderr
-    assert "sphinx is missing or has failed: built without man pages\n" in done.stderr
-    assert "shtab is missing or has failed: built without shell completion\n" in done.stderr
+    assert "sphinx is missing or failed: built without man pages\n" in done.stderr
+    assert "shtab is missing or failed: built without shell completion\n" in done.stderr
     assert not (tmp_path / "target").exists()
 
 
 def test_tools_required(without_tools: Run, tmp_path: Path) -> None:
-    """The build fails if warnings are errors."""
+    """With PAGEOWNERFS_WERROR=1 the build fails."""
     assert without_tools(tmp_path / "target", PAGEOWNERFS_WERROR="1").returncode != 0
