@@ -1,8 +1,9 @@
 """
-Who allocated this page? A page allocator for processes that share memory, with owners.
+Track who allocated each page: the kernel's page owner for any Linux, as a mount.
 
-``Pool.attach(mountpoint)`` is the way in; the gfp masks have the kernel's names and values.
-Importing this package starts nothing and needs no libfuse.
+Programs that allocate pages in a shared pool begin with ``Pool.attach(mountpoint)``. The gfp
+masks have the kernel's names and values. Importing this package starts nothing and does not
+load libfuse.
 """
 
 from typing import TYPE_CHECKING
@@ -118,7 +119,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for only then: a command that needs none of it starts sooner."""
+    """Import a public name on first use, so that commands that don't need it start faster."""
     if name in __all__:
         from . import _native, client, errors  # noqa: PLC0415
         from .mm import gfp  # noqa: PLC0415

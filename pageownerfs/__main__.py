@@ -1,4 +1,4 @@
-"""``python -m pageownerfs``: the same as the command."""
+"""Run ``pageownerfs`` as ``python -m pageownerfs``."""
 
 from .cli import main
 

@@ -1,8 +1,8 @@
 """
-The pool as a client sees it: the page allocator of mm/page_alloc.c over shared memory.
+The client's side of a pool: the page allocator of mm/page_alloc.c over shared memory.
 
-The allocator itself is C (_native.Pool); here are the way in (attach), the errors, and what can
-be looked at.
+The allocator itself is written in C (_native.Pool). This module adds attach(), the exceptions,
+and methods to inspect a pool.
 """
 
 from __future__ import annotations
@@ -33,79 +33,79 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 XATTR: Final = "user.pageownerfs"
-"""Extended attribute of the root of a mount: a JSON text that says what is mounted."""
+"""Extended attribute of a mount's root directory: JSON that describes the mount."""
 
-# What each version says, and what it may leave out.
+# Keys that every version provides, and keys that a version may leave out.
 _MOUNT_KEYS: Final = {"abi": int, "source": str}
 _MORE_MOUNT_KEYS: Final = {"version": str, "pid": int}
 
 _BAD_PAGE: Final = {
-    _native.BAD_PFN: "is not a page of this pool that can be allocated",
+    _native.BAD_PFN: "is not an allocatable page of this pool",
     _native.BAD_FREE: "is not allocated: it never was, or it has been freed",
-    _native.BAD_TAIL: "is inside of an allocated block, only its head can be given",
-    _native.BAD_ORDER: "is allocated with another order",
-    _native.BAD_COMPOUND: "is a compound page (__GFP_COMP), which can't be split",
+    _native.BAD_TAIL: "is inside an allocated block; pass the head of the block",
+    _native.BAD_ORDER: "was allocated with another order",
+    _native.BAD_COMPOUND: "is a compound page (__GFP_COMP), which cannot be split",
     _native.BAD_COUNT: "has a reference count that does not allow this",
 }
 
 
 class Client(NamedTuple):
-    """One process that is attached to a pool and has allocated or freed."""
+    """A process that is attached to a pool and has allocated or freed pages."""
 
     pid: int
-    """Thread that attached."""
+    """Thread id of the thread that attached."""
     tgid: int
-    """Process."""
+    """Process id."""
     comm: str
-    """Its name then, at most 15 bytes; what is not UTF-8 is escaped."""
+    """Thread name at that time, up to 15 bytes; bytes that are not UTF-8 are escaped."""
     nr_pcp: int
-    """Free pages on its order-0 lists."""
+    """Free pages on the client's order-0 lists."""
     attached_nsec: int
-    """When, CLOCK_MONOTONIC."""
+    """Time of the attach: CLOCK_MONOTONIC in nanoseconds."""
 
 
 class PoolStats(NamedTuple):
-    """Counters of a pool since it was made, in the order in which they are shown."""
+    """Counters of a pool since it was created, in the order of the file ``stats``."""
 
     pgalloc: int
     """Blocks allocated."""
     pgfree: int
     """Blocks freed."""
     pgsplit: int
-    """Blocks that split_page() has split."""
+    """Blocks split by split_page()."""
     oom: int
     """Allocations that failed."""
     commit_failed: int
-    """Times that there was no memory behind a free block."""
+    """Times that /dev/shm had no memory to commit for a free block."""
     dead_clients: int
-    """Clients that have died attached."""
+    """Clients that died while attached."""
     recovered_pages: int
-    """Pages of their order-0 lists that came back."""
+    """Pages recovered from the order-0 lists of dead clients."""
     zone_rebuilds: int
-    """Zones whose free lists were made anew, since a client died with the lock."""
+    """Times that a zone's free lists were rebuilt because a client died holding its lock."""
     reported_pages: int
-    """Free pages whose memory was given to the system."""
+    """Free pages whose memory was returned to the system."""
     early_pages: int
-    """Pages that were allocated before tracking."""
+    """Pages that were allocated before tracking began."""
     page_ext_bytes: int
-    """Memory of the records."""
+    """Memory used by the records."""
     stack_depot_stacks: int
-    """Stacks in the depot."""
+    """Distinct stacks in the stack depot."""
     stack_depot_bytes: int
-    """Memory of the depot."""
+    """Memory used by the stack depot."""
     stack_depot_max_bytes: int
-    """The most that it may take."""
+    """Upper limit of stack_depot_bytes."""
     stack_depot_failed: int
-    """Stacks that found no room in it."""
+    """Stacks that did not fit into the stack depot."""
 
 
 def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    Ask a mount what it is: the JSON of XATTR, made by the daemon at this moment.
+    Read the description of a mount: the JSON in XATTR, which the daemon writes on each read.
 
-    :return: at least abi and source
-    :raises NotAPoolError: nothing of this type is mounted there, or nobody serves it any more
-    :raises PoolAccessError: no permission
+    :return: a dict with at least the keys abi and source
+    :raises NotAPoolError: no pageownerfs is mounted there, or its daemon is gone
+    :raises PoolAccessError: this user may not access the mount
     """
     where = os.fspath(mountpoint)
     try:
@@ -117,16 +117,16 @@ def read_mount(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
 def parse_mount(where: str, text: bytes) -> dict[str, Any]:
     """
-    Parse what the mount at ``where`` has said.
+    Parse the description that the mount at ``where`` returned.
 
-    :raises NotAPoolError: no pageownerfs says that
+    :raises NotAPoolError: the text is not a description of a pageownerfs mount
     """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or not _is_mount(data):
-        msg = f"{where}: its attribute {XATTR} is not from a pageownerfs mount"
+        msg = f"{where}: the extended attribute {XATTR} was not written by pageownerfs"
         raise NotAPoolError(msg)
     return data
 
@@ -142,28 +142,28 @@ def _is_mount(data: dict[str, Any]) -> bool:
 
 
 def mount_error(where: str, error: OSError) -> PageOwnerError:
-    """Say what an error means that came in place of an answer."""
+    """Return the exception for an OSError raised when a mount was asked for its description."""
     if error.errno == errno.ENOTCONN:
         return NotAPoolError(
-            f"{where}: its daemon is gone; clean up with: pageownerfs umount {where}"
+            f"{where}: the daemon is gone; clean up with: pageownerfs umount {where}"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return PoolAccessError(
-            f"{where}: no permission: the mount belongs to another user; "
+            f"{where}: permission denied: the mount belongs to another user; "
             "run as that user, or have it mounted with -o allow_other"
         )
     if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
         return NotAPoolError(
-            f"{where}: no pageownerfs is mounted here; mount one with: pageownerfs pool {where}"
+            f"{where}: no pageownerfs is mounted here; mount a pool with: pageownerfs pool {where}"
         )
-    return NotAPoolError(f"{where}: {error.strerror}; give the mount point of a pool")
+    return NotAPoolError(f"{where}: {error.strerror}; pass the mount point of a pool")
 
 
 class Pool(_native.Pool):
     """
-    One process's attachment to a pool; use attach() and ``with``.
+    A process's attachment to a pool; create one with attach(), in a ``with`` statement.
 
-    Threads may share one; after fork() the child goes on with its own order-0 lists.
+    Threads may share it. After fork(), the child continues with its own order-0 lists.
     """
 
     @classmethod
@@ -171,24 +171,23 @@ class Pool(_native.Pool):
         """
         Attach to the pool that is mounted at ``mountpoint``.
 
-        Closed at the end of a ``with`` block; allocated pages stay allocated.
+        The end of a ``with`` block closes the attachment. Allocated pages stay allocated.
 
         :raises NotAPoolError: no pool is mounted there
-        :raises VersionMismatchError: by another version of this package
-        :raises PoolAccessError: no permission
+        :raises VersionMismatchError: the pool was mounted by an incompatible version
+        :raises PoolAccessError: this user may not attach to the pool
         """
         where = os.fspath(mountpoint)
         mount = read_mount(where)
         if mount["abi"] != _native.ABI_VERSION:
             msg = (
                 f"{where}: mounted by pageownerfs {mount.get('version')} with pool layout "
-                f"{mount['abi']}, this is layout {_native.ABI_VERSION}; use one version in both"
+                f"{mount['abi']}, but this version has layout {_native.ABI_VERSION}; "
+                "use the same version for both"
             )
             raise VersionMismatchError(msg)
         if "shm_path" not in mount:
-            msg = (
-                f"{where}: its source is {mount['source']}, pages can be allocated in a pool only"
-            )
+            msg = f"{where}: the source is {mount['source']!r}; only a pool can allocate pages"
             raise NotAPoolError(msg)
         return cls._attach_file(where, mount["shm_path"])
 
@@ -198,18 +197,22 @@ class Pool(_native.Pool):
             return cls.open(path)
         except PermissionError as error:
             msg = (
-                f"{where}: no permission for {path}: only the user who mounted the pool may attach"
+                f"{where}: permission denied for {path}: only the user who mounted the pool may "
+                "attach to it"
             )
             raise PoolAccessError(msg) from error
         except OSError as error:
-            msg = f"{where}: {path} can't be opened: {error.strerror}; mount the pool anew"
+            msg = (
+                f"{where}: cannot open {path}: {error.strerror}; "
+                "unmount the pool and mount it again"
+            )
             raise NotAPoolError(msg) from error
         except ValueError as error:
-            msg = f"{where}: {error}; mount the pool anew"
+            msg = f"{where}: {error}; unmount the pool and mount it again"
             raise NotAPoolError(msg) from error
 
     def __enter__(self) -> Self:
-        """Return the pool itself."""
+        """Return this pool."""
         return self
 
     def __exit__(
@@ -218,11 +221,11 @@ class Pool(_native.Pool):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Detach from the pool."""
         self.close()
 
     def all_zones(self) -> list[Zone]:
-        """Give the zones by number, with what is free in them now; also those without pages."""
+        """Return all zones by number, empty ones included, with their free blocks now."""
         return [
             Zone(0, name, *info)
             for name, info in zip(POOL_ZONE_NAMES, self._zone_info(), strict=True)
@@ -230,21 +233,21 @@ class Pool(_native.Pool):
 
     @property
     def zones(self) -> list[Zone]:
-        """The populated zones with what is free in them now, as /proc/zoneinfo."""
+        """The populated zones with their free blocks now, as in /proc/zoneinfo."""
         return [zone for zone in self.all_zones() if zone.present_pages]
 
     def free_pages_by_order(self) -> dict[str, list[int]]:
-        """Free blocks of order 0..10 by name of zone, as /proc/buddyinfo."""
+        """Return zone name -> number of free blocks of each order 0..10, as in /proc/buddyinfo."""
         return {zone.name: list(zone.free_blocks) for zone in self.zones}
 
     @property
     def clients(self) -> list[Client]:
-        """The living processes that have allocated or freed, by slot."""
+        """The live processes that have allocated or freed pages, by client slot."""
         return self._clients(alive=True)
 
     @property
     def dead_clients(self) -> list[Client]:
-        """The dead ones that recover_clients() has not yet taken care of."""
+        """The dead processes that recover_clients() has not recovered yet."""
         return self._clients(alive=False)
 
     def _clients(self, *, alive: bool) -> list[Client]:
@@ -256,10 +259,10 @@ class Pool(_native.Pool):
 
     def page_info(self, pfn: int) -> PageInfo:
         """
-        Tell what is known of one page, read without a lock.
+        Return the state of one page, read without a lock.
 
         :param pfn: any page frame of the pool, ``[0, nr_pages)``
-        :raises ValueError: out of range
+        :raises ValueError: ``pfn`` is out of range
         """
         number, *middle, record = self._page_info(pfn)
         state = PAGE_STATES[number] if number < len(PAGE_STATES) else "corrupt"
@@ -267,12 +270,12 @@ class Pool(_native.Pool):
         return PageInfo._make((state, *middle, owner))
 
     def stats(self) -> PoolStats:
-        """Count what has happened since the pool was made."""
+        """Return the counters since the pool was created."""
         return PoolStats._make(self._stats())
 
     def stack(self, handle: int) -> list[Frame]:
         """
-        Fetch a call stack from the depot, as stack_depot_fetch().
+        Fetch a call stack from the stack depot, as stack_depot_fetch() does.
 
         :param handle: ``depot_stack_handle_t``
         :return: frames, innermost first
@@ -282,15 +285,17 @@ class Pool(_native.Pool):
 
     def dump_page(self, pfn: int) -> str:
         """
-        Tell all that is known of one page, allocated or not: see mm.dump_page.
+        Describe one page, allocated or free: its state, its owner and both stacks.
+
+        See mm.dump_page for the format.
 
         :param pfn: any page frame of the pool, ``[0, nr_pages)``
         :return: lines of text, with file and line of each frame
-        :raises ValueError: out of range
+        :raises ValueError: ``pfn`` is out of range
         """
         return dump_page(pfn, self.page_info(pfn), self.stack if self.page_owner_on else None)
 
-    # The exceptions that the C core raises.
+    # The C core calls these to make the exceptions that it raises.
 
     def _out_of_memory(self, order: int, gfp_mask: int, errnum: int) -> OutOfMemoryError:
         zones = self.zones
@@ -302,29 +307,29 @@ class Pool(_native.Pool):
         return OutOfMemoryError(text, order=order, gfp_mask=gfp_mask, free=free)
 
     def _bad_page(self, reason: int, pfn: int, order: int) -> BadPageError:
-        text = f"PFN {pfn:#x} {_BAD_PAGE.get(reason, 'is not what was asked for')}"
+        text = f"PFN {pfn:#x} {_BAD_PAGE.get(reason, 'is not the page that was expected')}"
         if reason != _native.BAD_PFN:
             text += "".join(f"; {fact}" for fact in self._known_of(pfn, order))
         elif not 0 <= pfn < self.nr_pages:
-            text += f"; PFNs of this pool are [0, {self.nr_pages:#x})"
+            text += f"; the PFNs of this pool are [0, {self.nr_pages:#x})"
         return BadPageError(text, pfn=pfn)
 
     def _known_of(self, pfn: int, order: int) -> list[str]:
-        # Read without a lock: it says what was, for a person to go on from.
+        # Read without a lock: a hint for the person who debugs, possibly outdated.
         info = self.page_info(pfn)
         facts = []
         if info.state == "allocated":
             facts.append(f"its order is {info.order}")
             if order >= 0 and order != info.order:
-                facts[0] += f", order {order} was given"
+                facts[0] += f", not {order}"
         elif info.state == "buddy":
-            facts.append(f"it begins a free block of order {info.order}")
+            facts.append(f"it is the head of a free block of order {info.order}")
         elif info.state == "pcp":
-            facts.append("a client has it on its list of free pages")
+            facts.append("it is on a client's list of free pages")
         if info.head != pfn:
             facts.append(f"its head is PFN {info.head:#x}")
         if info.state == "allocated" and info.refcount != 1:
-            facts.append(f"reference count {info.refcount}")
+            facts.append(f"its reference count is {info.refcount}")
         owner = info.page_owner
         if owner is not None and owner.handle:
             comm = owner.comm.decode("utf-8", "backslashreplace")

@@ -1,11 +1,11 @@
 """
-The mount: a tree of views, served by FUSE. No formatting and no mm logic here.
+Serve a tree of views through FUSE; formatting and mm logic live elsewhere.
 
-The only module that imports the binding, and only when something is mounted: fusepy, or mfusepy,
-which has the same API and serves where libfuse2 is gone.
+This is the only module that imports the binding, and it does so only to mount: fusepy, or
+mfusepy, which has the same API and works on systems without libfuse2.
 
-A handler raises ViewError for what is part of a file's behaviour; anything else is logged with
-its traceback and reported as EIO. The binding sees its own FuseOSError and nothing else.
+A handler raises ViewError for errors that are part of a file's behaviour. Any other exception is
+logged with its traceback and reported as EIO. The binding sees nothing but its own FuseOSError.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FSTYPE: Final = "fuse.pageownerfs"
-"""Type of the mount in /proc/mounts."""
+"""File system type in /proc/mounts."""
 
-# cp, cat and Python read in steps of st_blksize; the kernel's own files say 4096.
+# cp, cat and Python read in steps of st_blksize; the kernel's own files report 4096.
 _BLKSIZE: Final = 128 << 10
 _HANDLERS: Final = (
     *("init", "getattr", "readdir", "opendir", "releasedir", "open", "read", "write", "truncate"),
@@ -49,7 +49,7 @@ class _Opened(NamedTuple):
 
 
 class FileSystem:
-    """Handlers of a mount: names to views, file handles to open files."""
+    """FUSE handlers of one mount: they map paths to views and file handles to open files."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class FileSystem:
         on_init: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        Serve what is in ``root``.
+        Serve the tree ``root``.
 
-        :param xattrs: extended attributes of the root; values are made anew for each getxattr()
+        :param xattrs: extended attributes of the root; a value is made for each getxattr()
         :param kernel_abi: answer stat, open and fsync as debugfs does
         :param on_init: called when the kernel has accepted the mount
         """
@@ -80,7 +80,7 @@ class FileSystem:
         self._truncated_nsec: dict[str, int] = {}
 
     def init(self, path: str) -> None:
-        """Answer FUSE_INIT: the mount is there."""
+        """Answer FUSE_INIT: the mount is ready."""
         del path
         self._on_init()
 
@@ -108,7 +108,7 @@ class FileSystem:
         return node
 
     def getattr(self, path: str | None, fh: int | None = None) -> dict[str, int]:
-        """Answer stat() and fstat(); st_size is the length of the text at this moment."""
+        """Answer stat() and fstat(); st_size is the current length of the text."""
         if path is None:
             path = self._opened(fh).path
         node = self._node(path)
@@ -139,7 +139,7 @@ class FileSystem:
         return fh
 
     def readdir(self, path: str | None, fh: int) -> Iterable[str]:
-        """List what is present now."""
+        """List the entries that are present now."""
         directory = self._directory(self._open_dirs[fh] if path is None else path)
         return itertools.chain((".", ".."), directory.names())
 
@@ -157,7 +157,7 @@ class FileSystem:
         return opened
 
     def open(self, path: str, flags: int) -> int:
-        """Open a view. Who may is checked by the kernel, from the mode (default_permissions)."""
+        """Open a view. The kernel checks permissions by the mode (default_permissions)."""
         view = self._view(path)
         if self._kernel_abi and flags & os.O_DIRECT:
             raise ViewError(errno.EINVAL)
@@ -167,13 +167,14 @@ class FileSystem:
 
     def read(self, fh: int, view: memoryview, offset: int, *, fill: bool) -> int:
         """
-        Let the file write into FUSE's own buffer; number of bytes.
+        Read from a file into FUSE's own buffer.
 
-        :param fill: fewer bytes than fit are taken for the end: read on until there are no more
+        :param fill: the caller takes a short read for the end of the file: fill the buffer
+        :return: number of bytes
         """
         file = self._opened(fh).file
         nr_bytes = file.read_into(view, offset)
-        # With kernel_abi a read gives one record, whoever asks.
+        # With kernel_abi every read returns one record, whoever asks.
         while fill and nr_bytes < len(view) and not self._kernel_abi:
             more = file.read_into(view[nr_bytes:], offset + nr_bytes)
             if not more:
@@ -182,12 +183,12 @@ class FileSystem:
         return nr_bytes
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
-        """Hand to the view what one write() brought."""
+        """Pass the data of one write() to the open file."""
         del path
         return self._opened(fh).file.write(data, offset)
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
-        """Change the times only, as debugfs: ``echo 1 > file`` truncates before it writes."""
+        """Change only the times, as debugfs does: ``echo 1 > file`` truncates before it writes."""
         del length
         if path is None:
             path = self._opened(fh).path
@@ -196,41 +197,41 @@ class FileSystem:
             self._truncated_nsec[path] = time.time_ns()
 
     def release(self, path: str | None, fh: int) -> None:
-        """Close a file handle: after the last close() of what open() gave."""
+        """Close a file handle, after the last close() of the open file."""
         del path
         opened = self._open.pop(fh, None)
         if opened is not None:
             opened.file.close()
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
-        """Do nothing; with kernel_abi EINVAL, since debugfs has no fsync."""
+        """Do nothing; with kernel_abi, fail with EINVAL because debugfs has no fsync."""
         del path, datasync, fh
         if self._kernel_abi:
             raise ViewError(errno.EINVAL)
 
     def statfs(self, path: str) -> dict[str, int]:
-        """Answer statfs(): no blocks, as every file system made of text has."""
+        """Answer statfs(): no blocks, as for every file system that generates its text."""
         del path
         return {"f_bsize": 4096, "f_frsize": 4096, "f_namemax": 255}
 
     # Attributes
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        """Give an attribute of the root."""
+        """Return an extended attribute; only the root has any."""
         del position
         if not name.startswith("user."):
-            # ls -l asks each file for its ACL and label, but not once it knows there are none.
+            # ls -l asks every file for its ACL and label, but stops when they are unsupported.
             raise ViewError(errno.EOPNOTSUPP)
         if path != "/" or name not in self._xattrs:
             raise ViewError(errno.ENODATA)
         return self._xattrs[name]()
 
     def listxattr(self, path: str) -> list[str]:
-        """Name the attributes, which only the root has."""
+        """List the extended attributes, which only the root has."""
         return list(self._xattrs) if path == "/" else []
 
     def chmod(self, path: str, mode: int) -> None:
-        """Keep another mode, as debugfs, to let others read a mount with allow_other."""
+        """Change a mode, as in debugfs, to let other users read a mount with allow_other."""
         self.getattr(path)
         with self._lock:
             self._chmods[path] = stat.S_IMODE(mode)
@@ -239,16 +240,16 @@ class FileSystem:
         """Do nothing, so that touch succeeds."""
         del path, times
 
-    # Directories that can be made
+    # Directories that users create
 
     def mkdir(self, path: str, mode: int) -> None:
-        """Make a directory, where its parent lets it be made."""
+        """Create a directory, if its parent allows it."""
         del mode
         parent, _, name = path.rpartition("/")
         self._directory(parent).mkdir(name)
 
     def rmdir(self, path: str) -> None:
-        """Take a directory away, where its parent lets it go; what is in it goes with it."""
+        """Remove a directory and its files, if its parent allows it."""
         parent, _, name = path.rpartition("/")
         self._directory(parent).rmdir(name)
         below = path + "/"
@@ -257,10 +258,10 @@ class FileSystem:
                 for old in [old for old in changed if old == path or old.startswith(below)]:
                     del changed[old]
 
-    # What this tree does not allow, with the errno that debugfs gives even to root
+    # Operations that fail, with the errno that debugfs returns even to root
 
     def create(self, path: str, mode: int) -> int:
-        """Refuse: EACCES."""
+        """Fail with EACCES."""
         del path, mode
         raise ViewError(errno.EACCES)
 
@@ -273,9 +274,9 @@ class FileSystem:
 
 def load_binding() -> ModuleType:
     """
-    Import the FUSE binding: fusepy, or mfusepy.
+    Import the FUSE binding: fusepy, or else mfusepy.
 
-    :raises MountError: neither is there, or libfuse is not, with what to install
+    :raises MountError: neither can be imported, or libfuse is missing; says what to install
     """
     reasons = []
     for name in ("fuse", "mfusepy"):
@@ -289,31 +290,31 @@ def load_binding() -> ModuleType:
         reasons.append(f"{name}: not fusepy")  # fuse-python has the same module name
     msg = (
         f"no usable FUSE binding ({'; '.join(reasons)}): install libfuse2 (Debian: apt install "
-        "libfuse2), or with libfuse3 alone: pip install mfusepy"
+        "libfuse2), or on a system with only libfuse3: pip install mfusepy"
     )
     raise MountError(msg)
 
 
 def _guard(handler: Callable[..., Any], fuse_os_error: type[OSError]) -> Callable[..., Any]:
-    # The one place where exceptions of handlers end.
+    # The one place that catches a handler's exceptions.
     @functools.wraps(handler)
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the binding passes
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any arguments
         try:
             return handler(*args, **kwargs)
         except ViewError as error:
             raise fuse_os_error(error.errno) from None
-        except Exception:  # noqa: BLE001 - whatever it is, it ends here
-            _log.exception("%s%r failed, reported as EIO", handler.__name__, args)
+        except Exception:  # noqa: BLE001 - the binding must not see any
+            _log.exception("%s%r failed; reported as EIO", handler.__name__, args)
             raise fuse_os_error(errno.EIO) from None
 
     return guarded
 
 
 class _Operations:
-    """What the binding gets: the handlers, guarded, and what it looks for beside them."""
+    """The object passed to the binding: guarded handlers, and the attributes it looks for."""
 
     use_ns = True
-    # Only handles, no paths, for read() and the like: libfuse need not build them.
+    # read() and similar handlers need only the handle: libfuse need not build the path.
     flag_nullpath_ok = 1
     flag_nopath = 1
 
@@ -323,12 +324,13 @@ class _Operations:
 
 
 class _CallableOperations(_Operations):
-    # fusepy calls operations(name, ...), mfusepy operations.name(...) and warns of __call__.
+    # fusepy calls operations(name, ...), mfusepy operations.name(...), with a warning if there is
+    # a __call__.
     def __call__(self, name: str, *args: object) -> Any:  # noqa: ANN401 - as the handler
         return getattr(self, name)(*args)
 
 
-# The memory that a pointer of ctypes points to, without a type of array for each size.
+# A memoryview of the memory behind a ctypes pointer, without an array type for each size.
 _memory_at: Final = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
 )(("PyMemoryView_FromMemory", ctypes.pythonapi))
@@ -336,42 +338,42 @@ _PYBUF_WRITE: Final = 0x200
 
 
 def _read(self: Any, path: object, buf: Any, size: int, offset: int, fip: Any) -> int:  # noqa: ANN401, PLR0913, PLR0917
-    # The binding's read() copies a bytes object; here the text is written into buf itself.
+    # The binding's read() copies a bytes object; this one writes the text directly into buf.
     del path
     info = fip.contents
     view = _memory_at(buf, size, _PYBUF_WRITE)
-    # A read() names its owner. One for the page cache (sendfile, splice) does not, and the kernel
-    # takes a short answer to it for the end of the file.
+    # A read() has a lock owner. A read for the page cache (sendfile, splice) has none, and the
+    # kernel takes a short answer to it for the end of the file.
     try:
         count: int = self.operations.read(info.fh, view, offset, fill=not info.lock_owner)
     finally:
-        view.release()  # the buffer is FUSE's again
+        view.release()  # the buffer belongs to FUSE again
     return count
 
 
 def _truncate(self: Any, path: bytes | None, length: int, fip: Any) -> None:  # noqa: ANN401
-    # mfusepy's method for libfuse 3 drops the handle, and an open file has no path.
+    # mfusepy's method for libfuse 3 drops the handle, but an open file has no path.
     handle = fip.contents.fh if fip else None
     self.operations.truncate(path if path is None else path.decode("latin-1"), length, handle)
 
 
 class Session:
-    """One mount being served: run() in one thread, stop() from any other."""
+    """Serve one mount: call run() in one thread, stop() from any other."""
 
     def __init__(self, binding: ModuleType, filesystem: FileSystem) -> None:
-        """Prepare to serve ``filesystem`` through ``binding``, see load_binding()."""
+        """Prepare to serve ``filesystem`` through ``binding`` (see load_binding())."""
         self._binding: Any = binding
         self._filesystem = filesystem
         self._fuse_pointer: int | None = None
 
     def run(self, fsname: str, mountpoint: bytes, options: Iterable[str] = ()) -> None:
         """
-        Mount, and serve until it is unmounted or stopped.
+        Mount, and serve until the file system is unmounted or stop() is called.
 
-        :param fsname: what /proc/mounts shows as the device
+        :param fsname: the device in /proc/mounts
         :param mountpoint: absolute path
-        :param options: for libfuse, beside those that this file system needs
-        :raises MountError: libfuse could not mount; it has said why on standard error
+        :param options: for libfuse, in addition to those that this file system needs
+        :raises MountError: libfuse could not mount; it has written why to standard error
         """
         operations_type = _CallableOperations if self._binding.__name__ == "fuse" else _Operations
         operations = operations_type(self._filesystem, self._binding.FuseOSError)
@@ -382,16 +384,16 @@ class Session:
             mount(
                 operations,
                 mountpoint.decode("latin-1"),
-                # Every byte decodes, so that odd file names are ENOENT and no fault.
+                # Every byte decodes, so that an odd file name is ENOENT and not an exception.
                 encoding="latin-1",
                 foreground=True,
                 fsname=fsname,
                 subtype=FSTYPE.partition(".")[2],
                 default_permissions=True,
                 direct_io=True,
-                # Each stat is asked: st_size is the length of the text at that moment.
+                # Every stat() reaches getattr(): st_size is the current length of the text.
                 attr_timeout=0,
-                # A name stays what it is: what appears later was not there, and is not cached.
+                # A name never changes its meaning, and a missing name is not cached.
                 entry_timeout=1,
                 **dict.fromkeys(options, True),
             )
@@ -400,7 +402,7 @@ class Session:
             raise MountError(msg) from error
 
     def _with_pointer(self, init: Callable[[str], None]) -> Callable[[str], None]:
-        # Only inside a handler does libfuse tell which struct fuse it serves.
+        # libfuse reveals which struct fuse it serves only inside a handler.
         def init_with_pointer(path: str) -> None:
             context = self._binding._libfuse.fuse_get_context()  # noqa: SLF001
             self._fuse_pointer = context.contents.fuse
@@ -410,9 +412,9 @@ class Session:
 
     def stop(self) -> None:
         """
-        Make run() return: fuse_exit(), from outside of a handler.
+        Make run() return: fuse_exit(), called from outside a handler.
 
-        The thread in run() sleeps in sem_wait() and has to be woken by a signal as well.
+        The thread in run() sleeps in sem_wait(); the caller must also wake it with a signal.
         """
         if self._fuse_pointer is not None:
             self._binding._libfuse.fuse_exit(ctypes.c_void_p(self._fuse_pointer))  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Standard streams of the commands: they may be closed, full, or read by nobody."""
+"""Standard streams of the commands, which may be closed, full, or a broken pipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Final
 
-# What write() may say of a stream.
+# Errors that write() may return for a standard stream.
 _OUTPUT_ERRORS: Final = frozenset(
     (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN)
 )
@@ -15,10 +15,10 @@ _OUTPUT_ERRORS: Final = frozenset(
 
 def fill_closed() -> None:
     """
-    Open what the caller has closed, so that no file gets the number of a standard stream.
+    Open the standard streams that the caller closed, so that no other file gets their number.
 
-    Reading standard input and writing standard output fail then as on a closed one (EBADF);
-    what is written to standard error is lost.
+    Reading standard input and writing standard output then fail as on a closed stream (EBADF).
+    Text written to standard error is lost.
     """
     for number, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -31,7 +31,7 @@ def fill_closed() -> None:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if that can be written."""
+    """Write a line to standard error; ignore errors."""
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -39,12 +39,12 @@ def say(text: str) -> None:
 
 
 def drop_output() -> None:
-    """Forget what could not be written to standard output: Python would try again at exit."""
+    """Discard output that could not be written; Python would try to write it again at exit."""
     _to_null(1)
 
 
 def describe(error: OSError) -> str:
-    """Tell an error in a line: of the file that it names, or of standard output."""
+    """Format an error as one line that names its file, or standard output."""
     reason = error.strerror or str(error)
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {reason}"

@@ -1,8 +1,7 @@
 """
-All that is known of one page, as text (__dump_page() of mm/debug.c, __dump_page_owner()).
+Describe one page as text: __dump_page() of mm/debug.c and __dump_page_owner().
 
-Here each frame has its file and line where they are known, for which page_owner's own format has
-no room.
+Unlike in page_owner, each stack frame shows its source file and line where they are known.
 """
 
 from __future__ import annotations
@@ -24,41 +23,43 @@ if TYPE_CHECKING:
 
 PAGE_STATES: Final = ("free", "buddy", "pcp", "allocated", "tail", "reserved")
 """
-What a page of a pool can be, by number.
+States of a page in a pool, by number.
 
-Inside of a free block; head of a free block; in the hands of a client, on its order-0 list or on
-its way in or out; head of an allocated block; tail page of one; never to be allocated.
+free: inside a free block. buddy: head of a free block. pcp: held by a client, on its order-0 list
+or on the way to or from it. allocated: head of an allocated block. tail: another page of an
+allocated block. reserved: never allocated.
 """
 
 
 class PageInfo(NamedTuple):
-    """What a pool knows of one of its pages, read without a lock."""
+    """State of one page of a pool, read without a lock."""
 
     state: str
     """One of PAGE_STATES, or ``corrupt``."""
     order: int
-    """Of the block that it is the head of."""
+    """Order of the block that the page is the head of."""
     refcount: int
-    """References; 0 unless it is the head of an allocated block."""
+    """Reference count; 0 unless the page is the head of an allocated block."""
     flags: int
     """``page->flags``."""
     migratetype: int
-    """Of the pageblock."""
+    """Migratetype of the pageblock."""
     head: int
-    """PFN of the first page of its block."""
+    """PFN of the first page of the page's block."""
     zone: int
-    """Number of its zone."""
+    """Number of the page's zone."""
     page_owner: PageOwner | None
-    """Its record; None: page_owner is off."""
+    """The page's record; None if page_owner is off."""
 
 
 def dump_page(pfn: int, info: PageInfo, stack: Callable[[int], Sequence[Frame]] | None) -> str:
     """
-    Tell what is known of a page of a pool.
+    Describe a page of a pool.
 
-    :param pfn: its page frame number
-    :param info: what the pool says of it
-    :param stack: frames of a handle, innermost first; ValueError where there are none
+    :param pfn: page frame number
+    :param info: the page's state
+    :param stack: returns the frames of a handle, innermost first; raises ValueError for an
+        unknown handle. None: page_owner is off
     :return: lines, each with its newline
     """
     migratetype = info.migratetype
@@ -91,14 +92,15 @@ def dump_page_owner(
     page_mt: int,
 ) -> bytes:
     """
-    Tell who allocated a page, and who freed it last.
+    Describe who allocated a page and who freed it last.
 
     Mirrors __dump_page_owner() of mm/page_owner.c.
 
-    :param owner: its record
-    :param vocabulary: names of the numbers in it
-    :param stack: lines of a handle, innermost first; ValueError where there are none
-    :param page_mt: migratetype of the mask
+    :param owner: the page's record
+    :param vocabulary: names of the numbers in the record
+    :param stack: returns the lines of a handle, innermost frame first; raises ValueError for an
+        unknown handle
+    :param page_mt: migratetype that the gfp mask asks for
     :return: lines, each with its newline
     """
     if not owner.handle:

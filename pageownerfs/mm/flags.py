@@ -1,5 +1,5 @@
 """
-Text of a flag word, the rule that ``%pGg`` and ``%pGp`` share.
+Format a flags word by the rule that ``%pGg`` and ``%pGp`` share.
 
 Mirrors format_flags() in lib/vsprintf.c and struct trace_print_flags.
 """
@@ -19,10 +19,10 @@ class FlagName(NamedTuple):
 
 def format_flags(flags: int, names: Iterable[FlagName]) -> str:
     """
-    Name the bits of a flag word, joined by ``|``.
+    Return the names of the bits of a flags word, joined by ``|``.
 
     The table is walked in order: a row whose bits are all set is printed and its bits are removed.
-    What no row names is printed last, as one hexadecimal number.
+    Bits that no row names are printed last, as one hexadecimal number.
 
     >>> names = (FlagName(0x6, "pair"), FlagName(0x2, "one"))
     >>> format_flags(0, names)

@@ -1,10 +1,9 @@
 """
 The gfp mask: how a page may be allocated (``gfp_t``, include/linux/gfp_types.h).
 
-Values are those of Linux 6.12 on x86-64 without KASAN_HW_TAGS and LOCKDEP, the kernel that the
-pool follows; bits 0 to 23 are the same in every configuration.
-Inside a class, Python mangles names that begin with two underscores: bind ``__GFP_COMP`` and its
-like outside of it.
+The values are those of Linux 6.12 on x86-64 without KASAN_HW_TAGS and LOCKDEP, the kernel that
+the pool follows. Bits 0 to 23 are the same in every configuration. Inside a class, Python mangles
+names that begin with two underscores: bind ``__GFP_COMP`` and similar names outside the class.
 """
 
 import re
@@ -58,7 +57,7 @@ GFP_TRANSHUGE: Final = GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM
 
 GFP_MOVABLE_MASK: Final = __GFP_RECLAIMABLE | __GFP_MOVABLE
 GFP_MASK_MAX: Final = 0xFFFFFFFF
-"""The largest mask: ``gfp_t`` is an ``unsigned int``."""
+"""The largest gfp mask: ``gfp_t`` is an ``unsigned int``."""
 
 _BITS: Final = (
     FlagName(__GFP_DMA, "__GFP_DMA"),
@@ -86,7 +85,7 @@ _BITS: Final = (
     FlagName(__GFP_ZEROTAGS, "__GFP_ZEROTAGS"),
 )
 
-# Names of several bits, in the order in which both versions print them.
+# Names that stand for several bits, in the order in which all versions print them.
 _COMPOSITES: Final = (
     FlagName(GFP_TRANSHUGE, "GFP_TRANSHUGE"),
     FlagName(GFP_TRANSHUGE_LIGHT, "GFP_TRANSHUGE_LIGHT"),
@@ -102,7 +101,8 @@ _COMPOSITES: Final = (
     FlagName(GFP_DMA, "GFP_DMA"),
 )
 
-# What %pGg can't name, or hides behind another name of the same value, is still a name to write.
+# Names that a user may write although %pGg never prints them: it has no row for them, or prints
+# another name of the same value.
 _OTHERS: Final = (
     FlagName(GFP_DMA32, "GFP_DMA32"),
     FlagName(__GFP_RECLAIM, "__GFP_RECLAIM"),
@@ -112,7 +112,7 @@ _OTHERS: Final = (
 GFP_VALUES: Final[Mapping[str, int]] = MappingProxyType(
     {name: mask for mask, name in (*_BITS, *_COMPOSITES, *_OTHERS)}
 )
-"""Every ``GFP_*`` and ``__GFP_*`` name and its value: what parse_gfp() accepts."""
+"""Every ``GFP_*`` and ``__GFP_*`` name that parse_gfp() accepts, and its value."""
 
 
 def _names(*names: str) -> tuple[FlagName, ...]:
@@ -130,19 +130,19 @@ GFP_NAMES_6_12: Final = (
 """Names in the order of Linux 6.12 (include/trace/events/mmflags.h)."""
 
 _AFTER_HIGH: Final = [name for _, name in GFP_NAMES_6_12].index("__GFP_HIGH") + 1
-# GFP_ATOMIC and GFP_NOWAIT keep the values of 6.12. With those of 6.1 (0xa20, 0x800) masks of 6.12
-# would print as what nobody wrote: 0x820 as GFP_NOWAIT|__GFP_HIGH, 0x2800 as
-# GFP_NOWAIT|__GFP_NOWARN. Masks of a running 6.1 are named by that kernel's own rows.
-# __GFP_ATOMIC is in no mask of 6.12, and so no name to write (parse_gfp()).
+# GFP_ATOMIC and GFP_NOWAIT keep the values of 6.12. With the values of 6.1 (0xa20, 0x800), masks
+# of 6.12 would print as something nobody wrote: 0x820 as GFP_NOWAIT|__GFP_HIGH, 0x2800 as
+# GFP_NOWAIT|__GFP_NOWARN. The masks of a running 6.1 are named by that kernel's own rows.
+# No mask of 6.12 contains __GFP_ATOMIC, so parse_gfp() does not accept it.
 GFP_NAMES_6_1: Final = (
     *GFP_NAMES_6_12[:_AFTER_HIGH],
     FlagName(0x200, "__GFP_ATOMIC"),
     *GFP_NAMES_6_12[_AFTER_HIGH:],
 )
-"""Names in the order of Linux 6.1, which has ``__GFP_ATOMIC`` too."""
+"""Names in the order of Linux 6.1, which also has ``__GFP_ATOMIC``."""
 
 GFP_NAMES_NEXT: Final = (*_COMPOSITES, *_names("GFP_DMA32", "__GFP_RECLAIM"), *_BITS)
-"""Names in the order of later kernels: the single bits come in the order of their numbers."""
+"""Names in the order of kernels after 6.19: single bits are in the order of their numbers."""
 
 _HEX: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}")
@@ -150,7 +150,7 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,16}")
 
 def decode_gfp(gfp_mask: int, names: Iterable[FlagName] = GFP_NAMES_6_12) -> str:
     """
-    Name the bits of a gfp mask, as ``%pGg`` does.
+    Return the names of the bits of a gfp mask, as ``%pGg`` prints them.
 
     >>> decode_gfp(0x140CCA)
     'GFP_HIGHUSER_MOVABLE|__GFP_COMP'
@@ -159,14 +159,14 @@ def decode_gfp(gfp_mask: int, names: Iterable[FlagName] = GFP_NAMES_6_12) -> str
 
     :param gfp_mask: ``gfp_t``
     :param names: table of the kernel whose text is wanted
-    :return: names joined by ``|``, what has no name last in hex; empty for 0
+    :return: names joined by ``|``; bits without a name come last, in hex; empty for 0
     """
     return format_flags(gfp_mask, names)
 
 
 def format_gfp(gfp_mask: int, names: Iterable[FlagName] = GFP_NAMES_6_12) -> str:
     """
-    Format a gfp mask as page_owner does after ``mask`` (``%#x(%pGg)``).
+    Format a gfp mask as page_owner prints it after ``mask`` (``%#x(%pGg)``).
 
     >>> format_gfp(0x820)
     '0x820(GFP_ATOMIC)'
@@ -182,17 +182,18 @@ def format_gfp(gfp_mask: int, names: Iterable[FlagName] = GFP_NAMES_6_12) -> str
 
 def parse_gfp(text: str) -> int:
     """
-    Read a gfp mask that a person wrote; the inverse of decode_gfp().
+    Parse a gfp mask that a user wrote; the inverse of decode_gfp().
 
     >>> hex(parse_gfp("GFP_KERNEL|__GFP_ZERO"))
     '0xdc0'
     >>> parse_gfp("0xcc0") == parse_gfp("3264") == GFP_KERNEL
     True
 
-    :param text: names in the kernel's spelling and numbers (hex with 0x, or decimal), joined by
-        ``|``, ``,`` or ``+``; blanks around them don't count
+    :param text: the kernel's names, and numbers (hex with 0x, or decimal), joined by ``|``, ``,``
+        or ``+``; blanks around them are ignored
     :return: ``gfp_t``, ``[0, 0xffffffff]``
-    :raises ValueError: a name is not known (all such are listed), a part is empty, or too large
+    :raises ValueError: a name is unknown (the message lists them all), a part is empty, or the
+        mask has more than 32 bits
     """
     gfp_mask = 0
     unknown = []
@@ -208,7 +209,7 @@ def parse_gfp(text: str) -> int:
             unknown.append(repr(token))
     if unknown:
         message = (
-            f"gfp mask {text!r}: not known: {', '.join(unknown)}; write names such as "
+            f"gfp mask {text!r}: unknown: {', '.join(unknown)}; write names such as "
             "GFP_KERNEL|__GFP_ZERO, or a number such as 0xcc0"
         )
         raise ValueError(message)
@@ -222,8 +223,8 @@ def gfp_migratetype(gfp_mask: int) -> int:
     """
     Return the migratetype that a mask asks for.
 
-    Mirrors gfp_migratetype() of include/linux/gfp.h: bits 3 and 4. Both at once make no sense;
-    the kernel then says 3 (HighAtomic), and so does this.
+    Mirrors gfp_migratetype() of include/linux/gfp.h: bits 3 and 4. Setting both makes no sense;
+    the kernel then returns 3 (HighAtomic), and so does this function.
 
     :param gfp_mask: ``gfp_t``
     :return: ``MIGRATE_UNMOVABLE`` (0), ``MIGRATE_MOVABLE`` (1), ``MIGRATE_RECLAIMABLE`` (2), or 3

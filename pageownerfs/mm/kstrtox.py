@@ -1,8 +1,8 @@
 """
-Numbers and booleans as the kernel reads them: lib/kstrtox.c, lib/cmdline.c.
+Parse numbers and booleans as the kernel does: lib/kstrtox.c, lib/cmdline.c.
 
-Used for mount options and for what is written to files of the mount, so that both take the
-spellings that the kernel's boot line and debugfs take.
+Mount options and writes to files of the mount use these functions, so that they accept the same
+spellings as the kernel's command line and debugfs.
 """
 
 import re
@@ -21,9 +21,10 @@ def kstrtobool(text: str) -> bool:
     """
     Parse a boolean: on/off, 1/0, y/n, yes/no, t/f, true/false.
 
-    Mirrors kstrtobool(): one character decides, two for on and off; the rest is not looked at.
+    Mirrors kstrtobool(): the first character decides, or the first two for on and off; the rest is
+    ignored.
 
-    :raises ValueError: anything else
+    :raises ValueError: ``text`` is not a boolean
     """
     first = text[:1]
     if first and first in _TRUE:
@@ -41,12 +42,13 @@ def kstrtobool(text: str) -> bool:
 
 def kstrtoull(text: str) -> int:
     """
-    Parse a number of 64 bits: decimal, with 0x hexadecimal, with 0 octal; a newline may follow.
+    Parse an unsigned 64-bit number: decimal, hexadecimal with 0x, octal with 0.
 
-    Mirrors kstrtoull() with base 0: no blanks, no minus, a plus is fine.
+    Mirrors kstrtoull() with base 0: one newline may follow; a plus sign is accepted, but no blanks
+    and no minus sign.
 
-    :raises ValueError: anything else
-    :raises OverflowError: more than 64 bits (the kernel's ERANGE)
+    :raises ValueError: ``text`` is not a number
+    :raises OverflowError: the number has more than 64 bits (the kernel's ERANGE)
     """
     match = _KSTRTOULL.fullmatch(text.removesuffix("\n"))
     if match is None:
@@ -64,10 +66,10 @@ def memparse(text: str) -> int:
     """
     Parse a size in bytes: ``4096``, ``0x1000``, ``256M``, ``1G``, ``1GiB``, ``1g``.
 
-    Mirrors memparse(): K, M, G and T are powers of 1024; unlike it, nothing may follow, but for
-    B or iB after the number or the suffix.
+    Mirrors memparse(): K, M, G and T are powers of 1024. Unlike in the kernel, only B or iB may
+    follow the number or its suffix.
 
-    :raises ValueError: anything else
+    :raises ValueError: ``text`` is not a size
     """
     match = _MEMPARSE.fullmatch(text.strip())
     if match is None:
@@ -78,7 +80,7 @@ def memparse(text: str) -> int:
 
 
 def format_size(nr_bytes: int) -> str:
-    """Write a size for people: ``256M``, ``1.5G``, ``4096``; at most one decimal, rounded down."""
+    """Format a size for people: ``256M``, ``1.5G``, ``4096``; one decimal, rounded down."""
     for suffix, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
         if nr_bytes >= 1 << shift:
             tenths = nr_bytes * 10 >> shift

@@ -1,7 +1,7 @@
 """
-Migratetypes and the reasons of migration (include/linux/mmzone.h, migrate_mode.h).
+Migratetypes and migrate reasons (include/linux/mmzone.h, migrate_mode.h).
 
-Names are those of migratetype_names[] in mm/page_alloc.c and migrate_reason_names[] in
+The names are those of migratetype_names[] in mm/page_alloc.c and migrate_reason_names[] in
 mm/debug.c of Linux 6.12, with CONFIG_CMA and CONFIG_MEMORY_ISOLATION.
 """
 
@@ -11,7 +11,7 @@ MIGRATE_UNMOVABLE: Final = 0
 MIGRATE_MOVABLE: Final = 1
 MIGRATE_RECLAIMABLE: Final = 2
 MIGRATE_PCPTYPES: Final = 3
-"""Number of types that the lists of order 0 know; HighAtomic comes right after them."""
+"""Number of migratetypes with order-0 lists; HighAtomic comes right after them."""
 MIGRATE_HIGHATOMIC: Final = MIGRATE_PCPTYPES
 MIGRATE_CMA: Final = 4
 MIGRATE_ISOLATE: Final = 5
@@ -22,9 +22,9 @@ MIGRATETYPE_NAMES: Final = ("Unmovable", "Movable", "Reclaimable", "HighAtomic",
 """Name of each migratetype, by number."""
 
 MR_NEVER: Final = -1
-"""Last reason of a page that was never migrated; prints nothing."""
+"""The migrate reason of a page that was never migrated; nothing is printed for it."""
 MR_SYSCALL: Final = 3
-"""The one reason whose name is not that of its enumerator."""
+"""The only reason whose printed name differs from its enumerator."""
 
 MIGRATE_REASON_NAMES: Final = (
     *("compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset", "mempolicy_mbind"),
@@ -34,30 +34,30 @@ MIGRATE_REASON_NAMES: Final = (
 
 
 def _name(what: str, index: int, names: tuple[str, ...]) -> str:
-    # A negative index would count from the end.
+    # Python would count a negative index from the end.
     if not 0 <= index < len(names):
-        message = f"{what} {index} is not one of 0 to {len(names) - 1}"
+        message = f"{what} {index} is out of range: 0 to {len(names) - 1}"
         raise ValueError(message)
     return names[index]
 
 
 def migratetype_name(migratetype: int) -> str:
     """
-    Name a migratetype, as page_owner does after ``type``.
+    Return the name of a migratetype, as page_owner prints it after ``type``.
 
     :param migratetype: ``int``, ``[0, MIGRATE_TYPES)``
     :return: for instance ``Movable``
-    :raises ValueError: out of range
+    :raises ValueError: ``migratetype`` is out of range
     """
     return _name("migratetype", migratetype, MIGRATETYPE_NAMES)
 
 
 def migrate_reason_name(reason: int) -> str:
     """
-    Name a migrate reason, as page_owner does after ``last migrate reason:``.
+    Return the name of a migrate reason, as page_owner prints it after ``last migrate reason:``.
 
-    :param reason: ``enum migrate_reason``, from 0 on; MR_NEVER has no name
+    :param reason: ``enum migrate_reason``, 0 or more; MR_NEVER has no name
     :return: for instance ``compaction``
-    :raises ValueError: out of range
+    :raises ValueError: ``reason`` is out of range
     """
     return _name("migrate reason", reason, MIGRATE_REASON_NAMES)

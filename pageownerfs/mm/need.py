@@ -1,12 +1,15 @@
-"""What a file of the mount may need of its source, and the source may lack."""
+"""Capabilities of a source that files of the mount depend on."""
 
 from typing import Final, Literal
 
 Need = Literal["owners", "pid", "tgid", "free_areas", "pagetypeinfo", "switch"]
 """
-Owners that are tracked now, with pid, with tgid and comm; free blocks by zone; pageblocks by
-migratetype; that tracking can be switched on.
+A capability that a source may lack.
+
+owners: tracking is on. pid: records have a pid. tgid: records have a tgid and a comm. free_areas:
+the free blocks of each zone are known. pagetypeinfo: the pageblocks of each migratetype are known.
+switch: tracking can be switched on.
 """
 
 PAGE_OWNER_OFF: Final = "page_owner is off"
-"""Why there are no owners, until somebody writes 1 to page_owner_on."""
+"""Why a source lacks owners until somebody writes 1 to page_owner_on."""

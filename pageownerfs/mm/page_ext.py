@@ -1,7 +1,7 @@
 """
-The record that says who owns a page (``struct page_owner``, mm/page_owner.c; page_ext).
+The record of a page's owner (``struct page_owner`` in page_ext, mm/page_owner.c).
 
-The C core defines it in page_owner.h; a test compares the two.
+The C core defines the same layout in page_owner.h; a test compares the two.
 """
 
 import struct
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pageownerfs._native import Table
 
 PAGE_EXT_OWNER_ALLOCATED: Final = 1
-"""Bit of state: the page is allocated now, and the record says by whom."""
+"""Bit of state: the page is allocated, and the record says by whom."""
 PAGE_EXT_OWNER_FREED: Final = 2
 """Bit of state: the page was freed at least once since tracking began."""
 PAGE_EXT_OWNER_EARLY: Final = 4
@@ -19,20 +19,20 @@ PAGE_EXT_OWNER_EARLY: Final = 4
 PAGE_EXT_OWNER_MIGRATED: Final = 8
 """Bit of state: the page was migrated; last_migrate_reason says why."""
 PAGE_EXT_OWNER_SUSPECT: Final = 16
-"""Bit of state: the kernel source has found that record and page do not fit, once so far."""
+"""Bit of state: a scan of the kernel source found record and page to disagree, once so far."""
 
 TASK_COMM_LEN: Final = 16
-"""Bytes of a comm with its closing NUL: the name itself has 15 at most."""
+"""Bytes of a comm with its terminating NUL: the name itself has up to 15."""
 PID_MAX_LIMIT: Final = 1 << 22
-"""No pid is larger (include/linux/threads.h)."""
+"""The largest possible pid (include/linux/threads.h)."""
 
 PAGE_OWNER_STRUCT: Final = struct.Struct("<QQIiiIIiiBbBB16s")
-"""The 64 bytes of a record, little-endian, without gaps."""
+"""Layout of a record: 64 bytes, little-endian, without padding."""
 
 
 class PageOwner(NamedTuple):
     """
-    Who owns a page: 64 bytes per page, one cache line; each page of a block has its own.
+    The record of one page: 64 bytes, one cache line. Each page of a block has its own record.
 
     Bytes: 0 ts_nsec u64, 8 free_ts_nsec u64, 16 gfp_mask u32, 20 pid s32, 24 tgid s32,
     28 handle u32, 32 free_handle u32, 36 free_pid s32, 40 free_tgid s32, 44 order u8,
@@ -40,25 +40,25 @@ class PageOwner(NamedTuple):
     """
 
     ts_nsec: int
-    """CLOCK_MONOTONIC at allocation, nanoseconds."""
+    """CLOCK_MONOTONIC at the allocation, in nanoseconds."""
     free_ts_nsec: int
-    """CLOCK_MONOTONIC at the last free, nanoseconds; 0 = never."""
+    """CLOCK_MONOTONIC at the last free, in nanoseconds; 0 = never freed."""
     gfp_mask: int
-    """``gfp_t`` as given; 0 for early pages."""
+    """``gfp_t`` of the allocation; 0 for early pages."""
     pid: int
     """Thread that allocated."""
     tgid: int
     """Process that allocated."""
     handle: int
-    """Stack of the allocation in the stack depot; 0 = none."""
+    """Stack depot handle of the allocation's stack; 0 = none."""
     free_handle: int
-    """Stack of the last free; 0 = none."""
+    """Stack depot handle of the last free's stack; 0 = none."""
     free_pid: int
     """Thread that freed last."""
     free_tgid: int
     """Process that freed last."""
     order: int
-    """Order of the allocation that the page is part of."""
+    """Order of the block that the page belongs to."""
     last_migrate_reason: int
     """``MR_*``; -1 (MR_NEVER) = never migrated."""
     state: int
@@ -66,15 +66,15 @@ class PageOwner(NamedTuple):
     pageblock_migratetype: int
     """``MIGRATE_*`` of the pageblock."""
     comm: bytes
-    """Name of the thread that allocated: any bytes but NUL, 15 at most."""
+    """Name of the thread that allocated: up to 15 bytes of any value except NUL."""
 
     @classmethod
     def unpack(cls, record: bytes | bytearray | memoryview) -> "PageOwner":
         """
-        Read a record.
+        Unpack a record.
 
-        :param record: its 64 bytes
-        :raises ValueError: another number of bytes
+        :param record: the 64 bytes of a record
+        :raises ValueError: ``record`` does not have 64 bytes
         """
         if len(record) != PAGE_OWNER_STRUCT.size:
             message = f"a page_owner record has {PAGE_OWNER_STRUCT.size} bytes, not {len(record)}"
@@ -84,13 +84,13 @@ class PageOwner(NamedTuple):
 
     def pack(self) -> bytes:
         """
-        Write the record; the inverse of unpack().
+        Pack the record; the inverse of unpack().
 
         :return: 64 bytes
-        :raises ValueError: a field does not fit; the message says which values there are
+        :raises ValueError: a value does not fit its field; the message has all values
         """
         if len(self.comm) >= TASK_COMM_LEN or b"\0" in self.comm:
-            message = f"comm {self.comm!r} is not a name of at most 15 bytes without NUL"
+            message = f"comm {self.comm!r} has more than 15 bytes, or contains a NUL"
             raise ValueError(message)
         try:
             return PAGE_OWNER_STRUCT.pack(*self)
@@ -100,7 +100,7 @@ class PageOwner(NamedTuple):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether the page is allocated now."""
+        """Whether the page is allocated."""
         return bool(self.state & PAGE_EXT_OWNER_ALLOCATED)
 
     @property
@@ -115,36 +115,36 @@ class PageOwner(NamedTuple):
 
     @property
     def nr_pages(self) -> int:
-        """Base pages of the allocation."""
+        """Number of base pages in the block."""
         return 1 << self.order
 
 
 class PageExt(NamedTuple):
-    """What a table knows of one page: its owner, and what ``struct page`` says."""
+    """One page as a table knows it: its owner, and data from ``struct page``."""
 
     head: int
-    """PFN of the first page of its block."""
+    """PFN of the first page of the page's block."""
     allocated: bool
-    """Whether the block is allocated now."""
+    """Whether the block is allocated."""
     owner: PageOwner
-    """Its record."""
+    """The page's record."""
     flags: int
-    """``page->flags``; 0: not known."""
+    """``page->flags``; 0 if unknown."""
     memcg: int
-    """Number of what is said of its cgroup; 0: nothing."""
+    """What memcg_lines() takes to describe the page's cgroup; 0 if nothing is known."""
     pageblock_mt: int
     """Migratetype of the pageblock."""
     page_mt: int
-    """Migratetype that the mask asked for."""
+    """Migratetype that the gfp mask asks for."""
 
     @classmethod
     def of(cls, table: "Table", pfn: int) -> "PageExt | None":
         """
-        Look a page up.
+        Look up a page.
 
-        :param table: of any source
-        :param pfn: any number of 64 bits
-        :return: None: it is not in the table
+        :param table: a table of any source
+        :param pfn: any 64-bit number
+        :return: None if the page is not in the table
         """
         found = table.page(pfn)
         if found is None:
@@ -154,13 +154,13 @@ class PageExt(NamedTuple):
 
 
 class PageCounts(NamedTuple):
-    """How many base pages of a table are in which state."""
+    """Number of base pages of a table in each state."""
 
     allocated: int
-    """Allocated, and the allocation was seen."""
+    """Pages that are allocated and whose allocation was seen."""
     early: int
-    """Allocated, but nobody saw it."""
+    """Pages that are allocated but whose allocation was not seen."""
     freed: int
-    """Freed since tracking began."""
+    """Pages that were freed since tracking began and are free."""
     heads: int
-    """Blocks, not pages, whose allocation was seen."""
+    """Blocks (not pages) whose allocation was seen."""

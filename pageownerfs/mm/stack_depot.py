@@ -1,8 +1,8 @@
 """
-Text of a call stack, innermost frame first (lib/stackdepot.c, stack_trace_snprint()).
+Format call stacks, innermost frame first (lib/stackdepot.c, stack_trace_snprint()).
 
-A frame of Python prints as the kernel prints one of its own (``%pS``), so that every tool that
-parses page_owner parses it too.
+A Python frame prints as the kernel prints its own (``%pS``), so that every tool that parses
+page_owner can parse it.
 """
 
 import unicodedata
@@ -10,47 +10,47 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 KSYM_NAME_LEN: Final = 512
-"""Bytes of a symbol's name with its closing NUL, in the kernel: a name has 511 at most."""
+"""Bytes of a kernel symbol's name with its terminating NUL: the name itself has up to 511."""
 STACKDEPOT_MAX_FRAMES: Final = 64
-"""Frames that a stack can have (CONFIG_STACKDEPOT_MAX_FRAMES)."""
+"""Maximum number of frames in a stack (CONFIG_STACKDEPOT_MAX_FRAMES)."""
 
-# Control, format (direction marks and the like), line, paragraph and space characters: one of
-# them in a name would break a line in two, or show as something else.
+# Unicode categories of control, format (such as direction marks), line, paragraph and space
+# characters: in a name, they would break the line or make it read differently.
 _UNCLEAN: Final = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
 
 
 class Frame(NamedTuple):
-    """One call of a stack."""
+    """One frame of a call stack."""
 
     name: str
-    """Qualified name of the function; empty = not known."""
+    """Qualified name of the function; empty = unknown."""
     module: str
-    """Module that defines it; empty = none, or not known."""
+    """Module that defines the function; empty = none, or unknown."""
     offset: int
     """Bytes of bytecode from the function's start to the call, ``[0, size)``."""
     size: int
     """Bytes of bytecode of the function."""
     filename: str
-    """Source file; empty = not known."""
+    """Source file; empty = unknown."""
     lineno: int
-    """Line of the call in that file, from 1; 0 = not known."""
+    """Line of the call in the source file, from 1; 0 = unknown."""
 
 
 def clean_name(name: str) -> bytes:
     r"""
-    Make a name fit into a line of a stack.
+    Return a name in a form that fits into a line of a stack.
 
     >>> clean_name("two words\n")
     b'two_words_'
 
     :param name: any text
-    :return: UTF-8 of at most 511 bytes: blanks and control characters are ``_``, what can't be
-        encoded is ``\udcXX``
+    :return: up to 511 bytes of UTF-8; blanks and control characters become ``_``, characters that
+        can't be encoded become ``\udcXX``
     """
     encoded = _clean(name)
     if len(encoded) < KSYM_NAME_LEN:
         return encoded
-    # Not in the middle of a character.
+    # Don't cut a character in two.
     return encoded[: KSYM_NAME_LEN - 1].decode(errors="ignore").encode()
 
 
@@ -61,7 +61,7 @@ def format_frame(frame: Frame) -> bytes:
     >>> format_frame(Frame("Buffer.fill", "app", 26, 48, "app.py", 7))
     b' Buffer.fill+0x1a/0x30 [app]\n'
 
-    :param frame: a frame; one without a name prints its offset only, as an address without symbol
+    :param frame: a frame without a name prints only its offset, as an address without a symbol
     :return: one line with its newline
     """
     if not frame.name:
@@ -76,7 +76,7 @@ def format_frame(frame: Frame) -> bytes:
 
 def format_stack(frames: Iterable[Frame]) -> bytes:
     """
-    Format a stack as page_owner does.
+    Format a stack as page_owner prints it.
 
     :param frames: innermost first
     :return: one line per frame; empty without frames
@@ -86,14 +86,14 @@ def format_stack(frames: Iterable[Frame]) -> bytes:
 
 def format_source_lines(frames: Iterable[Frame]) -> bytes:
     r"""
-    Format a stack with its places in the source, for where a page is looked at alone.
+    Format a stack with source files and lines, for the description of a single page.
 
-    Each line is as the kernel's scripts/decode_stacktrace.sh would make it:
+    The lines look like the output of the kernel's scripts/decode_stacktrace.sh:
 
     >>> format_source_lines([Frame("Buffer.fill", "app", 26, 48, "/srv/app.py", 7)])
     b' Buffer.fill (/srv/app.py:7) [app]\n'
 
-    :param frames: innermost first; one without file prints as in format_stack()
+    :param frames: innermost first; a frame without a source file prints as in format_stack()
     :return: one line per frame; empty without frames
     """
     return b"".join(map(_format_source_line, frames))
@@ -102,7 +102,7 @@ def format_source_lines(frames: Iterable[Frame]) -> bytes:
 def _format_source_line(frame: Frame) -> bytes:
     if not frame.filename:
         return format_frame(frame)
-    # A blank in a path is harmless inside of the parentheses, and the path stays one to copy.
+    # A blank inside the parentheses is harmless, and the path can still be copied.
     place = _clean(frame.filename, kept=" ")
     if frame.lineno > 0:
         place += b":%d" % frame.lineno

@@ -1,10 +1,10 @@
 """
-Files about fragmentation: how many blocks are free, of which size and which migratetype.
+Format the files about fragmentation: free blocks by order and migratetype.
 
 Mirrors the printing functions of mm/vmstat.c of Linux 6.12: /proc/buddyinfo, /proc/pagetypeinfo
 and, in debugfs, extfrag/extfrag_index and extfrag/unusable_index. A free block of an order has
-``1 << order`` base pages. The kernel prints only zones that have pages (populated_zone()): the
-caller leaves the others out. Every number is followed by a blank, also the last of a line.
+``1 << order`` base pages. The kernel prints only zones that have pages (populated_zone()); the
+caller leaves out the others. Every number is followed by a blank, even the last one of a line.
 """
 
 import re
@@ -16,37 +16,38 @@ from .zone import Zone
 
 STAT_INTERVAL_NSEC: Final = 1_000_000_000
 """
-How old a counter or a size may be that takes a pass over all pages (vm.stat_interval): stat()
-should not cost as much as reading.
+How long a counter or size is reused if it takes a pass over all pages (vm.stat_interval).
+
+Without this, stat() would cost as much as reading the file.
 """
 
 _BUDDYINFO_LINE: Final = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +[0-9]+)+) *")
 
 
 ZoneRow = tuple[int, str, Sequence[int]]
-"""Node, name of the zone, and a number for each order, or for each migratetype."""
+"""Node, zone name, and a number for each order or each migratetype."""
 
 
 def parse_buddyinfo(text: str) -> list[tuple[int, str, tuple[int, ...]]]:
     r"""
-    Read the text of /proc/buddyinfo; the inverse of format_buddyinfo().
+    Parse the text of /proc/buddyinfo; the inverse of format_buddyinfo().
 
     >>> parse_buddyinfo("Node 0, zone   Normal      5      0      2 \n")
     [(0, 'Normal', (5, 0, 2))]
 
     :param text: a line for each zone
-    :return: node, name of the zone, and its free blocks by order; in the order of the text
-    :raises ValueError: a line is not of buddyinfo, or has not as many orders as those before it
+    :return: node, zone name and free blocks by order, for each zone in the order of the text
+    :raises ValueError: a line is not from buddyinfo, or has not as many orders as the first one
     """
     zones: list[tuple[int, str, tuple[int, ...]]] = []
     for line in text.splitlines():
         found = _BUDDYINFO_LINE.fullmatch(line)
         if not found:
-            raise ValueError(f"not a line of buddyinfo: {line!r}")
+            raise ValueError(f"buddyinfo: cannot parse the line {line!r}")
         free_blocks = tuple(int(number) for number in found[3].split())
         if zones and len(free_blocks) != len(zones[0][2]):
             orders = len(zones[0][2])
-            raise ValueError(f"buddyinfo: not {orders} orders, as in the first line: {line!r}")
+            raise ValueError(f"buddyinfo: expected {orders} orders as in the first line: {line!r}")
         zones.append((int(found[1]), found[2], free_blocks))
     return zones
 
@@ -55,7 +56,7 @@ def format_buddyinfo(zones: Iterable[ZoneRow]) -> str:
     """
     Format free blocks as /proc/buddyinfo does (frag_show_print()).
 
-    :param zones: node, name of the zone, and its free blocks by order
+    :param zones: node, zone name and free blocks by order
     :return: a line for each zone
     """
     return "".join(_zone_line(nid, name, 6, nr_free) for nid, name, nr_free in zones)
@@ -67,14 +68,14 @@ def format_pagetypeinfo(
     """
     Format free blocks and pageblocks by migratetype, as /proc/pagetypeinfo does.
 
-    Mirrors pagetypeinfo_show() as far as pagetypeinfo_showblockcount(). As there, the whole text
-    comes once for each node; so for nodes with mixed blocks, whose section belongs at the end of
-    each node's text, call this and format_mixed_blocks() for one node after the other.
-    The kernel stops to count at 100000 blocks and prints ``>100000``, because it walks the list
-    under the zone's lock; here the number is known, and printed.
+    Mirrors pagetypeinfo_show() up to pagetypeinfo_showblockcount(), which prints the whole text
+    once for each node. The section of mixed blocks belongs at the end of each node's text: to add
+    it, call this function and format_mixed_blocks() for one node after the other.
+    The kernel stops counting at 100000 blocks and prints ``>100000``, because it walks the list
+    under the zone's lock. Here the number is known, and printed.
 
-    :param zones: in the order of printing, those of a node together
-    :param migratetype_names: name of each migratetype; there are as many numbers in each zone
+    :param zones: in the order of printing, the zones of a node together
+    :param migratetype_names: name of each migratetype; every zone has as many numbers
     :param pageblock_order: log2 of the pages of a pageblock
     :return: text up to the section ``Number of blocks type``; empty without zones
     :raises ValueError: a zone has more or fewer migratetypes than there are names
@@ -95,13 +96,13 @@ def format_pagetypeinfo(
 
 def format_mixed_blocks(rows: Iterable[ZoneRow], migratetype_names: Sequence[str]) -> str:
     """
-    Format the last section of /proc/pagetypeinfo on kernels with page_owner.
+    Format the section that /proc/pagetypeinfo ends with on kernels with page_owner.
 
-    Mirrors pagetypeinfo_showmixedcount(): pageblocks with pages of another migratetype.
+    Mirrors pagetypeinfo_showmixedcount(): pageblocks that hold pages of another migratetype.
 
-    :param rows: node, name of the zone, and its mixed pageblocks by migratetype of the block
-    :param migratetype_names: name of each migratetype; there are as many numbers in each row
-    :return: an empty line, the headings, and a line for each zone
+    :param rows: node, zone name and number of mixed pageblocks by migratetype of the pageblock
+    :param migratetype_names: name of each migratetype; every row has as many numbers
+    :return: an empty line, the heading, and a line for each zone
     :raises ValueError: a row has more or fewer migratetypes than there are names
     """
     return "\n" + _blocks_section("Number of mixed blocks ", rows, migratetype_names)
@@ -109,19 +110,19 @@ def format_mixed_blocks(rows: Iterable[ZoneRow], migratetype_names: Sequence[str
 
 def fragmentation_index(order: int, nr_free: Sequence[int]) -> int:
     """
-    Tell why an allocation would fail: too little memory (towards 0), or too fragmented (1000).
+    Return why an allocation would fail: too little memory (near 0) or fragmentation (near 1000).
 
-    Mirrors __fragmentation_index(). It is below 0 also where the one free block of a zone is too
-    small: one page, and order 1 asked for, gives -500.
+    Mirrors __fragmentation_index(). The result can also be negative if a zone's only free block is
+    too small: with one free page, order 1 gives -500.
 
     >>> fragmentation_index(1, [1000, 0])
     499
     >>> fragmentation_index(1, [1000, 1])
     -1000
 
-    :param order: of the allocation, ``[0, len(nr_free))``
+    :param order: order of the allocation, ``[0, len(nr_free))``
     :param nr_free: free blocks of the zone by order
-    :return: thousandths; 0 if nothing is free, -1000 if the allocation would not fail
+    :return: thousandths; 0 if nothing is free, -1000 if the allocation would succeed
     """
     free_pages, free_blocks_total, suitable_pages = _contig_page_info(order, nr_free)
     if not free_blocks_total:
@@ -133,14 +134,14 @@ def fragmentation_index(order: int, nr_free: Sequence[int]) -> int:
 
 def unusable_free_index(order: int, nr_free: Sequence[int]) -> int:
     """
-    Tell which part of the free memory lies in blocks too small for an allocation.
+    Return the part of the free memory that lies in blocks too small for an allocation.
 
-    Mirrors unusable_free_index(). Where nothing is free, everything that is free is unusable.
+    Mirrors unusable_free_index(). The result is 1000 if nothing is free.
 
     >>> unusable_free_index(1, [2, 3])
     250
 
-    :param order: of the allocation, ``[0, len(nr_free))``
+    :param order: order of the allocation, ``[0, len(nr_free))``
     :param nr_free: free blocks of the zone by order
     :return: thousandths, ``[0, 1000]``
     """
@@ -154,8 +155,8 @@ def format_extfrag_index(zones: Iterable[ZoneRow]) -> str:
     """
     Format fragmentation indexes as extfrag/extfrag_index does (extfrag_show_print()).
 
-    :param zones: node, name of the zone, and its free blocks by order
-    :return: a line for each zone, with fragmentation_index() of each order
+    :param zones: node, zone name and free blocks by order
+    :return: a line for each zone, with the fragmentation_index() of each order
     """
     return _format_indexes(zones, fragmentation_index, 2)
 
@@ -164,8 +165,8 @@ def format_unusable_index(zones: Iterable[ZoneRow]) -> str:
     """
     Format unusable free memory as extfrag/unusable_index does (unusable_show_print()).
 
-    :param zones: node, name of the zone, and its free blocks by order
-    :return: a line for each zone, with unusable_free_index() of each order
+    :param zones: node, zone name and free blocks by order
+    :return: a line for each zone, with the unusable_free_index() of each order
     """
     return _format_indexes(zones, unusable_free_index, 1)
 
@@ -184,13 +185,16 @@ def _format_indexes(
 
 
 def _contig_page_info(order: int, nr_free: Sequence[int]) -> tuple[int, int, int]:
-    """fill_contig_page_info(): free pages, free blocks, and free pages in blocks large enough."""
+    """Return free pages, free blocks, and free pages in blocks of this order or larger.
+
+    Mirrors fill_contig_page_info().
+    """
     pages = [blocks << index for index, blocks in enumerate(nr_free)]
     return sum(pages), sum(nr_free), sum(pages[order:])
 
 
 def _thousandths(index: int, width: int) -> str:
-    # C's division truncates and gives both parts the sign; Python's rounds down.
+    # C's division truncates, and both parts get the sign; Python's rounds down.
     sign = -1 if index < 0 else 1
     whole, rest = divmod(abs(index), 1000)
     return f"{sign * whole:{width}}.{sign * rest:03} "
@@ -201,7 +205,7 @@ def _zone_line(nid: int, name: str, width: int, numbers: Sequence[int]) -> str:
 
 
 def _free_section(node: Sequence[Zone], migratetype_names: Sequence[str]) -> str:
-    """pagetypeinfo_showfree(): free blocks by migratetype, a line for each."""
+    """Format free blocks by migratetype, a line for each: pagetypeinfo_showfree()."""
     title = "Free pages count per migrate type at order".ljust(43)
     lines = [title + " " + "".join(f"{order:6} " for order in range(len(node[0].nr_free_by_type)))]
     for zone in node:
@@ -215,11 +219,11 @@ def _free_section(node: Sequence[Zone], migratetype_names: Sequence[str]) -> str
 
 
 def _blocks_section(title: str, rows: Iterable[ZoneRow], migratetype_names: Sequence[str]) -> str:
-    """pagetypeinfo_showblockcount() and _showmixedcount(): a title, then a line for each zone."""
+    """Format a title and a line per zone: pagetypeinfo_showblockcount(), _showmixedcount()."""
     lines = [title.ljust(23) + "".join(f"{name:>12} " for name in migratetype_names) + "\n"]
     for nid, name, blocks in rows:
         if len(blocks) != len(migratetype_names):
             types = len(migratetype_names)
-            raise ValueError(f"zone {name}: {len(blocks)} migratetypes, names of {types}")
+            raise ValueError(f"zone {name}: {len(blocks)} migratetypes, but {types} names")
         lines.append(_zone_line(nid, name, 12, blocks))
     return "".join(lines)

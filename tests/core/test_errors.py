@@ -63,7 +63,9 @@ def test_outside(pool: Pool, unchanged: Unchanged) -> None:
     with unchanged(pool):
         for pfn in (*reserved[:3], reserved[-1], *outside):
             for use in (pool.free_pages, pool.get_page, pool.put_page, pool.page):
-                with pytest.raises(BadPageError, match=f"PFN {pfn:#x} is not a page of") as caught:
+                with pytest.raises(
+                    BadPageError, match=f"PFN {pfn:#x} is not an allocatable page"
+                ) as caught:
                     use(pfn)
                 assert ("PFNs of this pool are [0," in str(caught.value)) == (pfn in outside)
 
@@ -117,7 +119,7 @@ def test_wrong_order(pool: Pool, unchanged: Unchanged) -> None:
                         BadPageError, match="allocated with another order"
                     ) as caught:
                         pool.free_pages(what, wrong)
-                    assert f"its order is {order}, order {wrong} was given" in str(caught.value)
+                    assert f"its order is {order}, not {wrong}" in str(caught.value)
             for wrong in (11, 200, (1 << 32) - 1, *HUGE):
                 with pytest.raises(ValueError, match=f"order {wrong}"):
                     pool.free_pages(page, wrong)
@@ -145,7 +147,7 @@ def test_split_refused(pool: Pool, unchanged: Unchanged) -> None:
     pool.free_pages(compound)
     shared = pool.alloc_pages(3)
     pool.get_page(shared)
-    with unchanged(pool), pytest.raises(BadPageError, match="reference count 2"):
+    with unchanged(pool), pytest.raises(BadPageError, match="reference count is 2"):
         pool.split_page(shared)
     pool.put_page(shared)
     assert pool.split_page(shared, 3) == [shared]

@@ -75,7 +75,7 @@ def test_dead_daemon(mount_pool: Callable[..., Any], pageownerfs: Command) -> No
     psutil.wait_procs([psutil.Process(pool.pid)] if psutil.pid_exists(pool.pid) else [], 10)
     done = pageownerfs("status", pool.path)
     assert done.returncode == 4
-    assert "its daemon is gone; clean up with: pageownerfs umount" in done.stderr
+    assert "the daemon is gone; clean up with: pageownerfs umount" in done.stderr
     mounts = json.loads(pageownerfs("status", "--json").stdout)
     assert ["error" in m for m in mounts if str(pool.path) in m["mount_points"]] == [True]
     assert pageownerfs("umount", pool.path).returncode == 0

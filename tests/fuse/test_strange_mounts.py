@@ -31,11 +31,11 @@ POOL = {"version": "9", "abi": 1, "source": "pool", "pid": 1}
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is not from a pageownerfs mount"),
-        ("[1, 2]", "is not from a pageownerfs mount"),
-        ("[" * 50_000, "is not from a pageownerfs mount"),
-        (json.dumps(POOL | {"pid": "1"}), "is not from a pageownerfs mount"),
-        (json.dumps(POOL | {"pid": 1 << 70}), "is not from a pageownerfs mount"),
+        ("", "was not written by pageownerfs"),
+        ("[1, 2]", "was not written by pageownerfs"),
+        ("[" * 50_000, "was not written by pageownerfs"),
+        (json.dumps(POOL | {"pid": "1"}), "was not written by pageownerfs"),
+        (json.dumps(POOL | {"pid": 1 << 70}), "was not written by pageownerfs"),
         (json.dumps(POOL), "is not understood (KeyError: 'size_bytes')"),
         (json.dumps(POOL | {"source": "kernel", "page_owner_on": 1}), "is not understood"),
         (json.dumps(POOL | {"source": "x", "stats": 1, "path": 1}), "is not understood"),

@@ -72,21 +72,23 @@ def free_twice(pool: Pool, pfn: int) -> None:
         ),
         pytest.param(
             lambda pool, pfn: pool.free_pages(pfn + 1),
-            ["PFN {tail:#x} is inside of an allocated block", "its head is PFN {pfn:#x}"],
+            ["PFN {tail:#x} is inside an allocated block", "its head is PFN {pfn:#x}"],
             id="tail",
         ),
         pytest.param(
             lambda pool, pfn: pool.free_pages(pfn, 1),
-            ["PFN {pfn:#x} is allocated with another order", "its order is 2, order 1 was given"],
+            ["PFN {pfn:#x} was allocated with another order", "its order is 2, not 1"],
             id="order",
         ),
         pytest.param(
             lambda pool, _: pool.free_pages(1 << 31),
-            ["PFN 0x80000000 is not a page of this pool", "PFNs of this pool are [0, "],
+            ["PFN 0x80000000 is not an allocatable page", "PFNs of this pool are [0, "],
             id="foreign",
         ),
         pytest.param(
-            lambda pool, _: pool.free_pages(0), ["PFN 0x0 is not a page of this"], id="reserved"
+            lambda pool, _: pool.free_pages(0),
+            ["PFN 0x0 is not an allocatable page"],
+            id="reserved",
         ),
     ],
 )
@@ -138,7 +140,9 @@ def test_not_a_pool(tmp_path: Path) -> None:
     """A file that is not a pool is named, and the error says what to do."""
     path = tmp_path / "file"
     path.write_bytes(bytes(8192))
-    with pytest.raises(NotAPoolError, match=r"file: not a pool; mount the pool anew"):
+    with pytest.raises(
+        NotAPoolError, match=r"file: not a pool; unmount the pool and mount it again"
+    ):
         Pool._attach_file("/mnt", str(path))
 
 
@@ -146,10 +150,10 @@ def test_not_a_pool(tmp_path: Path) -> None:
     ("value", "kind", "message"),
     [
         ({"abi": -1, "source": "pool", "version": "0.0.1"}, VersionMismatchError, "0.0.1"),
-        ({"abi": _native.ABI_VERSION, "source": "trace"}, NotAPoolError, "source is trace"),
-        ({"source": "pool"}, NotAPoolError, "not from a pageownerfs mount"),
-        (["abi", "source"], NotAPoolError, "not from a pageownerfs mount"),
-        (None, NotAPoolError, "not from a pageownerfs mount"),
+        ({"abi": _native.ABI_VERSION, "source": "trace"}, NotAPoolError, "the source is 'trace'"),
+        ({"source": "pool"}, NotAPoolError, "not written by pageownerfs"),
+        (["abi", "source"], NotAPoolError, "not written by pageownerfs"),
+        (None, NotAPoolError, "not written by pageownerfs"),
     ],
 )
 def test_what_the_mount_says(

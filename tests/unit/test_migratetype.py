@@ -53,14 +53,14 @@ def test_migrate_reason_name(constant: int, name: str) -> None:
 @pytest.mark.parametrize("index", [-1, mt.MIGRATE_TYPES, 255])
 def test_no_migratetype(index: int) -> None:
     """A number that is not a migratetype is refused, even a negative one."""
-    with pytest.raises(ValueError, match=f"migratetype {index} is not one of 0 to 5"):
+    with pytest.raises(ValueError, match=f"migratetype {index} is out of range: 0 to 5"):
         migratetype_name(index)
 
 
 @pytest.mark.parametrize("reason", [mt.MR_NEVER, len(mt.MIGRATE_REASON_NAMES)])
 def test_no_migrate_reason(reason: int) -> None:
     """Never migrated is not a reason, and neither is a number beyond the last."""
-    with pytest.raises(ValueError, match=f"migrate reason {reason} is not one of 0 to 9"):
+    with pytest.raises(ValueError, match=f"migrate reason {reason} is out of range: 0 to 9"):
         migrate_reason_name(reason)
 
 

@@ -108,8 +108,8 @@ def test_unpack_refuses_other_sizes(size: int) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        pytest.param({"comm": b"0123456789abcdef"}, "at most 15 bytes", id="long comm"),
-        pytest.param({"comm": b"a\0b"}, "without NUL", id="NUL in comm"),
+        pytest.param({"comm": b"0123456789abcdef"}, "more than 15 bytes", id="long comm"),
+        pytest.param({"comm": b"a\0b"}, "contains a NUL", id="NUL in comm"),
         pytest.param({"order": 256}, "does not fit", id="order"),
         pytest.param({"gfp_mask": -1}, "does not fit", id="negative mask"),
     ],

@@ -94,7 +94,7 @@ def test_optional_flags_take_the_next_bits() -> None:
 
 def test_unknown_optional_flag() -> None:
     """A flag that 6.12 does not have is refused by name."""
-    with pytest.raises(ValueError, match="no optional page flags: dropbehind"):
+    with pytest.raises(ValueError, match="unknown optional page flags: dropbehind"):
         page_flag_bits_6_12(("mlocked", "dropbehind"))
 
 
