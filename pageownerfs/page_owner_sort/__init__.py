@@ -1,20 +1,19 @@
 """
-Sort and group the records of page_owner: tools/mm/page_owner_sort.c as a command and a library.
+Group and sort the records of page_owner: tools/mm/page_owner_sort.c as a command and a library.
 
-It stands alone on the room text and the C core (native/sort), so that the command starts at once.
-The command is in command.py. As a library:
+This room uses only the room text and the C core (native/sort), so that the command starts fast.
+The command is in command.py. To use the library:
 
 >>> from pageownerfs.page_owner_sort import PAGES, Rules, STACKTRACE, SortKey, group_file
 >>> rules = Rules(cull=[STACKTRACE], sort=[SortKey(PAGES, descending=True)])
 >>> for group in group_file("/mnt/po/page_owner", rules):  # doctest: +SKIP
 ...     print(group.times, group.pages, group.stacktrace.decode())
 
-read_records() and parse_records() give records one by one, with typed fields; group_records()
-groups such.
-A Group has ``times`` (records), ``pages`` (base pages of them), and the fields of the record that
-represents it, the first one: ``order``, ``mask``, ``pid``, ``tgid``, ``comm``, ``ts_nsec``,
-``free_ts_nsec``, ``allocator``, ``module``, ``stacktrace``, ``text``. What the text does not tell
-is None. format_groups() makes the text that the command writes.
+read_records() and parse_records() yield single records with typed fields; group_records() groups
+them. A Group has ``times`` (number of records), ``pages`` (their base pages), and the fields of
+its first record: ``order``, ``mask``, ``pid``, ``tgid``, ``comm``, ``ts_nsec``, ``free_ts_nsec``,
+``allocator``, ``module``, ``stacktrace``, ``text``. Fields that the text lacks are None.
+format_groups() makes the text that the command writes.
 """
 
 from pageownerfs._native import Group, Groups

@@ -1,4 +1,4 @@
-"""``python -m pageownerfs.page_owner_sort``."""
+"""Run ``page_owner_sort`` as ``python -m pageownerfs.page_owner_sort``."""
 
 from .command import main
 

@@ -1,4 +1,4 @@
-"""The command page_owner_sort: read, say how far it is, write, end cleanly whatever happens."""
+"""The command page_owner_sort: read, show progress, write, and exit cleanly on any error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOADED_STEP: Final = 1000
 
 
 class _Loading:
-    """Tells how far the reading is: as the kernel's tool on stdout, and by a bar on stderr."""
+    """Show the progress of reading: on stdout as the kernel's tool does, on stderr as a bar."""
 
     def __init__(self, name: str, *, quiet: bool) -> None:
         self._stdout = None if quiet else sys.stdout
@@ -35,7 +35,7 @@ class _Loading:
         self._bar = ProgressBar(name) if sys.stderr.isatty() else None
 
     def show(self, nr_bytes: int, total_bytes: int | None, nr_records: int) -> None:
-        """Take note of what has been read; a Progress."""
+        """Update the progress; a Progress callback."""
         if self._stdout and not self._stdout.isatty():
             steps = range(self._told + 1, nr_records // _LOADED_STEP + 1)
             _tell("".join(f"loaded {i * _LOADED_STEP}\r" for i in steps))
@@ -44,13 +44,13 @@ class _Loading:
             self._bar.show(nr_bytes, total_bytes, nr_records)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 def _report_damage(source: Input, groups: Groups) -> None:
-    """Say on stderr what was skipped."""
+    """List on stderr what was skipped."""
     described = damage(groups)
     for item in described:
         stdio.say(f"page_owner_sort: {source.name}: {item}; skipped")
@@ -62,19 +62,19 @@ def _report_damage(source: Input, groups: Groups) -> None:
 
 
 def _tell(text: str, *, flush: bool = False) -> None:
-    """Say on stdout how far it is."""
+    """Print progress on stdout."""
     try:
         print(text, end="", flush=flush)
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Here it is not the output file that can't be written.
+        # Standard output failed here, not the output file.
         stdio.drop_output()
         raise PageOwnerError(stdio.describe(error)) from error
 
 
 def _sort(options: Options) -> None:
-    """Do it all."""
+    """Read the input, group it, and write the output."""
     quiet = options.output == STDOUT
     with open_output(options.output) as out, open_input(options.source) as source:
         with closing(_Loading(source.name, quiet=quiet)) as loading:
@@ -86,12 +86,12 @@ def _sort(options: Options) -> None:
         if options.debug:
             stdio.say(
                 f"page_owner_sort: {source.name}: {groups.nr_bytes} bytes, {groups.nr_records} "
-                f"records that count, {groups.nr_damaged} damaged ones, {len(groups)} groups"
+                f"selected records, {groups.nr_damaged} damaged records, {len(groups)} groups"
             )
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    """End by a signal, but in order: what was begun is taken back."""
+    """Exit on a signal, but through the normal cleanup."""
     raise SystemExit(_EXIT_SIGNAL + number)
 
 
@@ -99,9 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run the command.
 
-    :param argv: without the program's name; None: sys.argv
-    :return: exit code: 0; 1 for any error, as the kernel's tool; 130 after Ctrl-C, 141 where
-        nobody reads what it writes
+    :param argv: arguments without the program's name; None for those of sys.argv
+    :return: exit code: 0; 1 for any error, as in the kernel's tool; 130 after Ctrl-C; 141 if the
+        reader of the output closed the pipe
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -125,7 +125,7 @@ def _run(words: Sequence[str]) -> int:
         options = parse_options(words)
     except UsageError as error:
         _tell(USAGE, flush=True)
-        stdio.say(f"page_owner_sort: {error}; --help tells more")
+        stdio.say(f"page_owner_sort: {error}; try --help")
         return 1
     if options is None:
         _tell(HELP, flush=True)

@@ -1,4 +1,4 @@
-"""Group the records of a text and put the groups in order; the work is the C core's."""
+"""Group the records of a text and sort the groups, with the C core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Groups", "group_file", "group_input", "group_records", "group_text"]
 
 PARALLEL_BYTES: Final = 8 << 20
-"""A file of so much text is read by two threads."""
+"""Files of at least this size are read by two threads."""
 _BOUNDARY: Final = b"\n\nPage allocated via order "
 _BOUNDARY_BYTES: Final = 1 << 20
 _POLL_SECONDS: Final = 0.05
@@ -42,10 +42,12 @@ def group_file(path: str, rules: Rules = Rules()) -> Groups:  # noqa: B008 - imm
     """
     Group the records of a text.
 
-    :param path: a file, plain or packed (gzip, xz, zstd), a pipe, the mount; ``-``: standard input
-    :param rules: which records, what makes a group, which order
-    :return: the groups in order; damage(groups) tells of what was skipped
-    :raises PageOwnerError: it can't be read, holds no record at all, or lacks what the rules need
+    :param path: a file, plain or compressed (gzip, xz, zstd), a pipe, or a file of the mount;
+        ``-`` is standard input
+    :param rules: which records to select, and how to group and sort them
+    :return: the sorted groups; damage(groups) lists what was skipped
+    :raises PageOwnerError: the text can't be read, has no record, or lacks a field that the rules
+        need
     """
     with open_input(path) as text:
         return group_input(text, rules)
@@ -53,11 +55,11 @@ def group_file(path: str, rules: Rules = Rules()) -> Groups:  # noqa: B008 - imm
 
 def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups:  # noqa: B008
     """
-    Group records that were read one by one, as group_file() does.
+    Group single records as group_file() groups those of a text.
 
-    :param records: of any texts; the first of a group represents it
-    :param rules: which records, what makes a group, which order
-    :return: the groups in order
+    :param records: records of any texts; the first record of a group represents it
+    :param rules: which records to select, and how to group and sort them
+    :return: the sorted groups
     """
     groups = new_groups(rules)
     for record in records:
@@ -67,13 +69,13 @@ def group_records(records: Iterable[Record], rules: Rules = Rules()) -> Groups: 
 
 def group_text(parts: Iterable[Buffer], rules: Rules, name: str) -> Groups:
     """
-    Group the records of a text that comes in parts, as group_file() does.
+    Group the records of a text that arrives in parts, as group_file() does.
 
-    :param parts: one after the other; records may go on from one into the next
-    :param rules: which records, what makes a group, which order
-    :param name: of the text, for people
-    :return: the groups in order
-    :raises PageOwnerError: it holds no record at all, or lacks what the rules need
+    :param parts: the parts in order; a record may span several
+    :param rules: which records to select, and how to group and sort them
+    :param name: name of the text, for messages
+    :return: the sorted groups
+    :raises PageOwnerError: the text has no record, or lacks a field that the rules need
     """
     groups, rest = new_groups(rules), b""
     for part in parts:
@@ -84,7 +86,7 @@ def group_text(parts: Iterable[Buffer], rules: Rules, name: str) -> Groups:
 
 
 def group_input(source: Input, rules: Rules, progress: Progress = no_progress) -> Groups:
-    """As group_file(), for a text that is open."""
+    """Group the records of an open text, as group_file() does."""
     groups = new_groups(rules)
     source.place = lambda: f"after record {groups.nr_seen}: "
     boundary = _boundary(source, rules)
@@ -96,12 +98,12 @@ def group_input(source: Input, rules: Rules, progress: Progress = no_progress) -
 
 
 def damage(groups: Groups) -> list[Damage]:
-    """Return the first of the damaged records, 64 at most; groups.nr_damaged says how many."""
+    """Return up to 64 of the damaged records, the first ones; groups.nr_damaged counts all."""
     return [Damage(*item) for item in groups.damage]
 
 
 def new_groups(rules: Rules) -> Groups:
-    """Make groups that have no records yet; feed() them text."""
+    """Make empty groups, which feed() fills from text."""
     return Groups(
         rules.group_key,
         pids=rules.pids,
@@ -113,25 +115,25 @@ def new_groups(rules: Rules) -> Groups:
 
 
 def _finished(groups: Groups, rules: Rules, name: str) -> Groups:
-    """Check that the text was one, and told what the rules ask for; sort."""
+    """Check that there were records, with the fields that the rules need; sort the groups."""
     nr_whole = groups.nr_seen - groups.nr_damaged
     if groups.nr_damaged and not nr_whole:
         first = damage(groups)[0]
-        raise PageOwnerError(f"{name}: no record of page_owner is in it; {first}")
+        raise PageOwnerError(f"{name}: no page_owner record found; {first}")
     for what, needs in rules.needs():
         if needs and nr_whole and not groups.fields & needs:
             raise PageOwnerError(
-                f"{name}: {what} is not possible, its records tell no {_HAS_NAMES[needs]}"
+                f"{name}: {what} is not possible: the records have no {_HAS_NAMES[needs]}"
             )
     sort: dict[int, bool] = {}
-    for item in rules.sort:  # the first of several of a key counts
+    for item in rules.sort:  # of equal keys, the first counts
         sort.setdefault(item.key.field, item.descending)
     groups.sort(sort.items(), ties_reversed=rules.ties_reversed)
     return groups
 
 
 def _scan(source: Input, groups: Groups, progress: Progress) -> None:
-    """Read from the start to the end."""
+    """Read the text from start to end."""
     window = Window()
     while nr_bytes := source.readinto(window.room):
         if window.add(nr_bytes):
@@ -145,9 +147,9 @@ def _scan(source: Input, groups: Groups, progress: Progress) -> None:
 
 
 def _boundary(source: Input, rules: Rules) -> int:
-    """Find where a record begins, near the middle; 0: the file is not to be read in halves."""
+    """Return an offset near the middle where a record begins; 0 to not read in halves."""
     size = source.stat.st_size
-    # Where each record is a group of its own the second half's would only be moved.
+    # If every record is its own group, merging the halves costs more than it saves.
     few_groups = rules.cull or not rules.keeps_ts
     if size < PARALLEL_BYTES or not (few_groups and source.is_stable):
         return 0
@@ -160,7 +162,7 @@ def _boundary(source: Input, rules: Rules) -> int:
 
 
 class _Half:
-    """A range of a file, and the groups of its records."""
+    """One half of a file, and the groups of its records."""
 
     def __init__(self, source: Input, groups: Groups, start: int, end: int | None) -> None:
         self.groups = groups
@@ -176,7 +178,7 @@ class _Half:
         return self.position - self._start
 
     def step(self) -> bool:
-        """Read some more; is there any?"""
+        """Read the next part; return whether there was one."""
         room = self._window.room
         if self._end is not None:
             room = room[: self._end - self.position]
@@ -189,7 +191,7 @@ class _Half:
 
 
 class _Worker(threading.Thread):
-    """Reads the second half; ends early when it is told to, or can't go on."""
+    """A thread that reads the second half; it ends early when stopped, or on an error."""
 
     def __init__(self, half: _Half) -> None:
         super().__init__(name="page_owner_sort", daemon=True)
@@ -201,14 +203,14 @@ class _Worker(threading.Thread):
         try:
             while not self.stop and self._half.step():
                 pass
-        except BaseException as error:  # noqa: BLE001 - for the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
             self.error = error
 
 
 def _scan_halves(
     source: Input, boundary: int, groups: Groups, rules: Rules, progress: Progress
 ) -> None:
-    """Read both halves of the file at the same time."""
+    """Read both halves of a file at the same time."""
     first = _Half(source, groups, 0, boundary)
     second = _Half(source, new_groups(rules), boundary, None)
     worker = _Worker(second)

@@ -1,7 +1,7 @@
 """
-What records are grouped and sorted by, and which records count.
+Rules for selecting, grouping and sorting records.
 
-Keys have the names of tools/mm/page_owner_sort.c: get_arg_type() there is KEYS here.
+Keys have the names that get_arg_type() of tools/mm/page_owner_sort.c knows.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """Something that a record has."""
+    """A property of records to group or sort by."""
 
     name: str
-    """As in ``--cull`` and ``--sort``."""
+    """Name in ``--cull`` and ``--sort``."""
     short: str
+    """Short name in ``--cull`` and ``--sort``."""
     field: int
-    """``FIELD_*`` of the core."""
+    """``FIELD_*`` of the C core."""
     needs: int = 0
-    """``HAS_*`` bits of the core: what the text must tell for it; not every kernel's does."""
+    """``HAS_*`` bit of the C core: the field that the text must have; some kernels lack it."""
     culls: bool = True
-    """May it stand in ``--cull``?"""
+    """Whether ``--cull`` accepts it."""
     sorts: bool = True
-    """May it stand in ``--sort``?"""
+    """Whether ``--sort`` accepts it."""
 
 
 PID: Final = Key("pid", "p", _native.FIELD_PID, _native.HAS_PID)
@@ -41,15 +42,15 @@ ALLOC_TS: Final = Key("alloc_ts", "at", _native.FIELD_TS, _native.HAS_TS, culls=
 FREE_TS: Final = Key("free_ts", "ft", _native.FIELD_FREE_TS, _native.HAS_FREE_TS, culls=False)
 FREE: Final = Key("free", "f", _native.FIELD_FREE, _native.HAS_FREE_TS, sorts=False)
 TIMES: Final = Key("times", "", _native.FIELD_TIMES, culls=False, sorts=False)
-"""Number of records of a group; only as the option ``-t``."""
+"""Number of records in a group; only the option ``-t`` uses it."""
 PAGES: Final = Key("pages", "", _native.FIELD_PAGES, culls=False, sorts=False)
-"""Base pages of a group, nr_base_pages; only as the option ``-m``."""
+"""Number of base pages in a group; only the option ``-m`` uses it."""
 
 KEYS: Final = (
     *(PID, TGID, NAME, STACKTRACE, ALLOCATOR, MODULE),
     *(TXT, ALLOC_TS, FREE_TS, FREE),
 )
-"""What ``--cull`` and ``--sort`` know by name."""
+"""Keys that ``--cull`` and ``--sort`` know by name."""
 
 
 class SortKey(NamedTuple):
@@ -60,56 +61,56 @@ class SortKey(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Which records count, what makes a group of them, and in which order groups come."""
+    """Which records to select, how to group them, and how to sort the groups."""
 
     pids: Sequence[int] | None = None
-    """Only records of these threads; None: of all."""
+    """Select records of these threads; None selects all."""
     tgids: Sequence[int] | None = None
-    """Only records of these processes."""
+    """Select records of these processes; None selects all."""
     names: Sequence[bytes] | None = None
-    """Only records whose comm is one of these, whole."""
+    """Select records whose complete comm is one of these; None selects all."""
     modules: Sequence[bytes] | None = None
-    """Only records whose innermost module is one of these; ``vmlinux`` for those without."""
+    """Select records whose innermost module is one of these; ``vmlinux``: without a module."""
     unreleased: bool = False
-    """Not those that were freed after they were allocated; needs free_ts."""
+    """Leave out records that were freed after their allocation; needs free_ts."""
     cull: Sequence[Key] = ()
-    """What the records of a group have in common; nothing: their whole text but PFN and ts."""
+    """Keys that the records of a group share; if empty, their text except PFN and ts."""
     sort: Sequence[SortKey] = (SortKey(TIMES, descending=True),)
-    """Most important key first. Groups that are equal come in the order of cull, or of text."""
+    """Sort keys, the most important first. Equal groups are in the order of cull, or of text."""
 
     @property
     def keeps_ts(self) -> bool:
         """
-        Tell whether ts stays part of the text, so that hardly any records are alike.
+        Whether the text that groups share includes ts, so that hardly any records are equal.
 
-        It does when groups are sorted by a time first: a group has none of its own.
+        It does if the first sort key is a time, because a group itself has none.
         """
         return bool(self.sort) and self.sort[0].key in {ALLOC_TS, FREE_TS}
 
     @property
     def ties_reversed(self) -> bool:
         """
-        Tell whether groups that are equal come in the reverse order.
+        Whether equal groups are in reverse order.
 
-        The comparison by free_ts of Linux 6.1 never says "equal", which has that effect.
+        Linux 6.1 compares free_ts in a way that never says "equal", which has this effect.
         """
         return list(self.sort) == [SortKey(FREE_TS)]
 
     @property
     def group_key(self) -> int:
-        """The bits that the core takes for what makes a group."""
+        """The C core's bits for the fields that the records of a group share."""
         fields = [key.field for key in self.cull] or [TXT.field]
         if not self.cull and self.keeps_ts:
             fields.append(ALLOC_TS.field)
         return sum(1 << field for field in set(fields))
 
     def needs(self) -> list[tuple[str, int]]:
-        """Return what needs the text to tell something, and what: ``HAS_*`` of the core."""
+        """Return each operation, and the field that it needs: ``HAS_*`` of the C core, or 0."""
         filters = (
             ("selecting by pid", self.pids, _native.HAS_PID),
             ("selecting by tgid", self.tgids, _native.HAS_TGID),
             ("selecting by name", self.names, _native.HAS_TGID),
-            ("leaving out what was freed", self.unreleased or None, _native.HAS_FREE_TS),
+            ("filtering out freed blocks", self.unreleased or None, _native.HAS_FREE_TS),
         )
         return [
             *((what, needs) for what, values, needs in filters if values is not None),
@@ -119,5 +120,5 @@ class Rules(NamedTuple):
 
 
 def find_key(name: str) -> Key | None:
-    """Find a key by its name or its short one; None if there is no such key."""
+    """Return the key with this name or short name; None if there is none."""
     return next((key for key in KEYS if name in {key.name, key.short}), None)

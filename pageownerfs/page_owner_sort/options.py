@@ -1,4 +1,4 @@
-"""The command line of page_owner_sort: that of tools/mm/page_owner_sort.c, and what is ours."""
+"""The command line of page_owner_sort: that of tools/mm/page_owner_sort.c, with extensions."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ Usage: ./page_owner_sort [OPTIONS] <input> <output>
 \t\t\tcommon fields predefined (pid, tgid, comm, stacktrace, allocator)
 --sort <order>\t\tSpecify sort order as: [+|-]key[,[+|-]key[,...]]
 """
-"""What the tool of Linux 6.12 prints, byte for byte."""
+"""The usage of Linux 6.12's tool, byte for byte."""
 
 HELP: Final = (
     USAGE
     + """
-Of other versions of the kernel's tool:
+Options of other versions of the kernel's tool:
 -M\t\t\tSort by module.
 -r\t\t\tSort by the time of the last free; needs free_ts (Linux 5.13 to 6.6).
 -f\t\t\tFilter out blocks that were freed after they were allocated; needs free_ts.
 --module <modules>\tSelect by module; vmlinux: blocks without one.
--d\t\t\tSay on stderr what was read.
--h, --help\t\tThis text.
+-d\t\t\tPrint on stderr what was read.
+-h, --help\t\tPrint this help and exit.
 
 Keys of --cull and --sort, long and short: pid p, tgid tg, name n, stacktrace st,
 allocator ator, module mod; only --sort: txt T, alloc_ts at, free_ts ft; only --cull: free f.
 
-What this program does otherwise than the kernel's, on purpose:
+Deliberate differences from the kernel's tool:
 * --sort works. A letter such as -m overrides it.
-* <input> may be a pipe, - (standard input), a file of debugfs or of a mount, and packed by
-  gzip, xz or zstd. <output> may be -, standard output.
-* An error ends it with exit code 1 and one line on stderr; <output> is then as it was before.
-  It appears whole: it is written under another name and renamed.
-* A command name is read whatever it holds: "a) b), ts 5 ns", newlines, nothing. If --name is
-  given more than once, each value is one name, commas and all.
-* The last record counts without an empty line behind it. Records of any length count, and so do
-  more than 2^31 pages. Lines may end in CR LF, and are written without CR.
-* A damaged record is reported and skipped; the exit code is 0 if any record is whole. What has no
-  header line is no record, and a record without PFN line is not taken for CMA or SLAB because the
-  one before it was.
-* A pid is not cut to 32 bits, and more than two operands are an error.
-* Groups that are equal come in the order of their text or of --cull's keys, whatever the C library
-  does. A group is represented by its first record.
-* --cull=f says RELEASED for blocks that were freed, which the tool of 6.1 has the wrong way round,
-  and --sort=ft goes on with the next key where times are equal.
+* <input> may be a pipe, - (standard input), or a file of debugfs or of a mount. It may be
+  compressed with gzip, xz or zstd. <output> may be - (standard output).
+* An error prints one line on stderr and exits with 1. <output> is replaced only on success: it is
+  written under another name and renamed.
+* A command name may contain anything: "a) b), ts 5 ns", newlines, nothing. If --name is given more
+  than once, each value is one name, commas included.
+* The last record counts even without an empty line after it. Records may have any length, and a
+  group may have more than 2^31 pages. Lines may end in CR LF; the output has no CR.
+* A damaged record is reported and skipped; the exit code is 0 if any record is complete. Text
+  without a header line is not a record. A record without a PFN line does not inherit CMA or SLAB
+  from the record before it.
+* A pid of more than 32 bits is an error, and so are more than two operands.
+* Equal groups are in the order of their text or of the keys of --cull, whatever the C library's
+  qsort() does. The first record of a group represents it.
+* --cull=f prints RELEASED for blocks that were freed, which the tool of 6.1 swaps with UNRELEASED.
+  --sort=ft continues with the next key if times are equal.
 """
 )
 
@@ -88,7 +88,7 @@ _LETTERS: Final = {
 
 
 class Options(NamedTuple):
-    """A command line, read."""
+    """A parsed command line."""
 
     source: str
     output: str
@@ -98,12 +98,12 @@ class Options(NamedTuple):
 
 def parse_options(argv: Sequence[str]) -> Options | None:
     """
-    Read the command line.
+    Parse the command line.
 
-    :param argv: without the program's name
-    :return: None: help was asked for
-    :raises UsageError: the usage should be shown
-    :raises PageOwnerError: a value is wrong
+    :param argv: arguments without the program's name
+    :return: the options; None if help was requested
+    :raises UsageError: an option or operand is wrong; show the usage
+    :raises PageOwnerError: the value of an option is wrong
     """
     try:
         given, operands = getopt.gnu_getopt(list(argv), _SHORT, _LONG)
@@ -113,19 +113,19 @@ def parse_options(argv: Sequence[str]) -> Options | None:
         return None
     rules = _parse_rules(given)
     if len(operands) != 2:
-        raise UsageError(f"it takes <input> and <output>; {len(operands)} operands were given")
+        raise UsageError(f"expected <input> and <output>, got {len(operands)} operands")
     source, output = operands
     return Options(source, output, rules, debug=any(option == "-d" for option, _ in given))
 
 
 def _parse_rules(given: Sequence[tuple[str, str]]) -> Rules:
-    """Read the options in the order in which they were given."""
+    """Make rules of the options, in the order in which they were given."""
     values: dict[str, list[str]] = {}
     for option, value in given:
         values.setdefault(option, []).append(value)
     letters = [sort for letter, sort in _LETTERS.items() if letter in values]
     if len(letters) > 1:
-        raise UsageError("only one of the options to sort by may be given")
+        raise UsageError("only one sort option may be given")
     cull: dict[keys.Key, None] = {}
     sort: list[SortKey] = []
     for option, value in given:
@@ -145,7 +145,7 @@ def _parse_rules(given: Sequence[tuple[str, str]]) -> Rules:
 
 
 def _parse_pids(option: str, values: list[str] | None) -> list[int] | None:
-    """Read a comma list of numbers; the last one that was given, as the kernel's tool."""
+    """Parse a comma-separated list of numbers; the last list counts, as in the kernel's tool."""
     if values is None:
         return None
     pids = []
@@ -158,10 +158,10 @@ def _parse_pids(option: str, values: list[str] | None) -> list[int] | None:
 
 
 def _parse_pid(text: str) -> int | None:
-    """Read a number of 32 bits as strtol() does; None: it is none."""
+    """Parse a 32-bit number as strtol() does; None if the text is not one."""
     text = text.lstrip(" \t\n\v\f\r")
     digits = text[1:] if text.startswith(("-", "+")) else text
-    # int() would take underscores, blanks behind, and other scripts' digits, but not 5000 zeros.
+    # int() accepts underscores, trailing blanks and digits of other scripts, but not 5000 zeros.
     if not (digits.isascii() and digits.isdecimal()) or len(digits.lstrip("0")) > 10:
         return None
     pid = int(digits.lstrip("0") or "0") * (-1 if text.startswith("-") else 1)
@@ -169,7 +169,7 @@ def _parse_pid(text: str) -> int | None:
 
 
 def _parse_names(values: list[str] | None) -> list[bytes] | None:
-    """Read a comma list, or several names whole."""
+    """Split one comma-separated list, or return several names as they are."""
     if values is None:
         return None
     names = values if len(values) > 1 else values[0].split(",")
@@ -195,6 +195,6 @@ def _parse_sort(value: str) -> list[SortKey]:
 
 
 def _names(use: str) -> str:
-    """Name the keys that an option takes."""
+    """List the keys that an option accepts."""
     names = [f"{key.name} {key.short}" for key in keys.KEYS if getattr(key, use)]
     return "keys are " + ", ".join(names)

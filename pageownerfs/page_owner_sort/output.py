@@ -1,4 +1,4 @@
-"""What tools/mm/page_owner_sort.c prints of a group; a file that appears whole or not at all."""
+"""Format groups as tools/mm/page_owner_sort.c does, and write a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ALLOCATOR_BITS: Final = (
 
 def allocator_text(allocator: int) -> bytes:
     """
-    Name the allocators of a group, as print_allocator() does.
+    Return the names of a group's allocators, as print_allocator() prints them.
 
     >>> allocator_text(5)
     b'allocated by CMA VMALLOC '
 
-    :param allocator: ``ALLOCATOR_*`` bits of the core
+    :param allocator: ``ALLOCATOR_*`` bits of the C core
     """
     names = "".join(name for bit, name in _ALLOCATOR_BITS if allocator & bit)
     return f"allocated by {names}".encode()
@@ -50,10 +50,10 @@ _ALLOCATOR_TEXTS: Final = [allocator_text(bits) for bits in range(16)]
 
 def format_groups(groups: Iterable[Group], rules: Rules) -> Iterator[bytes]:
     """
-    Give the text of each group, as main() of tools/mm/page_owner_sort.c prints it.
+    Yield the text of each group, as main() of tools/mm/page_owner_sort.c prints it.
 
-    :param groups: in the order to print them
-    :param rules: by which they were made
+    :param groups: groups in the order of printing
+    :param rules: the rules that the groups were made with
     """
     if not rules.cull:
         for group in groups:
@@ -71,7 +71,7 @@ def format_groups(groups: Iterable[Group], rules: Rules) -> Iterator[bytes]:
 
 
 def _cull_formats(rules: Rules) -> list[Callable[[Group], bytes]]:
-    """What the line of a culled group has besides numbers: keys, and what was selected by."""
+    """Return functions for the parts of a culled group's line: its keys, and those selected by."""
     by: dict[keys.Key, Callable[[Group], bytes]] = {
         keys.PID: lambda group: b", PID %d" % (-1 if group.pid is None else group.pid),
         keys.TGID: lambda group: b", TGID %d" % (-1 if group.tgid is None else group.tgid),
@@ -93,12 +93,12 @@ def _cull_formats(rules: Rules) -> list[Callable[[Group], bytes]]:
 @contextmanager
 def open_output(path: str) -> Iterator[BinaryIO]:
     """
-    Open a file that has the new content once this has ended well, and until then the old one.
+    Open a file for writing that keeps its old content unless the ``with`` block succeeds.
 
-    It is written under another name in its directory and then renamed; a device or a pipe is
-    written to directly, and so is ``-``, standard output.
+    The new content is written under another name in the same directory, then renamed. A device, a
+    pipe, and standard output (``-``) are written to directly.
 
-    :raises PageOwnerError: it can't be written
+    :raises PageOwnerError: the file can't be written
     """
     try:
         if path == STDOUT:
@@ -124,12 +124,12 @@ def _renamed(path: str) -> Iterator[BinaryIO]:
     mode = None
     if os.path.exists(path):
         mode = stat.S_IMODE(os.stat(path).st_mode)
-        # Renaming would replace a file that may not be written.
+        # Renaming would replace even a file without write permission: fail on it here.
         os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
-    # Imported where it is needed: it takes longer than the reading of most dumps.
+    # Imported here because it takes longer than reading most dumps.
     import tempfile  # noqa: PLC0415
 
-    # A name that is nobody's, whatever an earlier run that was killed has left.
+    # A unique name: an earlier run that was killed may have left its file.
     fd, new_path = tempfile.mkstemp(prefix=".page_owner_sort-", dir=os.path.dirname(path))
     with open(fd, "wb", buffering=_BUFFER_BYTES) as file:
         try:
@@ -143,7 +143,7 @@ def _renamed(path: str) -> Iterator[BinaryIO]:
 
 
 def _umask() -> int:
-    # It can't be read without being set.
+    # The umask can't be read without setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

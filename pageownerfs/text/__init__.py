@@ -1,6 +1,6 @@
 """
-page_owner text as Python sees it: an input is opened, read in windows, and parsed.
+Read page_owner text: open an input, read it in windows, parse its records.
 
-Whoever reads such a text does it through this room: page_owner_sort, the sources dump and trace.
-It uses errors and the C core. In the kernel print_page_owner() of mm/page_owner.c writes the text.
+page_owner_sort and the sources dump and trace read text through this room. It uses errors.py and
+the C core. In the kernel, print_page_owner() of mm/page_owner.c writes the text.
 """

@@ -1,4 +1,4 @@
-"""Where text comes from: a file, the mount, debugfs, a pipe; packed or plain."""
+"""Inputs of text: a file, the mount, debugfs or a pipe, plain or compressed."""
 
 from __future__ import annotations
 
@@ -18,30 +18,33 @@ if TYPE_CHECKING:
 
 STDIN: Final = "-"
 WINDOW_BYTES: Final = 512 << 10
-"""Text in memory at a time, if no record is longer: it should fit into a core's cache."""
+"""Bytes of text in memory at a time unless a record is longer; chosen to fit a core's cache."""
 
 _MIN_READ_BYTES: Final = 64 << 10
-"""Never ask for less: the kernel's page_owner gives ENOMEM where a record does not fit."""
+"""Minimum size of a read: the kernel's page_owner fails with ENOMEM if a record does not fit."""
 
 _GZIP: Final = b"\x1f\x8b"
 _XZ: Final = b"\xfd7zXZ\0"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-# What raises errors that have no base of their own in common: zlib.error, LZMAError, ZstdError.
+# Modules whose exceptions have no common base class: zlib.error, LZMAError, ZstdError.
 _UNPACKERS: Final = {"zlib", "_lzma", "backports", "compression"}
-# File systems whose files are made as they are read: what stands at an offset changes. Magic
+# File systems that generate a file as it is read, so that the text at an offset changes. Magic
 # numbers of linux/magic.h: FUSE, debugfs, tracefs, proc, sysfs.
 _VIRTUAL: Final = frozenset((0x65735546, 0x64626720, 0x74726163, 0x9FA0, 0x62656572))
 
 
 class _Raw(io.RawIOBase):
-    """A file descriptor whose first bytes can be looked at, pipe or not. Does not close it."""
+    """A stream on a file descriptor, even a pipe, that can peek at the first bytes.
+
+    It does not close the descriptor.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._head = b""
         self.nr_bytes = 0
-        """Read so far."""
-        # A pipe may give less than is needed.
+        """Bytes read so far."""
+        # A read from a pipe may return less than is needed.
         while len(self._head) < len(_XZ) and (more := os.read(fd, _MIN_READ_BYTES)):
             self._head += more
             self.nr_bytes += len(more)
@@ -62,31 +65,31 @@ class _Raw(io.RawIOBase):
 
 
 class Input:
-    """An open text, to be read once from its start to its end, in as large steps as it gives."""
+    """An open text, read once from start to end, in steps as large as the file provides."""
 
     def __init__(self, name: str, fd: int) -> None:
-        """Take the name for people and the file descriptor."""
+        """Open the text of a file descriptor; ``name`` names it in messages."""
         self.name = name
         self.fd = fd
         self.is_cut = False
-        """Set with the error of packed data that ends too early, or is damaged."""
+        """Whether reading failed because compressed data ends too early or is damaged."""
         self.place: Callable[[], str] = str
-        """Says before the reason of an error how far the reading was."""
+        """Returns text for error messages that says how far reading has come."""
         with self.errors():
             self.stat = os.fstat(fd)
-            # Standard input may be a file of which somebody has read the start.
+            # Standard input may be a file whose start has been read already.
             self._from_start = stat.S_ISREG(self.stat.st_mode) and not os.lseek(fd, 0, os.SEEK_CUR)
             self._raw = _Raw(fd)
             self._stream, self.packed = _unpacked(self._raw)
 
     @property
     def total_bytes(self) -> int | None:
-        """Bytes there are, packed ones where they are; None: a pipe, or made as it is read."""
+        """Size of the file, as it is on disk; None for a pipe or a generated file."""
         return self.stat.st_size or None if stat.S_ISREG(self.stat.st_mode) else None
 
     @property
     def is_stable(self) -> bool:
-        """Tell whether all of the file is read, at any offset, from several threads at once."""
+        """Whether the whole file can be read, at any offset, by several threads at once."""
         if not self._from_start or self.packed:
             return False
         with self.errors():
@@ -94,44 +97,45 @@ class Input:
 
     def readinto(self, view: memoryview) -> int:
         """
-        Read what there is, at most as much as fits; 0: the end.
+        Read as much as is available and fits.
 
-        :raises PageOwnerError: it can't be read, or what is packed is damaged
+        :return: number of bytes; 0 at the end
+        :raises PageOwnerError: the file can't be read, or its compressed data is damaged
         """
         with self.errors():
             if isinstance(self._stream, io.BufferedIOBase):
-                # Not more than one step: what comes before damage would be lost with it.
+                # One step only: text before a damaged part would be lost with it.
                 return self._stream.readinto1(view)
             return self._stream.readinto(view) or 0
 
     @property
     def nr_bytes(self) -> int:
-        """Bytes read so far, packed ones where they are."""
+        """Bytes of the file read so far, compressed or not."""
         return self._raw.nr_bytes
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what reading may raise into an error that names the file."""
+        """Turn exceptions raised by reading into a PageOwnerError that names the file."""
         try:
             yield
         except OSError as error:
             raise self._error(error.strerror or str(error)) from error
         except EOFError as error:
             self.is_cut = True
-            raise self._error("the packed data ends too early") from error
+            raise self._error("the compressed data ends too early") from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in _UNPACKERS:
                 raise
             self.is_cut = True
-            raise self._error(f"the packed data is damaged: {error}") from error
+            raise self._error(f"the compressed data is damaged: {error}") from error
 
     def _error(self, reason: str) -> PageOwnerError:
         return PageOwnerError(f"{self.name}: {self.place()}{reason}")
 
 
 def _unpacked(raw: _Raw) -> tuple[io.RawIOBase | io.BufferedIOBase, bool]:
-    """Find out by its first bytes whether it is packed; what to read, and whether it was."""
-    # Imported where they are needed: together they take longer than the sorting of most dumps.
+    """Return a stream of plain text, and whether ``raw`` is compressed, by its first bytes."""
+    # Imported here because together they take longer than sorting most dumps.
     if raw.magic.startswith(_GZIP):
         import gzip  # noqa: PLC0415
 
@@ -159,9 +163,9 @@ def open_input(path: str) -> Iterator[Input]:
     """
     Open a text by its path; ``-`` is standard input.
 
-    Packed text is recognised by its first bytes: gzip, xz, zstd.
+    Text compressed with gzip, xz or zstd is recognised by its first bytes.
 
-    :raises PageOwnerError: it can't be opened or read
+    :raises PageOwnerError: the file can't be opened or read
     """
     if path == STDIN:
         yield Input("standard input", 0)
@@ -177,38 +181,38 @@ def open_input(path: str) -> Iterator[Input]:
 
 
 class Window:
-    """The part of a text that is in memory; grows when a record does not fit."""
+    """The part of a text that is in memory; it grows when a record does not fit."""
 
     def __init__(self) -> None:
-        """Make it empty."""
+        """Make an empty window."""
         self._buffer = bytearray(WINDOW_BYTES)
         self._filled = 0
         self._wanted = 1
 
     @property
     def room(self) -> memoryview:
-        """Where the next text is to be read to, behind what is there: 64 KiB at least."""
+        """Free space behind the text, for the next read: at least 64 KiB."""
         if len(self._buffer) - self._filled < _MIN_READ_BYTES:
-            # Not extend(): what is in use elsewhere can't grow.
+            # Not extend(): a bytearray with exported views can't grow.
             buffer = bytearray(2 * len(self._buffer))
             buffer[: self._filled] = self.text
             self._buffer = buffer
         return memoryview(self._buffer)[self._filled :]
 
     def add(self, nr_bytes: int) -> bool:
-        """Take note of what was read into room; is it enough to look at?"""
+        """Add the bytes that were read into ``room``; return whether to parse the text now."""
         self._filled += nr_bytes
         return self._filled >= self._wanted
 
     @property
     def text(self) -> memoryview:
-        """All that is there."""
+        """The text in memory."""
         return memoryview(self._buffer)[: self._filled]
 
     def drop(self, nr_bytes: int) -> None:
-        """Forget so many bytes of its start. What is left waits for as much again, or more."""
+        """Drop bytes from the start. If there are none to drop, wait for twice as much text."""
         rest = self._filled - nr_bytes
         self.text[:rest] = self.text[nr_bytes:]
         self._filled = rest
-        # What was too little once is not tried again for each byte more: that would take forever.
+        # Don't parse an incomplete record again for every byte: that would take quadratic time.
         self._wanted = 2 * rest if nr_bytes == 0 else rest + 1

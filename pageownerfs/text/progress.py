@@ -1,4 +1,4 @@
-"""How far the reading of an input is: one callback for all readers, one bar for all commands."""
+"""Progress of reading an input: one callback for all readers, one bar for all commands."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None, int], None]
 """
-Called now and then with the bytes read, the bytes there are, and the records so far.
+A callback that is called now and then with bytes read, total bytes, and records read.
 
-Bytes are counted as they are in the file, packed or not. None: nobody knows how many there are.
+Bytes are those of the file, compressed or not. The total is None if it is unknown.
 """
 
 _DELAY_SEC: Final = 0.3
 
 
 def no_progress(nr_bytes: int, total_bytes: int | None, nr_records: int) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
     del nr_bytes, total_bytes, nr_records
 
 
 class ProgressBar:
-    """A bar that appears once the reading takes long enough for somebody to wonder."""
+    """A progress bar that appears once reading takes longer than a moment."""
 
     def __init__(
         self, name: str, file: _Output | None = None, *, columns: int | None = None
     ) -> None:
         """
-        Begin now.
+        Start the clock; the bar appears later.
 
-        :param name: stands before the bar
-        :param file: where it is written; None: standard error
-        :param columns: width; None: that of the terminal
+        :param name: text in front of the bar
+        :param file: where to write it; None for standard error
+        :param columns: width; None for the width of the terminal
         """
         self._name = name
         self._file = file
@@ -48,12 +48,12 @@ class ProgressBar:
         self._bar: Any = None
 
     def show(self, nr_bytes: int, total_bytes: int | None, nr_records: int) -> None:
-        """Show how far it is; a Progress."""
+        """Update the bar; a Progress callback."""
         del nr_records
         if self._bar is None:
             if time.monotonic() - self._started < _DELAY_SEC:
                 return
-            import tqdm  # noqa: PLC0415 - takes longer than the reading of most dumps
+            import tqdm  # noqa: PLC0415 - takes longer than reading most dumps
 
             self._bar = tqdm.tqdm(
                 desc=self._name,
@@ -67,6 +67,6 @@ class ProgressBar:
         self._bar.update(nr_bytes - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

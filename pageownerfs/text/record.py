@@ -1,4 +1,4 @@
-"""One record of a page_owner text, with typed fields."""
+"""Records of a page_owner text, with typed fields."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Damage(NamedTuple):
-    """Something in a text that is no record, or not a whole one, and was skipped."""
+    """A part of a text that is not a complete record and was skipped."""
 
     offset: int
-    """Bytes from the start of the text, unpacked."""
+    """Bytes from the start of the uncompressed text."""
     record: int
-    """Number that it has as a record, from 1."""
+    """Number of the damaged record in the text, from 1."""
     reason: str
-    """What is wrong."""
+    """What is wrong with it."""
 
     def __str__(self) -> str:
-        """Say it: ``record 7 at byte 3210: the header line is malformed``."""
+        """Return a line: ``record 7 at byte 3210: the header line is malformed``."""
         return f"record {self.record} at byte {self.offset}: {self.reason}"
 
 
@@ -33,42 +33,43 @@ class Record(NamedTuple):
     """
     A record of page_owner, as print_page_owner() in mm/page_owner.c prints it.
 
-    What a kernel of some age does not print is None. Made by read_records(); the fields are those
-    of the text and were held against what a kernel can print.
+    read_records() and parse_records() make records. Fields that an older kernel does not print
+    are None. Values that no kernel can print are treated as damage.
     """
 
     order: int
-    """``unsigned int``, ``[0, 51]``; the record is of 2^order pages."""
+    """``unsigned int``, ``[0, 51]``; the block has 2^order pages."""
     mask: bytes
-    """The gfp mask as printed: ``0xcc0(GFP_KERNEL)``; without names up to Linux 4.5."""
+    """The gfp mask as printed: ``0xcc0(GFP_KERNEL)``; up to Linux 4.5, without names."""
     pid: int | None
     tgid: int | None
     comm: bytes | None
-    """At most 15 bytes of any value but NUL."""
+    """Up to 15 bytes of any value except NUL."""
     ts_nsec: int | None
     free_ts_nsec: int | None
     pfn: int | None
-    """None: the line is missing."""
+    """None if the PFN line is missing."""
     header: bytes
     """The first line, with its newline."""
     pfn_line: bytes
-    """``PFN 0x1 type ...`` without newline; empty if missing."""
+    """``PFN 0x1 type ...`` without its newline; empty if missing."""
     stacktrace: bytes
-    """The lines behind that: the stack, innermost frame first; ``Charged to ...`` and the like."""
+    """The lines after the PFN line: the stack, innermost frame first, and lines such as
+    ``Charged to ...``."""
 
     @property
     def gfp_mask(self) -> int:
-        """``gfp_t``, the number of mask."""
+        """The number in ``mask``: ``gfp_t``."""
         return int(self.mask.partition(b"(")[0], 16)
 
     @property
     def nr_base_pages(self) -> int:
-        """Pages that it is of."""
+        """Number of base pages in the block."""
         return 1 << self.order
 
     @property
     def page_mt(self) -> bytes | None:
-        """Migratetype of the mask, by name; not printed up to Linux 4.5."""
+        """Name of the migratetype that the mask asks for; None up to Linux 4.5."""
         words = self.pfn_line.split(b" ", 4)
         return words[3] if words[2:3] == [b"type"] else None
 
@@ -80,7 +81,7 @@ class Record(NamedTuple):
 
     @property
     def pageblock_mt(self) -> bytes | None:
-        """Migratetype of the pageblock when it was printed: a name, a number up to Linux 4.5."""
+        """Migratetype of the pageblock as printed: a name, or a number up to Linux 4.5."""
         words = self.pfn_line.partition(b" Block ")[2].split(b" ", 3)
         return words[2] if len(words) > 2 else None
 
@@ -91,17 +92,17 @@ class Record(NamedTuple):
 
     @property
     def stack(self) -> bytes:
-        """The lines of the stack alone, innermost frame first: `` name+0x1a/0x30 [module]``."""
+        """The lines of the stack, innermost frame first: `` name+0x1a/0x30 [module]``."""
         return b"".join(line for line in self._lines if line.startswith(b" "))
 
     @property
     def notes(self) -> bytes:
-        """The other lines: ``Charged to memcg /``, ``Slab cache page``, ``handle: 7``, ..."""
+        """Lines after the stack, such as ``Charged to memcg /``, ``Slab cache page``, ``handle: 7``."""
         return b"".join(line for line in self._lines if not line.startswith(b" "))
 
     @property
     def _lines(self) -> list[bytes]:
-        # Not splitlines(): for bytes that splits at \r, too.
+        # Not splitlines(), which also splits bytes at \r.
         return [line + b"\n" for line in self.stacktrace.split(b"\n")[:-1]]
 
     @property
@@ -113,11 +114,12 @@ class Record(NamedTuple):
 
 def read_records(path: str, on_damage: OnDamage = lambda _damage: None) -> Iterator[Record]:
     """
-    Yield the records of a text, one after the other.
+    Yield the records of a text.
 
-    :param path: a file, plain or packed (gzip, xz, zstd), a pipe, the mount; ``-``: standard input
-    :param on_damage: called with each thing that is no whole record; they are skipped
-    :raises PageOwnerError: it can't be read
+    :param path: a file, plain or compressed (gzip, xz, zstd), a pipe, or a file of the mount;
+        ``-`` is standard input
+    :param on_damage: called for each part that is not a complete record and is skipped
+    :raises PageOwnerError: the text can't be read
     """
     with open_input(path) as text:
         walk, window = _Walk(on_damage), Window()
@@ -130,20 +132,20 @@ def read_records(path: str, on_damage: OnDamage = lambda _damage: None) -> Itera
 
 def parse_records(text: bytes, on_damage: OnDamage = lambda _damage: None) -> Iterator[Record]:
     """
-    Yield the records of a text that is in memory.
+    Yield the records of a text in memory.
 
-    :param text: whole
-    :param on_damage: as for read_records()
+    :param text: the complete text
+    :param on_damage: as in read_records()
     """
     return _Walk(on_damage).records(memoryview(text), final=True)
 
 
 class _Walk:
-    """A walk through a text that comes in parts."""
+    """Parse a text that arrives in parts."""
 
     def __init__(self, on_damage: OnDamage) -> None:
         self.used = 0
-        """Bytes of the last part; the rest of it must come again."""
+        """Bytes of the last part that were parsed; pass the rest again."""
         self._on_damage = on_damage
         self._offset = 0
         self._number = 0
@@ -153,7 +155,7 @@ class _Walk:
         end: int | None = 0
         while end is not None:
             start, end, found = _native.parse_page_owner(text, end, final, self._in_damage)
-            # A record, the reason of damage, or whether damage goes on where the text ends.
+            # found: a record, the reason of damage, or whether damage continues at the end.
             self._in_damage = isinstance(found, str) or found is True
             if end is not None:
                 self._number += 1

@@ -176,7 +176,7 @@ def test_what_the_input_lacks() -> None:
         *(Rules(pids=[7]), Rules(tgids=[6]), Rules(names=[b"x"]), Rules(unreleased=True)),
         *(Rules(cull=[pos.FREE]), Rules(sort=[SortKey(pos.ALLOC_TS)])),
     ):
-        with pytest.raises(PageOwnerError, match="is not possible, its records tell no "):
+        with pytest.raises(PageOwnerError, match="is not possible: the records have no "):
             pos.group_records(pos.parse_records(old), rules)
         pos.group_records(pos.parse_records(old + new), rules)
         pos.group_records([], rules)
