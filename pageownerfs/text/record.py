@@ -97,7 +97,7 @@ class Record(NamedTuple):
 
     @property
     def notes(self) -> bytes:
-        """Lines after the stack, such as ``Charged to memcg /``, ``Slab cache page``, ``handle: 7``."""
+        """Lines after the stack, such as ``Charged to memcg /`` or ``Slab cache page``."""
         return b"".join(line for line in self._lines if not line.startswith(b" "))
 
     @property

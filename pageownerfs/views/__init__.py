@@ -1,10 +1,9 @@
 """
-The files of the mount: what each one says.
+The files of the mount, one module each.
 
-A view only reads tables, and asks its source through the protocol sources.base.Source; fs.py knows
-views and directories, and nothing of what they say. Most files mirror one of mm/page_owner.c or
-mm/vmstat.c, which each module names. A new file of the mount is one module, and one line in
-make_nodes().
+A view only reads tables, and queries its source through the protocol sources.base.Source. fs.py
+knows views and directories, but nothing about their text. Most files mirror one of mm/page_owner.c
+or mm/vmstat.c, which the module names. To add a file, add a module and a line in make_nodes().
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ def make_tree(
     snapshot_bytes: int = 0,
 ) -> Tree:
     """
-    Make the root of a mount.
+    Make the root directory of a mount.
 
-    :param kernel_abi: page_owner as the kernel has it, to the letter, instead of an ordinary file
-    :param output_format: of records; None: as they were printed, or as Linux 6.12 prints
-    :param snapshot_bytes: memory that copies may take
+    :param kernel_abi: make page_owner behave exactly as the kernel's, not as an ordinary file
+    :param output_format: format of records; None for that of a dump, or of Linux 6.12
+    :param snapshot_bytes: limit of the memory for all snapshots
     """
 
     def make_nodes(of: Source) -> dict[str, Node]:

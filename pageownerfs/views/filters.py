@@ -1,10 +1,10 @@
 """
-What one reader of page_owner wants to see: the commands of its per-open filters.
+Filters of page_owner: parse the commands that are written to an open file.
 
-Mirrors the write() of tools/mm/page_owner_filter.c's file (after 6.19): words with blanks between
-them, ``mode=stack|handle|stack_handle``, ``nid=LIST``, ``pid=LIST``, ``tgid=LIST``; all of them or
-none take effect, and what is not named stays. A page is shown if its node is one of nid, and its
-thread one of pid or its process one of tgid.
+Mirrors the write() of the file that tools/mm/page_owner_filter.c uses (after 6.19). Words are
+separated by blanks: ``mode=stack|handle|stack_handle``, ``nid=LIST``, ``pid=LIST``, ``tgid=LIST``.
+A write takes effect completely or not at all; filters that it does not name stay. A page is shown
+if its node is in nid, and its thread is in pid or its process in tgid.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ _RANGE: Final = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 class Filter(NamedTuple):
-    """What is shown, and how."""
+    """Which pages an open file shows, and how."""
 
     mode: int = 0
     """Index into MODES."""
     nids: frozenset[int] | None = None
-    """Nodes; None: all."""
+    """Nodes to show; None for all."""
     pids: tuple[int, ...] = ()
-    """Threads."""
+    """Threads to show."""
     tgids: tuple[int, ...] = ()
-    """Processes; without pids and tgids all are shown."""
+    """Processes to show; if pids and tgids are empty, all are shown."""
 
 
 def parse_filter(text: bytes, old: Filter, nodes: Collection[int]) -> Filter:
     """
-    Take what was written.
+    Parse the text of a write().
 
-    :param text: of one write()
-    :param old: what was shown before
-    :param nodes: that have memory
-    :raises ViewError: EINVAL, E2BIG, ERANGE; nothing changes then
+    :param text: data of one write()
+    :param old: the filter before the write
+    :param nodes: nodes that have memory
+    :return: the filter after the write
+    :raises ViewError: EINVAL, E2BIG or ERANGE: the text is wrong
     """
     if len(text) > _MAX_BYTES:
         raise ViewError(errno.EINVAL)

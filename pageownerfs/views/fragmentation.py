@@ -1,4 +1,4 @@
-"""``buddyinfo`` and ``extfrag/``: free blocks by order, and what they say (mm/vmstat.c)."""
+"""``buddyinfo`` and ``extfrag/``: free blocks by order, and fragmentation (mm/vmstat.c)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def nodes(source: Source) -> dict[str, Node]:
-    """Give the files, readable by all as the kernel's."""
+    """Return the files; all users may read them, as in the kernel."""
 
     def text(make: Callable[[Iterable[ZoneRow]], str]) -> bytes:
         return make(source.buddyinfo()).encode()

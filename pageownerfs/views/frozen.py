@@ -1,4 +1,4 @@
-"""A source as it was: the copy of its records, and what else its files said at that moment."""
+"""A frozen source: a copy of a source's records and other data at one moment."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 _FILES_BYTES: Final = 64 << 10
-"""What the files of a copy take beside its records, about."""
+"""Approximate memory of a copy's files besides its records."""
 
 
 class FrozenSource:
-    """What views ask of a source, answered from a copy. Stacks and names are the live one's."""
+    """Answer the questions of views from a copy; stacks and names are those of the live source."""
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         """
-        Copy what is there now.
+        Copy the current state of a source.
 
-        :param source: the live one
-        :param max_bytes: of memory for it
-        :raises OSError: ENOSPC: it would take more; EBUSY: it can't be made to stand still
+        :param source: the live source
+        :param max_bytes: limit of the copy's memory
+        :raises OSError: ENOSPC: the copy would exceed the limit; EBUSY: the source can't be paused
         """
         self._source = source
         needs: tuple[Need, ...] = ("owners", "pid", "tgid", "free_areas", "pagetypeinfo")
         self._lacks = {need: source.lacks(need) for need in needs}
-        # Stacks only ever come to the list: what is counted below may have more of them.
+        # The list of stacks only grows: the copy below may contain stacks that are not in it.
         self._handles = [handle for handle, _ in source.stack_counts()]
         with source.standing_still():
             self._table = source.snapshot(max(max_bytes - _FILES_BYTES, 0))
@@ -52,50 +52,50 @@ class FrozenSource:
 
     @property
     def nr_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory that the copy uses."""
         return self._table.nr_bytes + _FILES_BYTES
 
     page_owner_on = True
     changes = False
 
     def lacks(self, need: Need, /) -> str | None:
-        """Tell why something is not in the copy; what the live one lacked, and what changes."""
-        return self._lacks.get(need, "a copy does not change")
+        """Return why the copy lacks something: the live source lacked it, or it would change."""
+        return self._lacks.get(need, "a snapshot does not change")
 
     def enable_page_owner(self) -> None:
-        """Nothing to do: it is on."""
+        """Do nothing: tracking is on."""
 
     def table(self) -> RecordTable:
-        """Give the copy."""
+        """Return the copied table."""
         return self._table
 
     def update(self) -> None:
-        """Nothing to do: it stays as it is."""
+        """Do nothing: the copy does not change."""
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """Nothing changes anyhow."""
+        """Do nothing: the copy does not change."""
         return nullcontext()
 
     def snapshot(self, max_bytes: int, /) -> RecordTable:
-        """Give the copy itself."""
+        """Return the copied table itself."""
         del max_bytes
         return self._table
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """That of the live one."""
+        """The vocabulary of the live source."""
         return self._source.vocabulary
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """As the live one: a stack never changes."""
+        """Return the text of the live source: a stack never changes."""
         return self._source.stack_text(handle, source_lines=source_lines)
 
     def memcg_lines(self, memcg: int, /) -> bytes:
-        """What was said of a cgroup then."""
+        """Return the lines about a cgroup at the time of the copy."""
         return self._memcg_lines.get(memcg, b"")
 
     def stack_counts(self) -> Sequence[tuple[int, int]]:
-        """Counted in the copy, once; in the order of the live one."""
+        """Return the pages of each stack in the copy, in the order of the live source."""
         if self._stack_counts is None:
             counts = {handle: pages for handle, pages, _ in self._table.count_stacks()}
             newer = sorted(counts.keys() - set(self._handles), reverse=True)
@@ -104,27 +104,27 @@ class FrozenSource:
         return self._stack_counts
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Nothing more is known of a page than its record."""
+        """Return nothing: only a page's record is copied."""
         del pfn
         return {}
 
     @property
     def boot_nsec(self) -> int | None:
-        """As the live one: its owners are the same processes."""
+        """The value of the live source: the owners are the same processes."""
         return self._source.boot_nsec
 
     def zones(self) -> Sequence[Zone]:
-        """As they were."""
+        """Return the copied zones."""
         return self._zones
 
     def buddyinfo(self) -> Sequence[ZoneRow]:
-        """As it was."""
+        """Return the copied free blocks."""
         return self._buddyinfo
 
     def pagetypeinfo(self) -> str:
-        """As it was."""
+        """Return the copied text."""
         return self._pagetypeinfo
 
     def stats(self) -> Mapping[str, int]:
-        """As they were."""
+        """Return the copied counters."""
         return self._stats

@@ -1,9 +1,10 @@
 """
-The kernel's read() of page_owner to the letter (read_page_owner() of 6.12), for -o kernel_abi.
+An open page_owner that behaves exactly as the kernel's (read_page_owner() of 6.12): -o kernel_abi.
 
-One record per read() at most. A position is a PFN: a read gives the first record at or after it.
-A buffer that can't hold the record and one byte more, or a record above 4095 bytes: ENOMEM, and
-the position stays. The end is not sticky: a later read finds pages allocated meanwhile.
+A read() returns at most one record. A position is a PFN: a read returns the first record at or
+after it. A read fails with ENOMEM, without moving the position, if the buffer can't hold the
+record and one more byte, or if the record has more than 4095 bytes. The end is not final: a later
+read finds pages that were allocated in the meantime.
 """
 
 from __future__ import annotations
@@ -25,24 +26,27 @@ if TYPE_CHECKING:
 
 
 class KernelAbiFile:
-    """One open page_owner with the kernel's semantics."""
+    """An open page_owner with the kernel's semantics."""
 
     def __init__(self, reader: Reader, nodes: Callable[[], Collection[int]] | None) -> None:
         """
-        Read records from the first PFN on.
+        Start at the first PFN.
 
-        :param reader: belongs to this file alone
-        :param nodes: gives those that have memory; None: a kernel without filters
+        :param reader: a reader that only this file uses
+        :param nodes: returns the nodes that have memory; None: the kernel has no filters
         """
         self._reader = reader
         self._nodes = nodes
         self._filter = Filter()
         self._lock = threading.Lock()
-        # Places are PFNs.
+        # The places are PFNs.
         self._positions = Positions()
 
     def read_into(self, view: memoryview, offset: int, /) -> int:
-        """Give one record, or nothing at the end. ViewError ENOMEM: see above."""
+        """Read one record, or nothing at the end.
+
+        :raises ViewError: ENOMEM: the record does not fit, see above
+        """
         with self._lock:
             found = self._reader.record(self._positions.place(offset))
             if found is None:
@@ -55,7 +59,10 @@ class KernelAbiFile:
         return len(record)
 
     def write(self, data: bytes, offset: int) -> int:
-        """Set filters; the position stays. EINVAL from a kernel without."""
+        """Set filters without moving the position.
+
+        :raises ViewError: EINVAL: the kernel has no filters; or as parse_filter()
+        """
         if self._nodes is None:
             raise ViewError(errno.EINVAL)
         with self._lock:
@@ -65,4 +72,4 @@ class KernelAbiFile:
         return len(data)
 
     def close(self) -> None:
-        """Nothing to drop."""
+        """Do nothing: there is nothing to release."""

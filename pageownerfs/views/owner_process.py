@@ -1,24 +1,24 @@
-"""Whether the process that allocated a page still lives."""
+"""Find out whether the process that allocated a page is still alive."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _TICK_NSEC: Final = 10_000_000
-"""To which the kernel rounds the start of a process down."""
+"""The kernel rounds the start time of a process down to a multiple of this."""
 
 
 def owner_process(tgid: int, ts_nsec: int) -> str:
     """
-    Tell what has become of the process that allocated a page.
+    Return what has become of the process that allocated a page.
 
-    A pid is given to others after its process: only one that had started by then is the owner.
+    Pids are reused: a process is the owner only if it had started when the page was allocated.
 
-    :param tgid: process
-    :param ts_nsec: when it allocated, CLOCK_BOOTTIME
+    :param tgid: process id of the owner
+    :param ts_nsec: time of the allocation: CLOCK_BOOTTIME in nanoseconds
     :return: a line without newline
     """
-    import psutil  # noqa: PLC0415 - slow to import, and rarely wanted
+    import psutil  # noqa: PLC0415 - slow to import, and rarely needed
 
     if tgid == 0:
         return "process 0 is the kernel itself"
@@ -32,7 +32,7 @@ def owner_process(tgid: int, ts_nsec: int) -> str:
     except psutil.Error as error:
         return f"process {tgid}: {error}"
     if started * 1e9 > ts_nsec + _TICK_NSEC:
-        return f"process {tgid} has ended; its number belongs to another one now ({name})"
+        return f"process {tgid} has ended; its pid now belongs to another process ({name})"
     if status == psutil.STATUS_ZOMBIE:
-        return f"process {tgid} ({name}) has ended, and waits for its parent"
+        return f"process {tgid} ({name}) has ended, but its parent has not reaped it"
     return f"process {tgid} ({name}) is alive"

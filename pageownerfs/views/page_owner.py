@@ -1,4 +1,4 @@
-"""``page_owner``: a record for each allocated block, as print_page_owner() of mm/page_owner.c."""
+"""``page_owner``: a record for each allocated block (print_page_owner() of mm/page_owner.c)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PageOwnerView:
-    """The file ``page_owner``; mode 0600, since it has filters, or 0400 as a kernel without."""
+    """The file ``page_owner``; mode 0600 if it takes filters, else 0400."""
 
     def __init__(
         self, source: Source, text: RecordText, *, kernel_abi: bool, output_format: Format
@@ -26,9 +26,9 @@ class PageOwnerView:
         """
         Show the owners of ``source``.
 
-        :param text: of its records
-        :param kernel_abi: one record per read, positions are PFNs, st_size 0
-        :param output_format: of the kernel that is followed then
+        :param text: renders the records of ``source``
+        :param kernel_abi: return one record per read, treat positions as PFNs, report size 0
+        :param output_format: format of the kernel that kernel_abi follows
         """
         self._source = source
         self._text = text
@@ -37,15 +37,15 @@ class PageOwnerView:
         self.mode = 0o600 if self._filters else 0o400
 
     def absent(self) -> str | None:
-        """Tell whether tracking is off: when disabled, the kernel has no such file either."""
+        """Return why the file is absent: tracking is off, as in a kernel without page_owner=on."""
         return self._source.lacks("owners")
 
     def size(self) -> int:
-        """Length of the whole text now, found by a pass over the table; 0 with kernel_abi."""
+        """Return the length of the text, by a pass over the table; 0 with kernel_abi."""
         return 0 if self._kernel_abi else self._text.renderer().size(STAT_INTERVAL_NSEC)
 
     def open(self) -> OpenFile:
-        """Open it at the first PFN."""
+        """Open the file at the first PFN."""
         self._source.update()
         reader = self._text.renderer().reader()
         if self._kernel_abi:

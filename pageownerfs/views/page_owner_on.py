@@ -1,9 +1,9 @@
 """
-``page_owner_on``: whether owners are tracked, and the switch to start it.
+``page_owner_on``: whether owners are tracked, and a switch to start tracking.
 
-The kernel has page_owner=on at boot only; here writing a true value starts tracking while
-processes run. It can't be stopped again, as in the kernel: what it has recorded would be lost,
-and every table that readers hold with it.
+The kernel takes page_owner=on only at boot. Here, writing a true value starts tracking while
+processes run. As in the kernel, tracking can't be stopped: the records would be lost, and so would
+every table that readers hold.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 class PageOwnerOnView:
     """
-    The file ``page_owner_on``: reads ``0`` or ``1`` and a newline; mode 0600.
+    The file ``page_owner_on``: contains ``0`` or ``1`` and a newline; mode 0600.
 
-    Writing takes the kernel's booleans (1, y, on ...). True starts tracking, or changes nothing.
-    False while tracking is on: EPERM, with a line in the log. Anything else: EINVAL.
+    A write takes the kernel's booleans (1, y, on ...). True starts tracking unless it is on. False
+    fails with EPERM and a line in the log while tracking is on. Other text fails with EINVAL.
     """
 
     mode = 0o600
@@ -39,15 +39,15 @@ class PageOwnerOnView:
         self._source = source
 
     def absent(self) -> str | None:
-        """Tell whether the source can be switched at all."""
+        """Return why the file is absent: the source can't be switched on."""
         return self._source.lacks("switch")
 
     def size(self) -> int:
-        """Length of the text, always 2."""
+        """Return the length of the text, which is always 2."""
         return len(self._text())
 
     def open(self) -> TextFile:
-        """Open it."""
+        """Open the file."""
         return TextFile(self._text, self._store)
 
     def _text(self) -> bytes:
@@ -62,8 +62,8 @@ class PageOwnerOnView:
             self._enable()
         elif self._source.page_owner_on:
             _log.warning(
-                "page_owner_on: tracking can't be switched off while it is mounted; "
-                "unmount, and mount without page_owner=on"
+                "page_owner_on: tracking cannot be switched off while the source is mounted; "
+                "unmount it, and mount it without page_owner=on"
             )
             raise ViewError(errno.EPERM)
 

@@ -1,8 +1,8 @@
 """
-``page_owner_stacks/``: how many pages each stack holds (stack_start() ... of mm/page_owner.c).
+``page_owner_stacks/``: how many pages each stack holds (stack_start() etc. of mm/page_owner.c).
 
-``show_stacks`` and, since 6.19, ``show_handles`` and ``show_stacks_handles``: the stack that was
-seen first most recently comes first. Early pages don't count.
+``show_stacks``, and since 6.19 ``show_handles`` and ``show_stacks_handles``, list the newest stack
+first. Early pages are not counted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class PageOwnerStacks:
-    """The four files, which share a threshold."""
+    """The four files, which share the threshold."""
 
     def __init__(self, source: Source, output_format: Format) -> None:
         """
         Show the stacks of ``source``.
 
-        :param output_format: says whether count_threshold reads with a newline
+        :param output_format: decides whether count_threshold ends in a newline
         """
         self._source = source
         self._newline = b"\n" if output_format.threshold_newline else b""
@@ -39,7 +39,7 @@ class PageOwnerStacks:
         self._texts: dict[int, bytes] = {}
 
     def nodes(self) -> dict[str, Node]:
-        """Give the files."""
+        """Return the files by path."""
         source = self._source
         return {
             "page_owner_stacks/show_stacks": TextView(source, self.show_stacks, "owners"),
@@ -68,18 +68,18 @@ class PageOwnerStacks:
         return text
 
     def show_stacks(self) -> bytes:
-        """Stack and ``nr_base_pages`` of each that holds as many as count_threshold says."""
+        """Format each stack that holds at least count_threshold pages, and its nr_base_pages."""
         return b"".join(
             b"%bnr_base_pages: %d\n\n" % (self._stack(handle), nr_base_pages)
             for handle, nr_base_pages in self._counts()
         )
 
     def show_handles(self) -> bytes:
-        """As show_stacks, with the handle instead of the stack."""
+        """Format the same as show_stacks(), with the handle instead of the stack."""
         return b"".join(b"handle: %d\nnr_base_pages: %d\n\n" % pair for pair in self._counts())
 
     def show_stacks_handles(self) -> bytes:
-        """Which handle stands for which stack, also of those that hold no page now."""
+        """Format each stack and its handle, including stacks that hold no pages now."""
         self._source.update()
         return b"".join(
             b"%bhandle: %d\n\n" % (self._stack(handle), handle)
@@ -87,11 +87,14 @@ class PageOwnerStacks:
         )
 
     def count_threshold(self) -> bytes:
-        """Fewest pages that a stack is shown for."""
+        """Format the threshold: stacks with fewer pages are not shown."""
         return b"%d%b" % (self._threshold, self._newline)
 
     def set_count_threshold(self, data: bytes) -> None:
-        """Take another: decimal, 0x hexadecimal, 0 octal. EINVAL; ERANGE: more than 64 bits."""
+        """Set the threshold: decimal, hexadecimal with 0x, octal with 0.
+
+        :raises ViewError: EINVAL: not a number; ERANGE: more than 64 bits
+        """
         try:
             self._threshold = kstrtoull(data.decode("ascii", "replace"))
         except OverflowError as error:

@@ -1,9 +1,9 @@
 """
-``pages/PFN``: all that is known of one page, as __dump_page() of mm/debug.c says it.
+``pages/PFN``: everything known about one page, in the style of __dump_page() of mm/debug.c.
 
-Found by its number, decimal or with 0x. Listed are the first pages of allocated blocks; where
-there are very many only some, since who lists a directory looks at each name (``ls -l`` asks
-twice).
+Every page can be opened by its number, decimal or with 0x. The directory lists the first pages of
+allocated blocks, but only some of them if there are many, because listing looks up each name
+(``ls -l`` does so twice).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from .view import Node
 
 NR_ALL_LISTED: Final = 5000
-"""So many allocated blocks are listed, all of them."""
+"""All allocated blocks are listed if there are no more than this."""
 NR_SOME_LISTED: Final = 1024
-"""Where there are more, so many: from the lowest PFN on, without early pages."""
+"""Otherwise this many are listed: those with the lowest PFNs, without early pages."""
 _NR_VIEWS: Final = 64
 _PFN_BITS: Final = 64
 _PFN: Final = re.compile("0x[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _STATES: Final = {
     "buddy": "free, first page of a free block",
-    "pcp": "free, in the hands of a client",
+    "pcp": "free, held by a client",
     "tail": "allocated",
 }
-"""What a pool says of a page, in other words."""
+"""Descriptions of a pool's page states; other states are shown as they are."""
 
 
 class PagesDirectory(Directory):
@@ -54,11 +54,11 @@ class PagesDirectory(Directory):
         self._views: dict[int, TextView] = {}
 
     def absent(self) -> str | None:
-        """Tell whether tracking is off."""
+        """Return why the directory is absent: tracking is off."""
         return self._source.lacks("owners")
 
     def names(self) -> Iterable[str]:
-        """Name allocated blocks by their first pages."""
+        """List allocated blocks by their first pages."""
         table = self._source.table()
         heads = table.heads(0, NR_ALL_LISTED + 1)
         if len(heads) > NR_ALL_LISTED:
@@ -66,7 +66,7 @@ class PagesDirectory(Directory):
         return map(hex, heads)
 
     def lookup(self, name: str) -> Node | None:
-        """Find any page of the table, be it allocated, free, or in the midst of a block."""
+        """Find any page of the table, whether allocated, free, or inside a block."""
         if not _PFN.fullmatch(name):
             return None
         pfn = int(name, 16) if name.startswith("0x") else int(name)
@@ -77,7 +77,7 @@ class PagesDirectory(Directory):
             if view is None:
                 make = functools.partial(page_text, self._source, pfn)
                 view = TextView(self._source, make, "owners")
-            # The newest ones stay: who has asked for a size asks again at once.
+            # Keep the newest views: a program that asks for a size soon asks again.
             self._views[pfn] = view
             if len(self._views) > _NR_VIEWS:
                 del self._views[next(iter(self._views))]
@@ -86,15 +86,15 @@ class PagesDirectory(Directory):
     def _is_there(self, pfn: int) -> bool:
         if self._source.table().has_page(pfn):
             return True
-        # Of a copy and of what was recorded only allocated pages are kept.
+        # A snapshot, a dump or a trace may lack a record of a page that is not allocated.
         return any(zone.start_pfn <= pfn < zone.end_pfn for zone in self._source.zones())
 
 
 def page_text(source: Source, pfn: int) -> bytes:
-    """Make the text of one page."""
+    """Format the text of one page."""
     page = PageExt.of(source.table(), pfn)
     if page is None:
-        return b"page: pfn:%#x not allocated, or not known to be\n" % pfn
+        return b"page: pfn:%#x has no record: not allocated, or not recorded\n" % pfn
     owner = page.owner
     text = _page_lines(source, pfn, page)
     text += dump_page_owner(

@@ -1,9 +1,9 @@
 """
-Which place a position of an open file stands for, where the two are not the same number.
+Map the position of an open file to a place in its text, where the two differ.
 
-FUSE moves the position by the bytes that a read() returned or a write() took, and does not tell
-where a seek went. So it is remembered where reads and writes have ended: an offset where one did
-means "go on", any other offset means itself.
+FUSE moves the position by the number of bytes that a read() or write() transferred, and does not
+report seeks. So this class remembers the offsets at which reads and writes ended: such an offset
+means "continue", any other offset means itself.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ _MAX_POSITIONS: Final = 8
 
 
 class Positions:
-    """Places by offset; whoever uses them keeps threads apart."""
+    """Places by offset; the caller must hold a lock."""
 
     def __init__(self) -> None:
-        """Begin at 0, which is the first place."""
-        # A read anywhere else is a seek or a pread(), and only what comes next tells which: so the
-        # places before it are kept, too.
+        """Begin at offset 0, which is the first place."""
+        # A read at another offset is a seek or a pread(), and only the next read shows which. So
+        # the earlier places are kept.
         self._places = {0: 0}
-        # Where the last one that went on has ended: no number of pread()s makes it forgotten.
+        # Where the last read that continued has ended: no number of pread()s drops this place.
         self._last = 0
 
     def place(self, offset: int) -> int:
-        """Tell which place an offset stands for."""
+        """Return the place of an offset."""
         return self._places.get(offset, offset)
 
     def read(self, offset: int, end: int, place: int) -> None:
-        """Take note of a read at ``offset`` that ended at ``end``; ``place`` comes next there."""
+        """Record a read from ``offset`` to ``end``; ``place`` is the place that follows it."""
         if self._places.pop(offset, None) is not None:
             self._last = end
         self._keep(end, place)
 
     def write(self, offset: int, end: int) -> None:
-        """Take note of a write at ``offset``: it moves the position, but not the place."""
+        """Record a write from ``offset`` to ``end``: it moves the position, but not the place."""
         place = self.place(offset)
         self._places.pop(offset, None)
         self._last = end

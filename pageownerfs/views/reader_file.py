@@ -1,4 +1,4 @@
-"""An open text that the C renderer writes straight into the buffer of whoever reads."""
+"""An open text that the C renderer writes directly into the reader's buffer."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 class ReaderFile:
     """
-    One open page_owner: an ordinary text file of which nothing is held in memory.
+    An open page_owner: an ordinary text file whose text is never held in memory.
 
-    Writing sets filters, for this open file alone. It does not move the position in the kernel,
-    but does so in FUSE; so it is kept here which offset stands for which place in the text.
+    A write sets filters for this open file only. In the kernel a write does not move the position,
+    but in FUSE it does; Positions therefore maps offsets to places in the text.
     """
 
     def __init__(self, reader: Reader, nodes: Callable[[], Collection[int]]) -> None:
         """
-        Read from ``reader``, which belongs to this file alone.
+        Read from ``reader``, which only this file uses.
 
-        :param nodes: gives those that have memory
+        :param nodes: returns the nodes that have memory
         """
         self._reader = reader
         self._nodes = nodes
         self._lock = threading.Lock()
         self._filter = Filter()
         self._positions = Positions()
-        # Until something is written positions are places in the text, and nothing need be kept.
+        # Until the first write, positions are places in the text.
         self.read_into: Callable[[memoryview, int], int] = reader.read_into
 
     def _read_moved(self, view: memoryview, offset: int, /) -> int:
@@ -44,7 +44,10 @@ class ReaderFile:
             return nr_bytes
 
     def write(self, data: bytes, offset: int) -> int:
-        """Set filters: see filters.py. ViewError: nothing has changed."""
+        """Set filters, see filters.py.
+
+        :raises ViewError: as parse_filter(); nothing has changed
+        """
         with self._lock:
             self._filter = parse_filter(data, self._filter, self._nodes())
             self._reader.set_filter(*self._filter)
@@ -53,4 +56,4 @@ class ReaderFile:
         return len(data)
 
     def close(self) -> None:
-        """Nothing to drop: the reader goes with the handle."""
+        """Do nothing: the reader is freed with this file."""

@@ -1,4 +1,4 @@
-"""The text of page_owner as one source has it: what page_owner and sorted/ read."""
+"""The text of a source's records, for page_owner and sorted/."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def _fields(output_format: Format | None) -> int:
 
 
 class RecordText:
-    """Renders the records of a source; the texts of their numbers are asked for once each."""
+    """Render the records of a source; the text of each number in them is made once."""
 
     def __init__(self, source: Source, output_format: Format | None) -> None:
         """
-        Prepare it.
+        Prepare to render the records of ``source``.
 
-        :param output_format: None: as it was printed, or as Linux 6.12 prints
+        :param output_format: format of records; None for that of a dump, or of Linux 6.12
         """
         self._source = source
         self._format = output_format
@@ -43,10 +43,10 @@ class RecordText:
         self._made: _native.Renderer | None = None
 
     def renderer(self) -> _native.Renderer:
-        """Give the renderer; made on first use, since before tracking is on there is no table."""
+        """Return the renderer; made on first use, since the table exists only with tracking on."""
         with self._lock:
             if self._made is None:
-                # Not a method: a cycle would keep a dropped copy's table in memory for a while.
+                # Not a method: a cycle would keep the table of a removed snapshot in memory.
                 text = functools.partial(_text, self._source, self._format)
                 table = self._source.table()
                 vocabulary = self._source.vocabulary
@@ -61,11 +61,11 @@ class RecordText:
 
 
 def _text(source: Source, output_format: Format | None, kind: int, value: int) -> bytes:
-    # What the renderer asks once for each value that it meets, and caches.
+    # The renderer calls this once for each value, and caches the text.
     try:
         return _name(source, output_format, kind, value)
     except ValueError as error:
-        # A client has written over the tables: the record shows, and the file goes on.
+        # A client has overwritten the tables: show the number, and continue.
         _log.warning("page_owner: %s", error)
         return b"" if kind == _native.TEXT_STACK else b"%d?" % value
 
@@ -97,7 +97,7 @@ def _gfp(vocabulary: Vocabulary, output_format: Format | None, gfp_mask: int) ->
     if vocabulary.gfp_names is not None:
         names = reorder_gfp_names(vocabulary.gfp_names, output_format.gfp_names)
         return format_gfp(gfp_mask, names)
-    # Of what was printed only the names are known: they come in the other order.
+    # For a mask of a dump only the printed names are known: sort them in the format's order.
     number, _, printed = vocabulary.format_gfp(gfp_mask).rstrip(")").partition("(")
     order = {row.name: place for place, row in enumerate(output_format.gfp_names)}
     words = sorted(printed.split("|"), key=lambda word: order.get(word, len(order)))

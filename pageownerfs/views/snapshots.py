@@ -1,7 +1,8 @@
 """
-``snapshots/``: mkdir takes a copy of the records, rmdir drops it.
+``snapshots/``: mkdir takes a snapshot of the records, rmdir removes it.
 
-In it are all the files, of that moment, and ``diff``: what has grown and shrunk since.
+A snapshot directory contains the same files, frozen at that moment, and ``diff``: the stacks that
+have grown or shrunk since.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class SnapshotsDirectory(Directory):
         self, source: Source, make_nodes: Callable[[Source], dict[str, Node]], max_bytes: int
     ) -> None:
         """
-        Take copies of ``source``.
+        Take snapshots of ``source``.
 
-        :param make_nodes: makes the files of a copy
-        :param max_bytes: of memory for all copies; ENOSPC beyond
+        :param make_nodes: makes the files of a snapshot
+        :param max_bytes: limit of the memory for all snapshots; mkdir fails with ENOSPC beyond it
         """
         self._source = source
         self._make_nodes = make_nodes
@@ -50,20 +51,23 @@ class SnapshotsDirectory(Directory):
         self._snapshots: dict[str, tuple[Tree, int]] = {}
 
     def absent(self) -> str | None:
-        """Tell whether tracking is off."""
+        """Return why the directory is absent: tracking is off."""
         return self._source.lacks("owners")
 
     def names(self) -> Iterable[str]:
-        """Name the copies."""
+        """List the snapshots."""
         return list(self._snapshots)
 
     def lookup(self, name: str) -> Node | None:
-        """Find a copy."""
+        """Find a snapshot."""
         found = self._snapshots.get(name)
         return found[0] if found else None
 
     def mkdir(self, name: str) -> None:
-        """Take a copy. ViewError EEXIST, ENAMETOOLONG, ENOSPC, EBUSY, ENOMEM."""
+        """Take a snapshot.
+
+        :raises ViewError: EEXIST, ENAMETOOLONG, ENOSPC, EBUSY or ENOMEM
+        """
         if len(name) > _NAME_MAX:
             raise ViewError(errno.ENAMETOOLONG)
         with self._lock:
@@ -83,8 +87,8 @@ class SnapshotsDirectory(Directory):
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 _log.warning(
-                    "snapshots/%s: it would take more than the %s that are left of %s; "
-                    "rmdir another one, or mount with a larger -o snapshots=",
+                    "snapshots/%s: the snapshot needs more than the %s left of %s; "
+                    "rmdir another snapshot, or mount with a larger -o snapshots=",
                     *(name, format_size(room), format_size(self._max_bytes)),
                 )
             raise ViewError(error.errno or errno.EIO) from error
@@ -92,7 +96,10 @@ class SnapshotsDirectory(Directory):
             raise ViewError(errno.ENOMEM) from error
 
     def rmdir(self, name: str) -> None:
-        """Drop a copy; who has files of it open may read on. ViewError ENOENT."""
+        """Remove a snapshot; its open files stay readable.
+
+        :raises ViewError: ENOENT: there is no such snapshot
+        """
         with self._lock:
             if self._snapshots.pop(name, None) is None:
                 raise ViewError(errno.ENOENT)
@@ -100,9 +107,9 @@ class SnapshotsDirectory(Directory):
 
 def diff(then: Source, now: Source) -> bytes:
     """
-    Tell for each stack how its pages have become more or fewer, most growth first.
+    Format the change of each stack's number of pages, largest growth first.
 
-    Early pages count: that some of them were freed is of interest, too.
+    Early pages count, because it matters when some of them are freed.
     """
     now.update()
     before = {handle: pages for handle, pages, _ in then.table().count_stacks(early=True)}

@@ -1,4 +1,4 @@
-"""``sorted/``: what page_owner_sort prints of page_owner, made when the file is read."""
+"""``sorted/``: the output of page_owner_sort for page_owner, made when a file is read."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ RULES: Final[dict[str, tuple[SortKey, Need]]] = {
     "by_allocator": (SortKey(ALLOCATOR), "owners"),  # --sort=allocator
     "by_module": (SortKey(MODULE), "owners"),  # -M
 }
-"""What each file is sorted by, as page_owner_sort's options do it; and what it needs."""
+"""Sort key of each file, with the page_owner_sort option it equals, and what the file needs."""
 
 _READ_BYTES: Final = 512 << 10
 
 
 def nodes(source: Source, text: RecordText) -> dict[str, Node]:
-    """Give the files."""
+    """Return the files by path."""
 
     def sort(key: SortKey) -> bytes:
         source.update()
         rules = Rules(sort=[key])
         return b"".join(format_groups(group_text(_read(text), rules, "page_owner"), rules))
 
-    # All have the same groups, in other orders: the size of one is that of all.
+    # All files have the same groups in different orders, and so the same size.
     one = TextView(source, functools.partial(sort, RULES["by_times"][0]), "owners")
     return {
         f"sorted/{name}": TextView(
@@ -66,7 +66,7 @@ def nodes(source: Source, text: RecordText) -> dict[str, Node]:
 
 
 def _read(text: RecordText) -> Iterator[memoryview]:
-    # One buffer for all of it: what is allocated and freed for each part would stay with malloc().
+    # One buffer for all parts: malloc() would keep the memory of a buffer for each part.
     buffer = memoryview(mmap.mmap(-1, _READ_BYTES))
     reader, offset = text.renderer().reader(), 0
     while nr_bytes := reader.read_into(buffer, offset):

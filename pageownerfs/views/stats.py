@@ -1,4 +1,4 @@
-"""``stats``: the counters of the source, one ``name value`` line each, as /proc/vmstat."""
+"""``stats``: the counters of the source, one ``name value`` per line, as in /proc/vmstat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def nodes(source: Source) -> dict[str, Node]:
-    """Give the file."""
+    """Return the file."""
 
     def text() -> bytes:
         return "".join(f"{name} {value}\n" for name, value in source.stats().items()).encode()

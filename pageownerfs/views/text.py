@@ -1,4 +1,4 @@
-"""A small text as a file: made anew whenever a reader is at its beginning, as a seq_file."""
+"""A small text as a file, made whenever a reader is at its start, as by a seq_file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FOREVER_NSEC: Final = 1 << 63
 
 class TextFile:
     """
-    One open small text, whole in memory.
+    An open file whose complete text is in memory.
 
-    Reading at offset 0 makes the text; later offsets read on in the same one, so that one pass
+    A read at offset 0 makes the text. Reads at later offsets use the same text, so that one pass
     over the file sees one state.
     """
 
@@ -32,10 +32,10 @@ class TextFile:
         self, make: Callable[[], bytes], store: Callable[[bytes], None] | None = None
     ) -> None:
         """
-        Open it.
+        Open a file.
 
-        :param make: gives the text
-        :param store: takes what is written; None: writing answers EINVAL
+        :param make: makes the text
+        :param store: takes the data of a write; None: a write fails with EINVAL
         """
         self._make = make
         self._store = store
@@ -43,7 +43,7 @@ class TextFile:
         self._text: bytes | None = None
 
     def read_into(self, view: memoryview, offset: int, /) -> int:
-        """Write what stands at ``offset`` into ``view``; number of bytes."""
+        """Copy the text at ``offset`` into ``view``; return the number of bytes."""
         with self._lock:
             if offset == 0 or self._text is None:
                 self._text = self._make()
@@ -52,7 +52,7 @@ class TextFile:
         return len(data)
 
     def write(self, data: bytes, offset: int) -> int:
-        """Take one write() as one value; as in debugfs, the offset does not matter."""
+        """Take the data of a write() as a value; as in debugfs, the offset is ignored."""
         del offset
         if self._store is None:
             raise ViewError(errno.EINVAL)
@@ -60,11 +60,11 @@ class TextFile:
         return len(data)
 
     def close(self) -> None:
-        """Nothing to drop."""
+        """Do nothing: there is nothing to release."""
 
 
 class TextView:
-    """A file of which a function makes the text."""
+    """A file whose text a function makes."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class TextView:
         store: Callable[[bytes], None] | None = None,
     ) -> None:
         """
-        Make it.
+        Make a file.
 
-        :param source: that may lack what it needs
-        :param make: gives the text
-        :param needs: without one of these it is absent
+        :param source: the source of the text
+        :param make: makes the text
+        :param needs: what the source must have; otherwise the file is absent
         :param mode: permission bits
-        :param measure: gives the length of the text, where that is known for less
-        :param store: takes what is written
+        :param measure: returns the length of the text, if there is a cheaper way than making it
+        :param store: takes the data of a write; None: a write fails with EINVAL
         """
         self.mode = mode
         self._source = source
@@ -95,20 +95,20 @@ class TextView:
         self._size_until_nsec = 0
 
     def absent(self) -> str | None:
-        """Tell what the source lacks."""
+        """Return what the source lacks."""
         reasons = (self._source.lacks(need) for need in self._needs)
         return next((reason for reason in reasons if reason is not None), None)
 
     def size(self) -> int:
-        """Length of the text, STAT_INTERVAL_NSEC old at most, if it can change."""
+        """Return the length of the text; the value is reused for STAT_INTERVAL_NSEC."""
         if time.monotonic_ns() >= self._size_until_nsec:
             self._size = self._measure()
-            # What can be written to is small, and seen at once.
+            # A writable file is small, and its change must show at once: don't reuse its size.
             if self._store is None:
                 until = time.monotonic_ns() + STAT_INTERVAL_NSEC
                 self._size_until_nsec = until if self._source.changes else _FOREVER_NSEC
         return self._size
 
     def open(self) -> TextFile:
-        """Open it."""
+        """Open the file."""
         return TextFile(self._make, self._store)

@@ -1,4 +1,4 @@
-"""Paths to files: the directories that a table of views makes."""
+"""Make directories from a table of paths."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Tree(Directory):
-    """A directory with the nodes of a table, whose paths make directories in it."""
+    """A directory made from a table of paths, with its subdirectories."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         """
-        Make it, and those below.
+        Make the directory and its subdirectories.
 
-        :param nodes: by path: ``page_owner``, ``page_owner_stacks/show_stacks``
+        :param nodes: nodes by path: ``page_owner``, ``page_owner_stacks/show_stacks``
         """
         self._nodes: dict[str, Node] = {}
         below: dict[str, dict[str, Node]] = {}
@@ -34,20 +34,20 @@ class Tree(Directory):
             self._nodes[name] = Tree(table)
 
     def absent(self) -> str | None:
-        """Tell why all of it is not there: an empty directory would be of no use."""
+        """Return why the directory is absent: the reason of its first node if all are absent."""
         reasons = [node.absent() for node in self._nodes.values()]
         return reasons[0] if reasons and all(reasons) else None
 
     def names(self) -> Iterable[str]:
-        """Name what is there now."""
+        """List the nodes that are present now."""
         return [name for name, node in self._nodes.items() if node.absent() is None]
 
     def lookup(self, name: str) -> Node | None:
-        """Find a node, be it absent or not."""
+        """Find a node, absent or not."""
         return self._nodes.get(name)
 
     def all_absent(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        """Give the path and the reason of all that is not there now."""
+        """Yield the path of each node that is absent now, and why."""
         for name, node in self._nodes.items():
             reason = node.absent()
             if reason is not None:

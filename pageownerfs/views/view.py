@@ -1,4 +1,4 @@
-"""What a file of the mount is (View), and what a directory (Directory)."""
+"""Protocols of the mount's files (View, OpenFile), and the base class of its directories."""
 
 from __future__ import annotations
 
@@ -12,84 +12,87 @@ if TYPE_CHECKING:
 
 class ViewError(OSError):
     """
-    What a reader or writer of a file gets: an errno that is part of the file's behaviour.
+    An errno for the reader or writer of a file; part of the file's behaviour.
 
-    Anything else that a view raises is a fault, which the mount logs and reports as EIO.
+    The mount logs any other exception that a view raises, and reports it as EIO.
     """
 
     def __init__(self, number: int, text: str | None = None) -> None:
-        """Make it from an errno; ``text`` where more is known than the errno's usual text."""
+        """Make an error from an errno; ``text`` replaces the errno's usual text."""
         super().__init__(number, text or os.strerror(number))
 
 
 class OpenFile(Protocol):
-    """One open() of a view: a file handle of the mount. Calls may come from several threads."""
+    """An open file of the mount. Several threads may use it."""
 
     def read_into(self, view: memoryview, offset: int, /) -> int:
         """
-        Write what stands at ``offset`` into ``view``, which is gone when this returns.
+        Copy the text at ``offset`` into ``view``, which must not be used after returning.
 
-        Fewer bytes than fit need not be the end: a read may end with a record.
+        A short read is not the end of the file: a read may end with a record.
 
-        :return: number of bytes; 0: the end
-        :raises ViewError: with the errno
+        :return: number of bytes; 0 at the end
+        :raises ViewError: an errno for the reader
         """
         ...
 
     def write(self, data: bytes, offset: int) -> int:
-        """Take what was written; number of bytes. ViewError EINVAL where nothing can be."""
+        """Take the data of a write(); return the number of bytes.
+
+        :raises ViewError: EINVAL: the file can't be written, or the data is wrong
+        """
         ...
 
     def close(self) -> None:
-        """Drop what the handle holds."""
+        """Release the resources of the open file."""
         ...
 
 
 class View(Protocol):
-    """One file of the mount."""
+    """A file of the mount."""
 
     @property
     def mode(self) -> int:
-        """Permission bits, as the kernel's file has them."""
+        """Permission bits, those of the kernel's file."""
         ...
 
     def absent(self) -> str | None:
-        """Tell why the file is not there now: it is not listed, open says ENOENT. None: it is."""
+        """Return why the file is absent now (not listed, ENOENT); None if it is present."""
         ...
 
     def size(self) -> int:
-        """Length in bytes of the text, STAT_INTERVAL_NSEC old at most: st_size."""
+        """Return st_size: the length of the text in bytes, reused for STAT_INTERVAL_NSEC."""
         ...
 
     def open(self) -> OpenFile:
-        """Open it."""
+        """Open the file."""
         ...
 
 
 class Directory:
-    """One directory of the mount. By itself nothing can be made in it or taken away."""
+    """A directory of the mount; unless a subclass allows it, mkdir() and rmdir() fail."""
 
     mode = 0o555
 
     def absent(self) -> str | None:
-        """Tell why it is not there now; None: it is."""
+        """Return why the directory is absent now; None if it is present."""
         return None
 
     def names(self) -> Iterable[str]:
-        """Name what is listed now; lookup() may find more."""
+        """List the names that are present now; lookup() may find more."""
         raise NotImplementedError
 
     def lookup(self, name: str) -> Node | None:
-        """Find what has a name; None: nothing has."""
+        """Return the node with this name; None if there is none."""
         raise NotImplementedError
 
     def mkdir(self, name: str) -> None:
-        """Make a directory; EPERM."""
+        """Create a directory: fails with EPERM."""
         del name
         raise ViewError(errno.EPERM)
 
     def rmdir(self, name: str) -> None:
-        """Take a directory away; EPERM."""
+        """Remove a directory: fails with EPERM."""
         del name
         raise ViewError(errno.EPERM)
 

@@ -197,7 +197,7 @@ def test_owner_is_a_zombie(pages: Pages) -> None:
             pass
         (line,) = re.findall(r"^process .*$", page(pages, pfn), re.MULTILINE)
         assert re.fullmatch(
-            rf"process {child.pid} \(.*\) has ended, and waits for its parent", line
+            rf"process {child.pid} \(.*\) has ended, but its parent has not reaped it", line
         )
 
 
@@ -208,7 +208,7 @@ def test_number_used_again() -> None:
     assert re.fullmatch(rf"process {me} \(.+\) is alive", owner_process(me, now_nsec))
     line = owner_process(me, 1)
     assert re.fullmatch(
-        rf"process {me} has ended; its number belongs to another one now \(.+\)", line
+        rf"process {me} has ended; its pid now belongs to another process \(.+\)", line
     )
     assert owner_process(0, now_nsec) == "process 0 is the kernel itself"
 
@@ -324,5 +324,8 @@ def test_dump() -> None:
             after = record.pfn + record.nr_pages
             if after not in covered:
                 text = (path / "pages" / str(after)).read_bytes() if after < end else b""
-                assert text in {b"", b"page: pfn:%#x not allocated, or not known to be\n" % after}
+                assert text in {
+                    b"",
+                    b"page: pfn:%#x has no record: not allocated, or not recorded\n" % after,
+                }
                 assert (path / "pages" / str(after)).exists() == (after < end)

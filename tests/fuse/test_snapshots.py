@@ -224,7 +224,7 @@ def test_pages_of_a_copy(path: Path, take: Callable[[str], Path]) -> None:
     assert (
         (snapshot / "pages" / hex(free))
         .read_text()
-        .endswith(" not allocated, or not known to be\n")
+        .endswith(" has no record: not allocated, or not recorded\n")
     )
     with pytest.raises(FileNotFoundError):
         (snapshot / "pages" / hex(1 << 40)).read_bytes()
