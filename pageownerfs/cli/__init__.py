@@ -1,9 +1,9 @@
 """
-The command ``pageownerfs``: one verb, one module.
+The command ``pageownerfs``, with one module per verb.
 
 ``pageownerfs SOURCE MOUNTPOINT ...``, the order that mount(8) uses, is short for
-``pageownerfs mount SOURCE MOUNTPOINT ...``. main() alone prints errors and chooses exit codes;
-errors.py lists them. Commands use every room; sources they know by their SourceKind only.
+``pageownerfs mount SOURCE MOUNTPOINT ...``. Only main() prints errors and chooses exit codes,
+which errors.py lists. Commands use every room, but know sources only by their SourceKind.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ _EXIT_INTERRUPTED = 130
 
 
 class Command(Protocol):
-    """A verb: a module whose docstring is its help."""
+    """A verb: a module whose docstring is its help text."""
 
     __doc__: str | None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare options and operands."""
+        """Declare the options and operands."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do it; the exit code. PageOwnerError for what goes wrong."""
+        """Run the verb and return the exit code.
+
+        :raises PageOwnerError: the verb failed
+        """
 
 
 COMMANDS: dict[str, Command] = {
@@ -46,19 +49,19 @@ COMMANDS: dict[str, Command] = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2, also where standard error can't be written."""
+        """Exit with code 2, even if standard error can't be written."""
         stdio.say(f"{self.format_usage()}{self.prog}: error: {message}")
         raise SystemExit(2)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the whole command line."""
+    """Return the parser of the command line."""
     parser = _Parser(
         prog="pageownerfs",
-        description="Who allocated this page? A page allocator for processes that share memory, "
-        "with the kernel's page_owner file as a mount.",
+        description="Mount a file system that shows who allocated each page: of the running kernel, "
+        "of a shared-memory pool, or of a saved page_owner or trace.",
         epilog="pageownerfs SOURCE MOUNTPOINT [-o ...] is short for pageownerfs mount SOURCE "
-        "MOUNTPOINT [-o ...]. pageownerfs VERB --help tells more.",
+        "MOUNTPOINT [-o ...]. For the options of a verb, try pageownerfs VERB --help.",
     )
     parser.add_argument("--version", action="version", version=f"pageownerfs {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run the command.
 
-    :param argv: without the program's name; None: sys.argv
+    :param argv: arguments without the program's name; None for those of sys.argv
     :return: exit code, see errors.py
     """
     stdio.fill_closed()
@@ -105,6 +108,6 @@ def _run(words: list[str]) -> int:
         words.insert(0, "mount")
     try:
         args = make_parser().parse_args(words)
-    except SystemExit as end:  # after --help, or an error that was printed
+    except SystemExit as end:  # after --help, or after printing an error
         return int(end.code or 0)
     return COMMANDS[args.verb].run(args)

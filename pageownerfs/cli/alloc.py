@@ -1,8 +1,8 @@
 """
-Allocate pages of a mounted pool, from the shell.
+Allocate pages of a mounted pool.
 
-Prints the PFN of each block, one per line. The blocks are freed at once, or with --hold after
-some seconds (or at Ctrl-C or SIGTERM), or with --leak never: then they stay in page_owner.
+Print the PFN of each block, one per line, and free the blocks. With --hold, free them after some
+seconds, or at Ctrl-C or SIGTERM. With --leak, never free them: they stay in page_owner.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _gfp(text: str) -> int:
 
 def _number(text: str, first: int, last: float) -> int:
     if not text.isdecimal() or not first <= int(text) <= last:
-        limit = f"from {first} to {last:.0f}" if math.isfinite(last) else f"from {first} on"
+        limit = f"from {first} to {last:.0f}" if math.isfinite(last) else f"of {first} or more"
         msg = f"{text!r} is not a whole number {limit}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
@@ -50,7 +50,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    # A year and more is beyond what sigtimedwait() takes everywhere.
+    # sigtimedwait() does not accept much more than a year everywhere.
     if not 0 <= seconds <= 366 * 24 * 3600:
         msg = f"{text!r} is not a number of seconds"
         raise argparse.ArgumentTypeError(msg)
@@ -58,14 +58,14 @@ def _seconds(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare options and operands."""
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="of a pool")
+    """Declare the options and operands."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="mount point of a pool")
     parser.add_argument(
         "--order",
         type=_order,
         default=0,
         metavar="N",
-        help=f"2^N pages per block, 0 to {MAX_PAGE_ORDER} (default: 0)",
+        help=f"allocate blocks of 2^N pages, N from 0 to {MAX_PAGE_ORDER} (default: 0)",
     )
     parser.add_argument(
         "--count", type=_count, default=1, metavar="N", help="number of blocks (default: 1)"
@@ -75,19 +75,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_gfp,
         default=GFP_KERNEL,
         metavar="MASK",
-        help="number, or names joined by | as in 'GFP_KERNEL|__GFP_ZERO' (default: GFP_KERNEL)",
+        help="gfp mask: a number, or names joined by '|' as in 'GFP_KERNEL|__GFP_ZERO' "
+        "(default: GFP_KERNEL)",
     )
     end = parser.add_mutually_exclusive_group()
-    end.add_argument("--hold", type=_seconds, metavar="SECONDS", help="free after this time")
+    end.add_argument("--hold", type=_seconds, metavar="SECONDS", help="free after SECONDS")
     end.add_argument("--leak", action="store_true", help="exit without freeing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Allocate, print, hold, free."""
+    """Allocate pages, print their PFNs, hold them, and free them."""
     signals = (signal.SIGINT, signal.SIGTERM)
     with Pool.attach(args.mountpoint) as pool:
         if args.hold is not None:
-            # From the first page on: a signal must not leave any of them behind.
+            # Before the first allocation: a signal must not leave pages behind.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pages: list[Page] = []
         told = False

@@ -1,8 +1,8 @@
 """
-Check what this machine has, and say what to do about what it lacks.
+Check this machine, and print what to do about each problem.
 
-ok: it works. warn: something that not everybody needs does not. fail: no pool can be mounted;
-then the exit code is 1.
+A line begins with "ok", with "warn" if something optional does not work, or with "fail" if no pool
+can be mounted. The exit code is 1 if any check fails.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROOT: Final = Path("/")
 
 
 def check_libfuse() -> Check:
-    """Load the binding, and libfuse with it."""
+    """Check that the FUSE binding and libfuse can be loaded."""
     try:
         binding = load_binding()
     except MountError as error:
@@ -40,24 +40,24 @@ def check_libfuse() -> Check:
 
 
 def check_fusermount() -> Check:
-    """Find fusermount, which all but root need."""
+    """Check for fusermount, which users other than root need."""
     path = shutil.which("fusermount") or shutil.which("fusermount3")
     if path is None:
         state = WARN if os.geteuid() == 0 else FAIL
-        return Check("fusermount", state, "not found: only root can mount", "apt install fuse3")
+        return Check("fusermount", state, "not found; only root can mount", "apt install fuse3")
     if not Path(path).stat().st_mode & 0o4000:
         state = WARN if os.geteuid() == 0 else FAIL
         return Check(
-            "fusermount", state, f"{path} is not setuid: only root can mount", f"chmod u+s {path}"
+            "fusermount", state, f"{path} is not setuid; only root can mount", f"chmod u+s {path}"
         )
     if os.geteuid() != 0 and not MTAB.exists():
         text, _, advice = MTAB_ADVICE.partition(": ")
-        return Check("fusermount", WARN, f"{text}: only root can unmount", advice)
+        return Check("fusermount", WARN, f"{text}; only root can unmount", advice)
     return Check("fusermount", OK, path)
 
 
 def check_fuse_conf(root: Path = _ROOT) -> Check:
-    """See whether users may mount with allow_other."""
+    """Check whether users may mount with allow_other."""
     try:
         lines = (root / "etc/fuse.conf").read_text(errors="replace").splitlines()
     except OSError:
@@ -68,12 +68,12 @@ def check_fuse_conf(root: Path = _ROOT) -> Check:
         "fuse.conf",
         WARN,
         "only root may mount with -o allow_other",
-        "if users shall: add the line user_allow_other to /etc/fuse.conf",
+        "to let other users see a mount, add the line user_allow_other to /etc/fuse.conf",
     )
 
 
 def run_checks() -> list[Check]:
-    """Make all checks."""
+    """Run all checks."""
     return [
         check_libfuse(),
         check_fusermount(),
@@ -84,12 +84,12 @@ def run_checks() -> list[Check]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare options and operands."""
+    """Declare the options and operands."""
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, and print what was found."""
+    """Run all checks, and print the results."""
     checks = run_checks()
     if args.json:
         print(json.dumps([check._asdict() for check in checks], indent=2))

@@ -1,9 +1,9 @@
 """
 Mount a source.
 
-The directory MOUNTPOINT then has page_owner (who allocated each page; there while tracking is on)
-and what else is known from it; write 1 to page_owner_on to turn tracking on. FILE may be packed,
-and - is standard input. The command returns once the mount answers.
+MOUNTPOINT/page_owner lists who allocated each page; other files summarize it. Tracking is on with
+-o page_owner=on, or after writing 1 to MOUNTPOINT/page_owner_on. FILE may be compressed with gzip,
+xz or zstd; - is standard input. The command returns when the mount is ready.
 """
 
 from __future__ import annotations
@@ -37,11 +37,16 @@ _SOURCES_TEXT: Final = ", ".join(map(_how, SOURCES.values()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare options and operands."""
-    parser.add_argument("source", metavar="SOURCE", help=f"what to mount: {_SOURCES_TEXT}")
+    """Declare the options and operands."""
+    parser.add_argument("source", metavar="SOURCE", help=f"one of {_SOURCES_TEXT}")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
     parser.add_argument(
-        "-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below"
+        "-o",
+        dest="options",
+        metavar="OPTIONS",
+        action="append",
+        default=[],
+        help="comma-separated mount options, listed below",
     )
     for kind in SOURCES.values():
         for option in kind.options:
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                     type=f"{option.name}={{}}".format,
                     action="append",
                     metavar=option.metavar,
-                    help=f"of {kind.name}: {option.help}",
+                    help=f"{option.help} (only {kind.name})",
                 )
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
@@ -60,14 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "sources:\n"
         + "".join(f"    {_how(kind):12}  {kind.help}\n" for kind in SOURCES.values())
-        + "options, as a list with commas; sizes take K, M, G:\n"
+        + "mount options; sizes take a suffix K, M, G or T:\n"
         + options_help()
-        + "generic options of mount(8) are accepted and ignored\n"
+        + "Generic options of mount(8) are accepted and ignored.\n"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Mount it."""
+    """Mount the source."""
     kind, path = _split_source(args.source)
     parsed = parse_options(args.options, kind, path)
 
@@ -75,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if os.getpid() == 1 and not args.foreground:
             stdio.say(
                 "pageownerfs: this is the first process of a PID namespace, and the mount ends "
-                "with it: use -f, or mount from a shell"
+                "when it exits; use -f, or mount from a shell"
             )
         if not parsed.source.page_owner:
             _say_off(args.mountpoint)
@@ -97,24 +102,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _split_source(text: str) -> tuple[SourceKind[Any], str | None]:
-    # The file's name is made absolute: the daemon works in another directory.
+    # Make the file's name absolute, because the daemon changes its directory.
     name, colon, path = text.partition(":")
     kind = SOURCES.get(name)
     if kind is None:
         msg = (
-            f"unknown source or verb {text!r}; sources: {_SOURCES_TEXT}; "
+            f"unknown source or verb {text!r}; sources are {_SOURCES_TEXT}; "
             "pageownerfs --help lists the verbs"
         )
         raise UsageError(msg)
     if not kind.takes_file:
         if colon:
-            raise UsageError(f"{name} is not made of a file: write {name}, not {text}")
+            raise UsageError(f"source {name!r} takes no file: write {name!r}, not {text!r}")
         return kind, None
     if not path:
-        raise UsageError(f"{name} is made of a file: write {name}:FILE, or {name}:- for a pipe")
+        raise UsageError(
+            f"source {name!r} needs a file: write {name}:FILE, or {name}:- for standard input"
+        )
     return kind, path if path == STDIN else str(Path(path).absolute())
 
 
 def _say_off(mountpoint: str) -> None:
     switch = shlex.quote(mountpoint.rstrip("/") + "/page_owner_on")
-    stdio.say(f"page_owner is off: mount with -o page_owner=on, or echo 1 > {switch}")
+    stdio.say(f"page_owner is off; turn it on with -o page_owner=on, or echo 1 > {switch}")

@@ -1,4 +1,4 @@
-"""The options of a mount: ``-o`` lists, from the command line, mount(8) or an fstab line."""
+"""Mount options: ``-o`` lists from the command line, mount(8) or a line of fstab."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _parse_limit(text: str) -> int:
 
 def _parse_format(text: str) -> Format:
     if text not in FORMATS:
-        msg = f"{text!r} is not a format: write one of {', '.join(FORMATS)}"
+        msg = f"{text!r} is not a format; formats are {', '.join(FORMATS)}"
         raise ValueError(msg)
     return FORMATS[text]
 
@@ -35,20 +35,22 @@ COMMON: Final = (
         "output_format",
         _parse_format,
         "FORMAT",
-        "records as Linux 6.1, 6.12 or next has them (6.12)",
+        "format of records: that of Linux 6.1, 6.12 or next (6.12)",
     ),
-    Option("snapshots", "snapshot_bytes", _parse_limit, "SIZE", "memory for all snapshots (256M)"),
+    Option(
+        "snapshots", "snapshot_bytes", _parse_limit, "SIZE", "memory limit of all snapshots (256M)"
+    ),
 )
-"""Options with a value of all sources."""
+"""Options with a value that all sources take."""
 
 FLAGS: Final = {
-    "kernel_abi": "page_owner to the letter of the kernel's: one record per read, size 0",
-    "allow_other": "other users may see the mount, as far as modes allow",
-    "allow_root": "root may see a user's mount",
+    "kernel_abi": "exact behaviour of the kernel's page_owner: one record per read, size 0",
+    "allow_other": "let other users see the mount, as far as modes allow",
+    "allow_root": "let root see a user's mount",
 }
 """Options without a value."""
 
-# For mount(8), systemd or libfuse; not for us. "ro" is passed on: the kernel enforces it.
+# Options for mount(8), systemd or libfuse. "ro" is passed on: the kernel enforces it.
 _IGNORED: Final = frozenset(
     (
         *("rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "auto", "noauto", "user"),
@@ -65,30 +67,31 @@ DEFAULT_SNAPSHOT_BYTES: Final = 256 << 20
 
 
 class ParsedOptions(NamedTuple):
-    """What a list of mount options says."""
+    """The values of a list of mount options."""
 
     source: SourceOptions
-    """How to make the source."""
+    """Options of the source."""
     kernel_abi: bool
-    """Whether page_owner follows the kernel to the letter."""
+    """Whether page_owner behaves exactly as the kernel's."""
     fuse: tuple[str, ...]
     """Options for libfuse."""
     output_format: Format | None = None
-    """Of records; None: as they were printed, or 6.12."""
+    """Format of records; None for that of a dump, or of Linux 6.12."""
     snapshot_bytes: int = DEFAULT_SNAPSHOT_BYTES
-    """Memory for all snapshots."""
+    """Limit of the memory for all snapshots."""
 
 
 def parse_options(
     lists: Iterable[str], kind: SourceKind[Any], path: str | None = None
 ) -> ParsedOptions:
     """
-    Parse ``-o`` lists; of an option given twice the last holds.
+    Parse ``-o`` lists; if an option is given twice, the last value counts.
 
-    :param lists: each ``name,name=value,...``
-    :param kind: of what is to be mounted
-    :param path: of the file that it is made of
-    :raises UsageError: an unknown option, with those known; a value that can't be
+    :param lists: lists, each ``name,name=value,...``
+    :param kind: kind of the source to mount
+    :param path: file of a source that takes one
+    :raises UsageError: an option is unknown (the message lists the known ones), or a value is
+        wrong
     """
     own = {option.name: option for option in kind.options}
     common = {option.name: option for option in COMMON}
@@ -111,7 +114,7 @@ def parse_options(
             raise UsageError(_unknown(name, kind))
     fuse = tuple(name for name in ("allow_other", "allow_root", "ro") if flags.get(name))
     if "allow_other" in fuse and "allow_root" in fuse:
-        msg = "-o allow_other and -o allow_root exclude each other: give one"
+        msg = "-o allow_other and -o allow_root exclude each other; use only one"
         raise UsageError(msg)
     made = kind.options_type(**values)
     return ParsedOptions(made, flags.get("kernel_abi", False), fuse, **common_values)
@@ -136,9 +139,9 @@ def _unknown(name: str, kind: SourceKind[Any]) -> str:
         for other in SOURCES.values()
         if name in {option.name for option in other.options}
     ]
-    of = f"; it is one of {', '.join(others)}" if others else ""
+    of = f" (it is an option of {', '.join(others)})" if others else ""
     return (
-        f"unknown option -o {name} for {kind.name}{of}; known: "
+        f"unknown option -o {name} for source {kind.name!r}{of}; known options: "
         f"{', '.join([*known, *FLAGS, 'ro'])}, and the generic ones of mount(8)"
     )
 
@@ -148,9 +151,9 @@ def _lines(options: Iterable[Option]) -> list[tuple[str, str]]:
 
 
 def options_help() -> str:
-    """List the options, for --help."""
-    parts = [(f"of {kind.name}:", _lines(kind.options)) for kind in SOURCES.values()]
-    parts.append(("of all:", [*_lines(COMMON), *FLAGS.items(), ("ro", "nothing can be written")]))
+    """Return the list of options for --help."""
+    parts = [(f"{kind.name}:", _lines(kind.options)) for kind in SOURCES.values()]
+    parts.append(("all sources:", [*_lines(COMMON), *FLAGS.items(), ("ro", "mount read-only")]))
     width = max(len(left) for _, lines in parts for left, _ in lines)
     return "".join(
         f"  {title}\n" + "".join(f"    {left:{width}}  {right}\n" for left, right in lines)

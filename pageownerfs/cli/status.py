@@ -1,7 +1,7 @@
 """
 Show the mounts of this system, or the one at MOUNTPOINT.
 
-With --json: one object for a MOUNTPOINT, else a list.
+With --json, print an object for MOUNTPOINT, or a list of objects for all mounts.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare options and operands."""
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", help="(default: all)")
+    """Declare the options and operands."""
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", nargs="?", help="mount to show (default: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show it."""
+    """Show one mount, or all."""
     if args.mountpoint is not None:
         one = ask_mount(args.mountpoint)
         print(json.dumps(_with_rss(one), indent=2) if args.json else _format(args.mountpoint, one))
@@ -37,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([_as_json(*answer) for answer in answers], indent=2))
     elif not answers:
-        print(
-            "nothing is mounted; mount a pool with: pageownerfs pool MOUNTPOINT -o page_owner=on"
-        )
+        print("no mounts; mount a pool with: pageownerfs pool MOUNTPOINT -o page_owner=on")
     else:
         print("\n\n".join(_as_text(*answer) for answer in answers))
     return 0
@@ -65,7 +65,7 @@ def _with_rss(mount: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rss_bytes(pid: int) -> int | None:
-    import psutil  # noqa: PLC0415 - slow to import, and not wanted by the other verbs
+    import psutil  # noqa: PLC0415 - slow to import, and not needed by other verbs
 
     try:
         rss: int = psutil.Process(pid).memory_info().rss
@@ -75,13 +75,13 @@ def _rss_bytes(pid: int) -> int | None:
 
 
 def _format(mountpoint: str, mount: dict[str, Any]) -> str:
-    # Whoever mounts something of our type may say whatever he likes of it.
+    # Any program can mount a file system of this type, with any description.
     try:
         return _format_rows(mountpoint, _with_rss(mount))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise NotAPoolError(
-            f"{mountpoint}: what it says of itself is not understood "
-            f"({type(error).__name__}: {error}); is it of another version? --json shows it"
+            f"{mountpoint}: cannot interpret the description of the mount "
+            f"({type(error).__name__}: {error}), perhaps of another version; --json shows it"
         ) from error
 
 

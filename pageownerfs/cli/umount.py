@@ -1,7 +1,7 @@
 """
-Unmount, and wait until nothing is left: no process, no shared memory.
+Unmount, and wait for the daemon to end.
 
-Also cleans up a mount whose daemon is dead.
+This also cleans up a mount whose daemon has died.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
 
 _PATIENCE_SEC: Final = 10
 MTAB: Final = Path("/etc/mtab")
-"""fusermount looks there for who has mounted what, unless it is run by root."""
-MTAB_ADVICE: Final = f"{MTAB} is not there: as root, ln -s /proc/self/mounts {MTAB}"
-"""What to do without it."""
+"""fusermount looks up here who mounted what, unless root runs it."""
+MTAB_ADVICE: Final = f"{MTAB} does not exist: as root, ln -s /proc/self/mounts {MTAB}"
+"""Advice when it is missing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare options and operands."""
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where it is mounted")
+    """Declare the options and operands."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="mount point to unmount")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Unmount it."""
+    """Unmount, wait for the daemon, and clean up."""
     mount = mount_at(args.mountpoint)
     if mount is None or mount.fstype != FSTYPE:
-        msg = f"{args.mountpoint}: no pageownerfs is mounted here; pageownerfs status lists them"
+        msg = f"{args.mountpoint}: no pageownerfs is mounted here; see pageownerfs status"
         raise NotAPoolError(msg)
     daemon = _open_daemon(mount.mountpoint)
     try:
         _unmount(mount.mountpoint)
         if daemon is not None and not select.select([daemon], [], [], _PATIENCE_SEC)[0]:
-            msg = f"{args.mountpoint}: unmounted, but its daemon still runs"
+            msg = f"{args.mountpoint}: unmounted, but the daemon is still running"
             raise MountError(msg)
     finally:
         if daemon is not None:
             os.close(daemon)
-    if daemon is None:  # it was dead, and has left its memory
+    if daemon is None:  # it may have died and left its shared memory
         for kind in SOURCES.values():
             kind.clean_up()
     return 0
 
 
 def _open_daemon(mountpoint: str) -> int | None:
-    # Before unmounting: afterwards nobody tells the pid, and it may be another process's.
-    # Nor is one of another PID namespace known here.
+    # Before unmounting: afterwards nothing reveals the pid, and it may be reused.
+    # The pid of a daemon in another PID namespace means nothing here.
     try:
         mount = ask_mount(mountpoint)
         if mount.get("pid_ns", pid_namespace().inode) != pid_namespace().inode:
@@ -85,13 +85,13 @@ def _unmount(mountpoint: str) -> None:
         if os.geteuid() != 0 and not MTAB.exists():
             text += f"; {MTAB_ADVICE}"
         if users:
-            text += f"; in use by {', '.join(users)}: end them first"
+            text += f"; in use by {', '.join(users)}; end them first"
         raise MountError(text)
 
 
 def _users_of(mountpoint: str) -> list[str]:
-    # Links of /proc only: nothing here asks the mount itself.
-    import psutil  # noqa: PLC0415 - slow to import, and only wanted when it went wrong
+    # This reads only links in /proc: nothing here accesses the mount itself.
+    import psutil  # noqa: PLC0415 - slow to import, and needed only after a failure
 
     below = mountpoint.rstrip("/") + "/"
     users = []

@@ -1,8 +1,8 @@
 """
-Life of the background process: start, readiness, signals, end; and how others ask one.
+The background process: start, readiness, signals and end, and how other processes query it.
 
-It puts together what the other rooms have: a source of a SourceKind, its views, the mount. The
-commands use it; it knows none of them, and no source by name.
+The daemon combines a source of a SourceKind, its views and the mount. The commands use this room.
+It knows no command, and no source by name.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _log = logging.getLogger(__name__)
 
 __all__ = ["MountOptions", "run"]
 
-# The child writes this when the mount is there; all that comes before it, or before the end of
-# the pipe, is why there will be none. But for lines of progress, which end in this:
+# The child writes this to the pipe when the mount is ready. Other text in the pipe says why the
+# mount failed, except lines of progress, which end in:
 _READY: Final = b"\0"
 _PROGRESS: Final = b"\r"
-# Clears the line that the cursor is in.
+# Clears the line of the cursor.
 _CLEAR_LINE: Final = "\r\033[K"
 
 
 def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
     """
-    Mount; return once the mount answers, or, in the foreground, once it has ended.
+    Mount; return when the mount answers or, in the foreground, when it has ended.
 
     :param on_ready: called when the mount answers
-    :raises PageOwnerError: it could not be mounted, and nothing is left of the attempt
+    :raises PageOwnerError: mounting failed; nothing is left of the attempt
     """
     options = options._replace(mountpoint=resolve_mountpoint(options.mountpoint))
     check_all(options.mountpoint, options.kind)
@@ -71,7 +71,7 @@ def run(options: MountOptions, on_ready: Callable[[], None]) -> None:
 
 
 def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoReturn:
-    # The child. libfuse and fusermount write their reasons to standard error: into the pipe.
+    # The child. libfuse and fusermount write error messages to standard error, here the pipe.
     status = 1
     try:
         os.setsid()
@@ -93,19 +93,19 @@ def _background(options: MountOptions, binding: ModuleType, pipe: int) -> NoRetu
         os.write(2, f"{error}\n".encode(errors="backslashreplace"))
         status = error.exit_code
     except BaseException as error:  # noqa: BLE001 - nothing may return into the parent's code
-        _log.critical("the daemon fails", exc_info=True)
+        _log.critical("the daemon failed", exc_info=True)
         os.write(2, f"{_unforeseen(error)}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(status)
 
 
 def _unforeseen(error: BaseException) -> str:
-    # Of what nobody has thought of; the log has the traceback.
+    # An unexpected exception; its traceback is in the log.
     where = traceback.extract_tb(error.__traceback__)[-1].name
     reason = error.strerror if isinstance(error, OSError) else None
     return (
-        f"the daemon fails in {where}() ({type(error).__name__}: {reason or error}): please "
-        "report this line, and what the log says"
+        f"the daemon failed in {where}() ({type(error).__name__}: {reason or error}): please "
+        "report this line and the log"
     )
 
 
@@ -129,7 +129,7 @@ def _wait_for(pid: int, pipe: int, mountpoint: str) -> None:
             data = stream.read(4096)
             if not data:
                 break
-            # What follows the last mark may still become a line of progress.
+            # Text after the last mark may become another line of progress.
             *lines, text = (text + data).split(_PROGRESS)
             for line in lines:
                 shown = True
@@ -139,12 +139,12 @@ def _wait_for(pid: int, pipe: int, mountpoint: str) -> None:
     if _READY in text:
         mount = read_mount(mountpoint)
         if mount["pid"] != pid:
-            msg = f"{mountpoint}: pid {mount['pid']} has mounted there at the same time"
+            msg = f"{mountpoint}: pid {mount['pid']} mounted here at the same time"
             raise MountError(msg)
         return
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    # libfuse's own lines, then ours.
+    # libfuse's lines come first, then the daemon's.
     reasons = text.decode(errors="backslashreplace").splitlines()
     if code < 0:
         reasons.append(f"the daemon was killed by signal {-code}")

@@ -1,4 +1,4 @@
-"""Asking mounts what they are, without waiting for one whose daemon does not answer."""
+"""Query mounts for their descriptions, with a time limit for daemons that do not answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ANSWER_SEC: Final = 5.0
-"""How long a daemon may take to say what it serves."""
+"""How long to wait for a daemon's answer."""
 _END_SEC: Final = 0.5
 _ERRNO_BYTES: Final = 4
 
@@ -29,9 +29,9 @@ class _Question(NamedTuple):
 
 def ask_mount(mountpoint: str) -> dict[str, Any]:
     """
-    Ask a mount what it is, as read_mount() does, but for ANSWER_SEC at most.
+    Read the description of a mount, as read_mount() does, within ANSWER_SEC.
 
-    :raises PageOwnerError: as read_mount(); or there is no answer in time
+    :raises PageOwnerError: as read_mount(), or the daemon did not answer in time
     """
     (answer,) = ask_mounts([mountpoint])
     if isinstance(answer, PageOwnerError):
@@ -40,9 +40,9 @@ def ask_mount(mountpoint: str) -> dict[str, Any]:
 
 
 def ask_mounts(mountpoints: Iterable[str]) -> list[dict[str, Any] | PageOwnerError]:
-    """Ask several at the same time; what each has said, or the error that ask_mount() raises."""
-    # Who waits for FUSE can only be killed, and a mount that is waited for is busy: so processes
-    # of their own do it.
+    """Query several mounts at once; return each description, or the error of ask_mount()."""
+    # A process that waits for FUSE can only be killed, and keeps the mount busy. So child
+    # processes do the waiting.
     questions = [_begin(mountpoint) for mountpoint in mountpoints]
     deadline = time.monotonic() + ANSWER_SEC
     answers = [_finish(question, deadline) for question in questions]
@@ -60,7 +60,7 @@ def _begin(mountpoint: str) -> _Question:
 
 
 def _ask(mountpoint: str, pipe: int) -> NoReturn:
-    # The child, out of which nothing returns. First an errno, then what was said.
+    # The child, which never returns. It writes an errno, then the text.
     try:
         number, text = 0, b""
         try:
@@ -79,8 +79,8 @@ def _finish(question: _Question, deadline: float) -> dict[str, Any] | PageOwnerE
         answer = _read(question.pipe, deadline)
         if answer is None:
             return NotAPoolError(
-                f"{where}: its daemon does not answer within {ANSWER_SEC:.0f} s; it may be "
-                "stopped, or very busy"
+                f"{where}: the daemon did not answer within {ANSWER_SEC:.0f} s; it may be "
+                "stopped or very busy"
             )
         number = int.from_bytes(answer[:_ERRNO_BYTES], "little")
         if number:
@@ -106,7 +106,7 @@ def _read(pipe: int, deadline: float) -> bytes | None:
 
 
 def _reap(pids: Sequence[int]) -> None:
-    # One whose question the daemon has taken can't be killed before it is answered: init gets it.
+    # A child whose request the daemon has read can't be killed before the answer: init reaps it.
     left, deadline = list(pids), time.monotonic() + _END_SEC
     while left and time.monotonic() < deadline:
         left = [pid for pid in left if os.waitpid(pid, os.WNOHANG)[0] == 0]

@@ -1,4 +1,4 @@
-"""What must be in place before a mount; what is not is one line that says what to do."""
+"""Checks before a mount; each failure is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -21,72 +21,72 @@ def check_fuse_device() -> None:
     """
     Open and close /dev/fuse, as libfuse will.
 
-    :raises MountError: it is not there, or this user may not
+    :raises MountError: /dev/fuse is missing, or this user may not open it
     """
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError as error:
         msg = (
-            f"{FUSE_DEVICE} is not there: load the module (modprobe fuse), or give it to the "
+            f"{FUSE_DEVICE} does not exist: load the module (modprobe fuse), or pass it to the "
             f"container (--device {FUSE_DEVICE} --cap-add SYS_ADMIN)"
         )
         raise MountError(msg) from error
     except PermissionError as error:
-        msg = f"{FUSE_DEVICE}: no permission: as root, chmod 666 {FUSE_DEVICE}"
+        msg = f"{FUSE_DEVICE}: permission denied: as root, chmod 666 {FUSE_DEVICE}"
         raise MountError(msg) from error
     except OSError as error:
-        msg = f"{FUSE_DEVICE} can't be opened: {error.strerror}; does this kernel have FUSE?"
+        msg = f"cannot open {FUSE_DEVICE} ({error.strerror}): use a kernel with FUSE"
         raise MountError(msg) from error
 
 
 def check_fusermount() -> None:
     """
-    Find fusermount, with which all but root mount.
+    Check that fusermount, which users other than root need to mount, is in PATH.
 
-    :raises MountError: it is not on PATH
+    :raises MountError: there is no fusermount
     """
     if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
-        msg = "fusermount is not there, and only root mounts without it: apt install fuse3"
+        msg = "fusermount not found, and only root can mount without it: apt install fuse3"
         raise MountError(msg)
 
 
 def check_mountpoint(path: str) -> None:
     """
-    See that ``path`` is an empty directory on which nothing is mounted.
+    Check that ``path`` is an empty directory with nothing mounted on it.
 
-    :raises MountError: it is not, with what to do
+    :raises MountError: it is not; says what to do
     """
     mount = mount_at(path)
     if mount is not None:
-        msg = f"{path}: already a mount point ({mount.fstype}); unmount it, or choose another"
+        msg = f"{path}: already a mount point ({mount.fstype}); unmount it, or choose another one"
         raise MountError(msg)
     try:
         names = list(Path(path).iterdir())
     except FileNotFoundError as error:
-        msg = f"{path}: no such directory; make it: mkdir -p {path}"
+        msg = f"{path}: no such directory; create it with: mkdir -p {path}"
         raise MountError(msg) from error
     except NotADirectoryError as error:
-        msg = f"{path}: not a directory; give an empty one"
+        msg = f"{path}: not a directory; choose an empty directory"
         raise MountError(msg) from error
     except OSError as error:
-        msg = f"{path}: can't be used as mount point: {error.strerror}"
+        msg = f"{path}: cannot be used as a mount point: {error.strerror}"
         raise MountError(msg) from error
     if names:
-        msg = f"{path}: not empty ({len(names)} entries); give an empty directory"
+        msg = f"{path}: directory not empty ({len(names)} entries); choose an empty directory"
         raise MountError(msg)
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
-        msg = f"{path}: no permission: give a directory that you may write to"
+        msg = f"{path}: permission denied; choose a directory that you may write to"
         raise MountError(msg)
 
 
 def check_all(mountpoint: str, kind: SourceKind[Any]) -> None:
     """
-    Make all checks.
+    Run all checks.
 
-    :param kind: of what is to be mounted
-    :raises MountError: the first that fails
+    :param kind: kind of the source to mount
+    :raises MountError: a check failed
     """
-    # Who may not make the source need not be told first how to mount.
+    # First the source: without it, advice about mounting would be of no use.
     kind.check()
     check_mountpoint(mountpoint)
     check_fuse_device()

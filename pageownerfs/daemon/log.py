@@ -1,4 +1,4 @@
-"""Where the log lines go: standard error in the foreground, else syslog, else a file."""
+"""The log: standard error in the foreground; otherwise syslog, or else a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _file() -> tuple[logging.Handler, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, errors="backslashreplace")
     except OSError:
-        # A home that can't be written to, say, is no reason not to mount.
+        # A home directory without write permission, for example, must not prevent the mount.
         return logging.NullHandler(), "none"
     handler.setFormatter(logging.Formatter(f"%(asctime)s {_FORMAT}"))
     return handler, str(path)
@@ -47,9 +47,9 @@ def _file() -> tuple[logging.Handler, str]:
 
 def open_log(*, foreground: bool) -> str:
     """
-    Send the log lines of this package to where they belong.
+    Set up the log of this package.
 
-    :return: where that is, for status: ``stderr``, ``syslog``, a path, or ``none`` if neither
+    :return: its destination, for status: ``stderr``, ``syslog``, a path, or ``none`` if neither
         syslog nor the file could be opened
     """
     handler: logging.Handler | None
@@ -64,6 +64,6 @@ def open_log(*, foreground: bool) -> str:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # The binding's own faults too.
+    # The binding logs errors, too.
     logging.getLogger("fuse").addHandler(handler)
     return where

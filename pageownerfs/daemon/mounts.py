@@ -1,4 +1,4 @@
-"""The mounts of this system that are ours: /proc/self/mountinfo."""
+"""Find pageownerfs mounts of this system in /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Mount(NamedTuple):
     """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
     device: str
-    """major:minor; the same for all mount points of one file system."""
+    """major:minor, the same for all mount points of one file system."""
     mountpoint: str
     """Absolute path."""
     fstype: str
-    """fuse.pageownerfs for ours."""
+    """File system type; fuse.pageownerfs for this package's mounts."""
     source: str
-    """What is mounted: pool."""
+    """Name of the mounted source, such as pool."""
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
-    r"""Parse the text of /proc/PID/mountinfo; blanks in paths are written there as ``\040``."""
+    r"""Parse the text of /proc/PID/mountinfo, where a blank in a path is written as ``\040``."""
     mounts = []
     for line in text.splitlines():
         left, _, right = line.partition(b" - ")
@@ -50,8 +50,8 @@ def read_mounts(*, ours: bool = False) -> list[Mount]:
     """
     Read the mounts that this process sees, oldest first.
 
-    :param ours: only those of pageownerfs
-    :raises MountError: /proc does not tell
+    :param ours: return only pageownerfs mounts
+    :raises MountError: /proc/self/mountinfo can't be read
     """
     try:
         text = Path(_MOUNTINFO).read_bytes()
@@ -62,7 +62,7 @@ def read_mounts(*, ours: bool = False) -> list[Mount]:
 
 
 def mount_at(mountpoint: str) -> Mount | None:
-    """Find what is mounted on top at a path, also where its daemon is dead, or does not answer."""
+    """Return the topmost mount at a path, without asking its daemon, which may be dead."""
     mounts = read_mounts()
     path = _resolve(mountpoint, {mount.mountpoint for mount in mounts})
     found = [mount for mount in mounts if mount.mountpoint == path]
@@ -70,18 +70,18 @@ def mount_at(mountpoint: str) -> Mount | None:
 
 
 def resolve_mountpoint(path: str) -> str:
-    """Do what realpath() does, but ask nothing of a mount that is there."""
+    """Return the real path of a mount point, without accessing a mount there."""
     return _resolve(path, {mount.mountpoint for mount in read_mounts()})
 
 
 def _resolve(path: str, mountpoints: Collection[str]) -> str:
-    # realpath() looks at the last component, too: at a mount whose daemon may be stopped.
+    # realpath() would stat the last component, a mount whose daemon may be stopped.
     if not os.path.isabs(path):  # noqa: PTH117
         try:
             path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
         except OSError as error:
             raise MountError(
-                f"{path}: the current directory is gone: give an absolute path"
+                f"{path}: the current directory no longer exists: use an absolute path"
             ) from error
     for _ in range(_MAX_LINKS):
         parent, name = os.path.split(path.rstrip("/"))
@@ -98,7 +98,7 @@ def _resolve(path: str, mountpoints: Collection[str]) -> str:
 
 
 def mount_points_of(mountpoint: str) -> list[str]:
-    """List every path at which the file system of ``mountpoint`` can be seen, itself included."""
+    """Return every path where the file system of ``mountpoint`` is mounted, itself included."""
     mount = mount_at(mountpoint)
     if mount is None:
         return []

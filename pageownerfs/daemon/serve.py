@@ -1,4 +1,4 @@
-"""One mount from its start to its end, in the process that serves it."""
+"""Serve one mount from start to end, in the daemon's process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-# Tells the main thread that libfuse has ended; and wakes libfuse's thread, to make it end.
+# Signals for the main thread when libfuse has ended, and for libfuse's thread to wake and end it.
 _ENDED: Final = signal.SIGUSR1
 _WAKE: Final = signal.SIGUSR2
 _PR_SET_PDEATHSIG: Final = 1
@@ -44,29 +44,29 @@ class MountOptions(NamedTuple):
     """What to mount, where, and how."""
 
     kind: SourceKind[Any]
-    """What to mount."""
+    """Kind of the source to mount."""
     source_options: SourceOptions
-    """How to make it."""
+    """Options of the source."""
     mountpoint: str
-    """Directory; absolute once the daemon has it."""
+    """Directory; run() makes it absolute."""
     version: str
-    """Of this package, for status."""
+    """Version of this package, for status."""
     foreground: bool = False
-    """Stay the shell's child, log to standard error."""
+    """Stay in the foreground, and log to standard error."""
     kernel_abi: bool = False
-    """page_owner as the kernel has it, instead of an ordinary file."""
+    """Make page_owner behave exactly as the kernel's, not as an ordinary file."""
     fuse: tuple[str, ...] = ()
     """Options for libfuse: allow_other, allow_root, ro."""
     output_format: Format | None = None
-    """Of records; None: as they were printed, or as Linux 6.12 prints."""
+    """Format of records; None for that of a dump, or of Linux 6.12."""
     snapshot_bytes: int = 0
-    """Memory that snapshots may take."""
+    """Limit of the memory for all snapshots."""
     progress: bool = False
-    """Show how far the reading of a file is."""
+    """Show the progress of reading a file."""
 
 
 class _Lines:
-    """What tqdm takes for a terminal: it writes a line after a carriage return."""
+    """A stand-in for tqdm's terminal: it receives a line after each carriage return."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -82,11 +82,11 @@ class _Lines:
 
 def _stop_reading(number: int, frame: object) -> NoReturn:
     del frame
-    raise MountError(f"{signal.Signals(number).name} received while the file was read")
+    raise MountError(f"received {signal.Signals(number).name} while reading the file")
 
 
 def _end_with_parent(number: int) -> None:
-    # Who waits for the mount may be killed: then nobody wants it. 0: it stays from now on.
+    # End with the process that waits for the mount. 0: stay, whatever happens to it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
@@ -94,8 +94,8 @@ class Daemon:
     """
     A source, its views and their mount.
 
-    The main thread does nothing but wait for signals, which are blocked everywhere else: so no
-    signal can end the process between two steps and leave a mount or a file behind.
+    The main thread only waits for signals, which are blocked in all other threads. So no signal
+    can end the process between two steps and leave a mount or a file behind.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Daemon:
         """
         Prepare to serve.
 
-        :param log: where the log lines go, for status
-        :param on_ready: called once, from another thread, when the mount is there
-        :param show_progress: shows a line in place of the last one
+        :param log: destination of the log, for status
+        :param on_ready: called once, from another thread, when the mount is ready
+        :param show_progress: shows a line in place of the previous one
         """
         self._options = options
         self._log = log
@@ -123,9 +123,9 @@ class Daemon:
 
     def serve(self, binding: ModuleType) -> None:
         """
-        Mount, serve until unmounted or told to stop, and clean up.
+        Mount, serve until the file system is unmounted or a signal arrives, and clean up.
 
-        :raises PageOwnerError: it could not be mounted
+        :raises PageOwnerError: mounting failed
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOP_SIGNALS, _ENDED))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -147,14 +147,15 @@ class Daemon:
             self._serve(Session(binding, filesystem))
         if self._failure is not None:
             raise self._failure
-        _log.info("%s is unmounted", options.mountpoint)
+        _log.info("unmounted %s", options.mountpoint)
 
     def _make_source(self) -> MountSource:
         options = self._options
         kind = options.kind
         if not kind.takes_file:
             return kind.make(options.source_options, no_progress)
-        # It may take long, or wait for a pipe; and there is nothing yet to be left behind.
+        # Reading may take long, or wait for a pipe. Nothing exists yet that must be cleaned up, so
+        # signals may end it.
         old = {number: signal.signal(number, _stop_reading) for number in _STOP_SIGNALS}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         if not options.foreground:
@@ -171,7 +172,7 @@ class Daemon:
             bar.close()
 
     def _serve(self, session: Session) -> None:
-        # libfuse gets a thread of its own, that the main thread may handle signals.
+        # libfuse runs in its own thread, so that the main thread can wait for signals.
         thread = threading.Thread(
             target=self._run, args=(session, threading.main_thread().ident), name="fuse"
         )
@@ -179,7 +180,7 @@ class Daemon:
         while not self._ended.is_set():
             received = signal.sigwait((*_STOP_SIGNALS, _ENDED))
             if received in _STOP_SIGNALS:
-                _log.info("%s received, unmounting", signal.Signals(received).name)
+                _log.info("received %s; unmounting", signal.Signals(received).name)
                 self._stop(session, thread)
         self._may_exit.set()
         thread.join()
@@ -192,11 +193,11 @@ class Daemon:
             self._failure = error
         self._ended.set()
         signal.pthread_kill(main_thread, _ENDED)
-        # Until nobody will send a signal to this thread any more.
+        # Stay until no other thread can send a signal to this one.
         self._may_exit.wait()
 
     def _stop(self, session: Session, thread: threading.Thread) -> None:
-        # Repeated, since the signal is lost on a thread that is about to fall asleep.
+        # Repeat, because a thread that is about to fall asleep misses the signal.
         while not self._ended.is_set():
             session.stop()
             if thread.ident is not None:

@@ -41,9 +41,14 @@ def test_version_and_help(pageownerfs: Command) -> None:
         pytest.param([], 2, "required: VERB", id="nothing"),
         pytest.param(["fool", "{tmp}"], 2, "unknown source or verb 'fool'", id="source"),
         pytest.param(
-            ["pool", "{tmp}", "-o", "a=b"], 2, "option -o a for pool; known: ", id="option"
+            ["pool", "{tmp}", "-o", "a=b"],
+            2,
+            "option -o a for source 'pool'; known options: ",
+            id="option",
         ),
-        pytest.param(["pool", "{tmp}/x"], 3, "no such directory; make it: mkdir", id="missing"),
+        pytest.param(
+            ["pool", "{tmp}/x"], 3, "no such directory; create it with: mkdir", id="missing"
+        ),
         pytest.param(["pool", "/proc"], 3, "already a mount point (proc)", id="busy"),
         pytest.param(["pool", "/etc/passwd"], 3, "not a directory", id="file"),
         pytest.param(["pool", "{full}"], 3, "not empty (1 entries)", id="not empty"),
@@ -54,7 +59,7 @@ def test_version_and_help(pageownerfs: Command) -> None:
         pytest.param(["alloc", "{tmp}"], 4, "no pageownerfs is mounted here", id="alloc"),
         pytest.param(["alloc", "{tmp}", "--gfp", "GFP_X"], 2, "unknown: 'GFP_X'", id="gfp"),
         pytest.param(["alloc", "{tmp}", "--order", "11"], 2, "from 0 to 10", id="order"),
-        pytest.param(["alloc", "{tmp}", "--count", "0"], 2, "from 1 on", id="count"),
+        pytest.param(["alloc", "{tmp}", "--count", "0"], 2, "of 1 or more", id="count"),
         pytest.param(["alloc", "{tmp}", "--hold", "nan"], 2, "not a number of s", id="hold"),
     ],
 )

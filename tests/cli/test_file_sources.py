@@ -125,4 +125,4 @@ def test_names_of_next(mountpoint: Path) -> None:
     assert run_mount(f"dump:{path}", mountpoint, "-o", "format=next").returncode == 0
     shown = (mountpoint / "page_owner").read_text()
     assert "0x42dc0(GFP_KERNEL|__GFP_ZERO|__GFP_NOWARN|__GFP_COMP)" in shown
-    assert (mountpoint / "pages" / "0x7").read_text().startswith("page: pfn:0x7 not allocated")
+    assert (mountpoint / "pages" / "0x7").read_text().startswith("page: pfn:0x7 has no record")

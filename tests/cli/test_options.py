@@ -83,7 +83,7 @@ def test_unknown_option_names_the_known() -> None:
     with pytest.raises(UsageError) as caught:
         parse_options(["pageowner=on"], POOL)
     for name in (
-        "-o pageowner for pool;",
+        "-o pageowner for source 'pool';",
         "page_owner=",
         "size=",
         "stack_depth=",
@@ -111,8 +111,8 @@ def test_kernel_options(text: str, options: KernelOptions) -> None:
 @pytest.mark.parametrize(
     ("text", "source", "message"),
     [
-        ("size=1G", "kernel", "it is one of pool"),
-        ("comm=x", "pool", "it is one of kernel"),
+        ("size=1G", "kernel", "(it is an option of pool)"),
+        ("comm=x", "pool", "(it is an option of kernel)"),
         ("comm=", "kernel", "1 to 15 bytes"),
         ("comm=sixteen_bytes_xx", "kernel", "1 to 15 bytes"),
         ("pid=0", "kernel", "from 1 to"),

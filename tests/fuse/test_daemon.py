@@ -191,6 +191,6 @@ def test_what_nobody_has_thought_of(tmp_path: Path) -> None:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stderr == (
-        "pageownerfs: the daemon fails in broken() (OSError: Input/output error): please report "
-        "this line, and what the log says\n"
+        "pageownerfs: the daemon failed in broken() (OSError: Input/output error): please report "
+        "this line and the log\n"
     )

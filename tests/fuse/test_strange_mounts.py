@@ -36,9 +36,15 @@ POOL = {"version": "9", "abi": 1, "source": "pool", "pid": 1}
         ("[" * 50_000, "was not written by pageownerfs"),
         (json.dumps(POOL | {"pid": "1"}), "was not written by pageownerfs"),
         (json.dumps(POOL | {"pid": 1 << 70}), "was not written by pageownerfs"),
-        (json.dumps(POOL), "is not understood (KeyError: 'size_bytes')"),
-        (json.dumps(POOL | {"source": "kernel", "page_owner_on": 1}), "is not understood"),
-        (json.dumps(POOL | {"source": "x", "stats": 1, "path": 1}), "is not understood"),
+        (json.dumps(POOL), "the description of the mount (KeyError: 'size_bytes')"),
+        (
+            json.dumps(POOL | {"source": "kernel", "page_owner_on": 1}),
+            "cannot interpret the description",
+        ),
+        (
+            json.dumps(POOL | {"source": "x", "stats": 1, "path": 1}),
+            "cannot interpret the description",
+        ),
     ],
 )
 def test_foreign(
@@ -77,11 +83,11 @@ def test_stopped(mount_pool: Callable[..., Mount], pageownerfs: Command, tmp_pat
         done = pageownerfs("status")
         assert done.returncode == 0
         assert f"  daemon:     pid {pool.pid}" in done.stdout
-        assert f"{stopped.path}: its daemon does not answer within" in done.stdout
+        assert f"{stopped.path}: the daemon did not answer within" in done.stdout
         for where in (stopped.path, link):
             one = pageownerfs("status", where)
             assert one.returncode == 4
-            assert "its daemon does not answer within" in one.stderr
+            assert "the daemon did not answer within" in one.stderr
             again = pageownerfs("pool", where)
             assert again.returncode == 3
             assert "already a mount point" in again.stderr
@@ -99,7 +105,7 @@ def test_nobody_is_left(mount_pool: Callable[..., Mount]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ask, "ANSWER_SEC", 0.2)
             answers = ask.ask_mounts([str(pool.path)] * 3)
-        assert all("does not answer" in str(answer) for answer in answers)
+        assert all("did not answer" in str(answer) for answer in answers)
         assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
     finally:
         os.kill(pool.pid, signal.SIGCONT)
@@ -119,5 +125,5 @@ def test_deleted_directory(tmp_path: Path) -> None:
         )
         assert done.returncode == 3
         assert done.stderr.splitlines()[-1] == (
-            "pageownerfs: x: the current directory is gone: give an absolute path"
+            "pageownerfs: x: the current directory no longer exists: use an absolute path"
         )

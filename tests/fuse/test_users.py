@@ -84,5 +84,5 @@ def test_without_mtab(ordinary_user: Any) -> None:
     )
     advice = "as root, ln -s /proc/self/mounts /etc/mtab"
     assert done.returncode == 3, done.stderr
-    assert done.stderr.endswith(f"/etc/mtab is not there: {advice}\n")
+    assert done.stderr.endswith(f"/etc/mtab does not exist: {advice}\n")
     assert f"-> {advice}" in done.stdout
