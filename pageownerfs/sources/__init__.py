@@ -1,8 +1,9 @@
 """
-Where pages are allocated: each source writes the tables that views read.
+Sources of pages; each fills the tables that views read.
 
-A source is a folder of this room with a SourceKind, KIND, and its entry here; base.py says what is
-in one. Sources use mm, text, client and the C core, never views or the mount.
+A source is a folder of this room with a SourceKind named KIND, and an entry in this file. base.py
+defines what a source provides. Sources use mm, text, client and the C core, never views or the
+mount.
 """
 
 from __future__ import annotations
@@ -19,4 +20,4 @@ __all__ = ["SOURCES"]
 SOURCES: Final[dict[str, SourceKind[Any]]] = {
     kind.name: kind for kind in (pool.KIND, kernel.KIND, dump.KIND, trace.KIND)
 }
-"""All kinds of sources by name, which is the first word of a mount."""
+"""All kinds of sources by name, the first word of ``pageownerfs SOURCE MOUNTPOINT``."""

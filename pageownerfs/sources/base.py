@@ -1,7 +1,7 @@
 """
-What a source is: Source for the views, MountSource for the daemon, SourceKind for the commands.
+Protocols of a source: Source for views, MountSource for the daemon, SourceKind for commands.
 
-A source is one folder with one SourceKind, which sources/__init__.py lists; nothing else names it.
+A source is a folder with one SourceKind. Only sources/__init__.py names it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Row = tuple[str, str]
 
 
 class Source(Protocol):
-    """What a view may ask its source: tables, names, counters, one switch."""
+    """What views may use of a source: tables, names, counters, and the switch."""
 
     @property
     def page_owner_on(self) -> bool:
@@ -38,31 +38,41 @@ class Source(Protocol):
 
     @property
     def changes(self) -> bool:
-        """Whether anything can change; if not, what was found once holds."""
+        """Whether the source can change; if not, views may cache what they found."""
         ...
 
     def lacks(self, need: Need, /) -> str | None:
-        """Tell why it can't give what is needed now; None: it can."""
+        """Return why the source can't provide something now; None if it can."""
         ...
 
     def enable_page_owner(self) -> None:
-        """Switch tracking on; no-op when it is on. OSError: no memory. PageOwnerError: can't."""
+        """Switch tracking on; no-op if it is on.
+
+        :raises OSError: there is not enough memory
+        :raises PageOwnerError: the source can't be tracked
+        """
         ...
 
     def table(self) -> Table:
-        """Give the owners of the pages, for a Renderer; only while tracking is on."""
+        """Return the table of records, for a Renderer; only while tracking is on."""
         ...
 
     def update(self) -> None:
-        """Bring the table up to date before it is read, where events don't."""
+        """Bring the table up to date before it is read, if events alone don't keep it so."""
         ...
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """Let nothing change meanwhile, where that is possible. OSError EBUSY: not now."""
+        """Pause the source inside a ``with`` block, if it can be paused.
+
+        :raises OSError: EBUSY: not now
+        """
         ...
 
     def snapshot(self, max_bytes: int, /) -> RecordTable:
-        """Copy the table. OSError ENOSPC: too large."""
+        """Copy the table.
+
+        :raises OSError: ENOSPC: the copy would need more than ``max_bytes``
+        """
         ...
 
     @property
@@ -71,48 +81,54 @@ class Source(Protocol):
         ...
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a stack; with file and line, where they are known. ValueError: no such."""
+        """Return the lines of a stack; with ``source_lines``, file and line where known.
+
+        :raises ValueError: no stack has this handle
+        """
         ...
 
     def memcg_lines(self, memcg: int, /) -> bytes:
-        """What is said of the cgroup that a page is charged to; the table has the number."""
+        """Return the lines about a page's cgroup; ``memcg`` is the number in the table."""
         ...
 
     def stack_counts(self) -> Sequence[tuple[int, int]]:
-        """Handle and nr_base_pages of each stack that has allocated, the newest first."""
+        """Return handle and nr_base_pages of each stack that has allocated, newest first."""
         ...
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Tell what is known of a page beside its record: state, refcount ... ValueError: none."""
+        """Return what is known of a page besides its record, such as state and refcount.
+
+        :raises ValueError: there is no such page
+        """
         ...
 
     @property
     def boot_nsec(self) -> int | None:
-        """What to add to a record's times for CLOCK_BOOTTIME; None: its processes are not ours."""
+        """Offset from a record's times to CLOCK_BOOTTIME; None if its pids are not local."""
         ...
 
     def zones(self) -> Sequence[Zone]:
-        """Zones that have pages, in the order of /proc/zoneinfo."""
+        """Return the zones that have pages, in the order of /proc/zoneinfo."""
         ...
 
     def buddyinfo(self) -> Sequence[ZoneRow]:
-        """Node, zone and free blocks by order; only if it does not lack free_areas."""
+        """Return node, zone name and free blocks by order; needs free_areas."""
         ...
 
     def pagetypeinfo(self) -> str:
-        """Text of /proc/pagetypeinfo before the mixed blocks; if it does not lack that."""
+        """Return the text of /proc/pagetypeinfo before the mixed blocks; needs pagetypeinfo."""
         ...
 
     def stats(self) -> Mapping[str, int]:
-        """Counters, in the order in which they are shown."""
+        """Return the counters, in the order of the file ``stats``."""
         ...
 
 
 class MountSource(Source, Protocol):
-    """A source that is mounted; a context manager that leaves nothing behind."""
+    """A mounted source: a context manager that leaves nothing behind."""
 
     def __enter__(self) -> Self:
-        """Start its threads: only now, since the daemon has forked by then."""
+        """Start the source's threads; not earlier, because the daemon forks first."""
         ...
 
     def __exit__(
@@ -121,20 +137,20 @@ class MountSource(Source, Protocol):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End all of it."""
+        """Stop the source and free its resources."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Tell the state, as JSON can hold it: for clients that attach, and for status_rows."""
+        """Return the state as JSON values, for clients that attach and for status_rows."""
         ...
 
 
 class SourceOptions(Protocol):
-    """Options of any source; those of one that is made of a file have its ``path``, too."""
+    """Options of a source; a source that takes a file also has ``path``."""
 
     @property
     def page_owner(self) -> bool:
-        """Whether owners are tracked from the mount on."""
+        """Whether to track owners from the start."""
         ...
 
 
@@ -147,25 +163,25 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceKind(Generic[OptionsT]):
-    """All that commands and the daemon know of one kind of source."""
+    """Everything that the commands and the daemon know about a kind of source."""
 
     name: str
-    """The first word of a mount."""
+    """First word of ``pageownerfs SOURCE MOUNTPOINT``."""
     help: str
-    """What it is, for ``--help``: a few words."""
+    """A few words for ``--help``."""
     takes_file: bool = False
-    """It is made of a file, which is named behind a colon: ``dump:page_owner.txt``."""
+    """Whether a file follows the name after a colon: ``dump:page_owner.txt``."""
     options_type: Callable[..., OptionsT]
-    """Makes its options; each has a default, but for ``path`` of one that takes a file."""
+    """Makes the options from keyword arguments; all have defaults except ``path``."""
     options: Sequence[Option]
-    """How a user writes them."""
+    """The options as a user writes them."""
     check: Callable[[], None] = _nothing
-    """Looks at the machine before anything is made. MountError: what is missing, what to do."""
+    """Checks the machine before mounting. MountError: what is missing, and what to do."""
     make: Callable[[OptionsT, Progress], MountSource]
-    """Makes it. PageOwnerError: it can't be made."""
+    """Makes the source. PageOwnerError: it can't be made."""
     status_rows: Callable[[Mapping[str, Any]], Iterable[Row]]
-    """Makes lines of status of what describe() has said. LookupError, TypeError: it is not so."""
+    """Makes rows of status from describe()'s values. LookupError, TypeError: wrong values."""
     diagnose: Callable[[], Sequence[Check]] = tuple
-    """Checks of ``pageownerfs doctor``."""
+    """Runs the source's checks for ``pageownerfs doctor``."""
     clean_up: Callable[[], None] = _nothing
-    """Removes what dead daemons of this user have left."""
+    """Removes what this user's dead daemons have left."""

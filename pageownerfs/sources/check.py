@@ -1,4 +1,4 @@
-"""What ``pageownerfs doctor`` tells of one thing."""
+"""Checks of ``pageownerfs doctor``."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ FAIL: Final = "fail"
 
 
 class Check(NamedTuple):
-    """What was found of one thing."""
+    """Result of one check."""
 
     name: str
-    """The thing."""
+    """What was checked."""
     state: str
     """ok, warn or fail."""
     text: str
     """What was found."""
     advice: str = ""
-    """What to do; empty if nothing."""
+    """What to do about it; empty if nothing."""
 
 
 def look(name: str, check: Callable[[], object], found: str, failed: str) -> Check:
     """
-    Make a check that a mount makes, too.
+    Run a check that a mount runs, too.
 
-    :param check: raises MountError, whose line ends with a colon and what to do
-    :param found: text where it raises nothing
-    :param failed: state where it does: WARN or FAIL
+    :param check: raises MountError on failure; its message ends with a colon and what to do
+    :param found: text of the result if the check succeeds
+    :param failed: state of the result if it fails: WARN or FAIL
     """
     try:
         check()

@@ -1,8 +1,8 @@
-"""The clocks of this machine."""
+"""Clocks of this machine."""
 
 import time
 
 
 def boot_nsec() -> int:
-    """Return what CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: the time that it was suspended."""
+    """Return CLOCK_BOOTTIME minus CLOCK_MONOTONIC, the time suspended, in nanoseconds."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Options of a mount, ``-o name=value``: how one is declared, and what several sources share."""
+"""Declare mount options, ``-o name=value``; options that several sources share."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option that has a value."""
+    """An option with a value."""
 
     name: str
-    """As in ``-o name=value``."""
+    """Name in ``-o name=value``."""
     field: str
-    """Name of the value among the options of the source."""
+    """Name of the value in the source's options."""
     parse: Callable[[str], Any]
-    """Gives the value; ValueError says what is wrong with the text."""
+    """Parses the value; ValueError says what is wrong with the text."""
     metavar: str
-    """What stands for the value in ``--help``."""
+    """Placeholder of the value in ``--help``."""
     help: str
     """A line for ``--help``."""
     implied: str | None = None
-    """The text that ``-o name`` alone stands for; None: the value must be given."""
+    """Value of ``-o name`` without a value; None if the value is required."""
     verb_option: bool = False
-    """``pageownerfs mount`` takes it as ``--name VALUE``, too."""
+    """Whether ``pageownerfs mount`` also takes it as ``--name VALUE``."""
 
 
 def number_parser(low: int, high: int, what: str) -> Callable[[str], int]:
     """
-    Make a parser of decimal numbers.
+    Return a parser of decimal numbers.
 
-    :param low: the smallest number
-    :param high: the largest
-    :param what: names such a number, with its article
+    :param low: smallest number
+    :param high: largest number
+    :param what: description of the number for messages, with its article
     """
 
     def parse(text: str) -> int:
@@ -48,14 +48,14 @@ def number_parser(low: int, high: int, what: str) -> Callable[[str], int]:
 
 def _parse_always_on(text: str) -> bool:
     if not kstrtobool(text):
-        raise ValueError("what is recorded has owners: leave it out, or write page_owner=on")
+        raise ValueError("a recording always has owners: omit the option, or write page_owner=on")
     return True
 
 
 PAGE_OWNER = Option("page_owner", "page_owner", kstrtobool, "on|off", "track owners (off)")
-"""Of a source that can be switched on later."""
+"""The option of a source that can also be switched on later."""
 
 PAGE_OWNER_RECORDED = Option(
-    "page_owner", "page_owner", _parse_always_on, "on", "always: its owners are recorded"
+    "page_owner", "page_owner", _parse_always_on, "on", "always on: owners are recorded"
 )
-"""Of a source that is nothing but owners."""
+"""The option of a source whose owners were recorded."""

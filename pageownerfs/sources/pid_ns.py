@@ -1,4 +1,4 @@
-"""PID namespaces (pid_namespaces(7)): a number means a process only in the one that gave it."""
+"""PID namespaces (pid_namespaces(7)): a pid is valid only in the namespace that it comes from."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ _INITIAL_INODE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns
 
 
 class PidNamespace(NamedTuple):
-    """A PID namespace, as bpf_get_ns_current_pid_tgid() takes it."""
+    """A PID namespace, in the form that bpf_get_ns_current_pid_tgid() takes."""
 
     device: int
-    """``dev_t`` of the kernel: the minor number has 20 bits."""
+    """``dev_t`` as in the kernel, with a minor number of 20 bits."""
     inode: int
 
     @property
     def is_initial(self) -> bool:
-        """Whether it is the machine's own, in which all processes are seen."""
+        """Whether it is the machine's initial namespace, which contains all processes."""
         return self.inode == _INITIAL_INODE
 
 
 def pid_namespace() -> PidNamespace:
-    """Return the namespace of this process; the initial one where the kernel has no others."""
+    """Return the namespace of this process; the initial one if the kernel has no namespaces."""
     try:
-        found = os.stat(_PATH)  # noqa: PTH116 - slow to import, and wanted by each command
+        found = os.stat(_PATH)  # noqa: PTH116 - pathlib is slow to import, and every command calls this
     except OSError:
         return PidNamespace(0, _INITIAL_INODE)
     device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)

@@ -1,4 +1,4 @@
-"""A table that was recorded elsewhere and does not change: what dump and trace have in common."""
+"""Base class of dump and trace: a table that was recorded elsewhere and does not change."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _SKIPPED: Final = ("damaged_records", "damaged_lines", "lost_events", "free_untracked")
 ZONE_NAMES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
-"""Zones by their number in the page flags, as x86-64 has them."""
+"""Names of x86-64's zones by their number in the page flags."""
 
 
 def status_rows(mount: Mapping[str, Any]) -> list[Row]:
-    """Show what RecordedSource.describe() has told."""
+    """Return the rows of status for the values of RecordedSource.describe()."""
     stats = mount["stats"]
     rows = [("file", mount["path"]), ("records", f"{stats['records']}")]
     rows.append(("memory", f"{format_size(mount['size_bytes'])} for records"))
@@ -44,7 +44,7 @@ def status_rows(mount: Mapping[str, Any]) -> list[Row]:
 
 
 class RecordedSource:
-    """The owners of pages as they were; a context manager, as all sources."""
+    """A source whose owners were recorded."""
 
     def __init__(
         self,
@@ -58,26 +58,26 @@ class RecordedSource:
         """
         Serve ``table``.
 
-        :param stats: counters of what was read
-        :param lacks: why it can't give what a file may need
-        :param path: of the file
+        :param stats: counters of reading the file
+        :param lacks: what the recording lacks, and why
+        :param path: path of the file
         :param zone_names: names of zones by their number
         """
         self._table = table
         self._stats = dict(stats)
-        self._lacks: dict[Need, str] = {"switch": "what is recorded can't be switched", **lacks}
+        self._lacks: dict[Need, str] = {"switch": "a recording cannot be switched", **lacks}
         self._path = path
         self._zone_names = zone_names
         self._infos = table.infos()
         fields = functools.reduce(operator.or_, (fields for *_, fields in self._infos), 0)
-        if fields:  # else they are ours, and have all
+        if fields:  # 0 if the records come from a trace: they have all fields
             missing: tuple[tuple[Need, int], ...] = (
                 ("pid", _native.HAS_PID),
                 ("tgid", _native.HAS_TGID),
             )
             for need, bit in missing:
                 if not fields & bit:
-                    self._lacks[need] = f"its kernel printed no {need}"
+                    self._lacks[need] = f"the recorded kernel printed no {need}"
         self._stack_counts = StackCounts()
         self.vocabulary = Vocabulary(
             format_gfp=self._format_gfp,
@@ -90,7 +90,7 @@ class RecordedSource:
         )
 
     def __enter__(self) -> Self:
-        """Nothing has to be started."""
+        """Return the source; there is nothing to start."""
         return self
 
     def __exit__(
@@ -99,7 +99,7 @@ class RecordedSource:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing is left behind."""
+        """Do nothing: there is nothing to release."""
 
     # base.Source
 
@@ -107,47 +107,47 @@ class RecordedSource:
     changes = False
 
     def lacks(self, need: Need, /) -> str | None:
-        """Tell what the recording does not say."""
+        """Return why the recording lacks something; None if it has it."""
         return self._lacks.get(need)
 
     def enable_page_owner(self) -> None:
-        """Nothing to do: it is on."""
+        """Do nothing: owners are recorded."""
 
     def table(self) -> _native.RecordTable:
-        """Give the records."""
+        """Return the table of records."""
         return self._table
 
     def update(self) -> None:
-        """Nothing changes."""
+        """Do nothing: a recording does not change."""
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """Nothing changes anyhow."""
+        """Do nothing: a recording does not change."""
         return nullcontext()
 
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
-        """Give the table itself: a copy would be the same for ever."""
+        """Return the table itself, because it never changes."""
         del max_bytes
         return self._table
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a stack, as they were printed."""
+        """Return the lines of a stack as recorded."""
         del source_lines
         text = self._table.text(_native.TEXT_STACK, handle)
         if text is None:
-            msg = f"handle {handle}: no such stack"
+            msg = f"no stack has the handle {handle}"
             raise ValueError(msg)
         return text
 
     def memcg_lines(self, memcg: int, /) -> bytes:
-        """Lines behind a stack, as they were printed."""
+        """Return the lines after a stack as recorded."""
         return self._table.text(_native.TEXT_MEMCG, memcg) or b""
 
     def stack_counts(self) -> list[tuple[int, int]]:
-        """Count, by a pass over the table."""
+        """Count the pages of each stack by a pass over the table."""
         return self._stack_counts.count(self._table)
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Nothing: only what was recorded is known."""
+        """Return nothing: only records are known."""
         del pfn
         return {}
 
@@ -155,10 +155,10 @@ class RecordedSource:
 
     def zones(self) -> list[Zone]:
         """
-        Zones as the flags of the pages tell them.
+        Return the zones that the page flags of the records show.
 
-        The first node has all zones up to the highest that a page of it is in: lower ones
-        without a record have pages, too, that nobody had allocated.
+        Node 0 has all zones up to the highest one with a record: the lower zones exist, too, even
+        if none of their pages was allocated.
         """
         zones = {(nid, zone) for _, nid, zone, _ in self._infos}
         zones |= {(0, lower) for nid, zone in zones if nid == 0 for lower in range(zone)}
@@ -171,20 +171,20 @@ class RecordedSource:
         return self._zone_names[zone] if zone < len(self._zone_names) else f"zone{zone}"
 
     def buddyinfo(self) -> Sequence[ZoneRow]:
-        """Raise: what is free was not recorded."""
+        """Raise NotImplementedError: free blocks are not recorded."""
         raise NotImplementedError
 
     def pagetypeinfo(self) -> str:
-        """Say how large pageblocks are; what is free was not recorded."""
+        """Return only the size of pageblocks: free blocks are not recorded."""
         order = self._table.pageblock_order
         return f"Page block order: {order}\nPages per block:  {1 << order}\n"
 
     def stats(self) -> Mapping[str, int]:
-        """Counters of what was read."""
+        """Return the counters of reading the file."""
         return self._stats
 
     def describe(self) -> dict[str, Any]:
-        """Tell the state, for status."""
+        """Return the state, for status."""
         return {
             "page_owner_on": True,
             "path": self._path,
@@ -193,7 +193,7 @@ class RecordedSource:
             "nr_records": self._table.nr_records,
         }
 
-    # Names, as they were printed
+    # Names as recorded
 
     def _text(self, kind: int, value: int) -> str | None:
         text = self._table.text(kind, value)

@@ -1,4 +1,4 @@
-"""Pages by stack where nobody keeps count: found by a pass over the table."""
+"""Count pages by stack by a pass over a table, for sources that keep no counters."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
 
 class StackCounts:
     """
-    Counts the pages of each stack, and remembers which stacks there were.
+    Count the pages of each stack, and remember the stacks of earlier passes.
 
-    The kernel keeps a list of stacks, in which the one that was seen first most recently comes
-    first. Here that is when the oldest page of a stack that a pass has met was allocated.
+    The kernel keeps a list of stacks, newest first. Here, a stack is as old as its oldest page in
+    the first pass that found the stack.
     """
 
     def __init__(self) -> None:
-        """Know no stack yet."""
+        """Start without stacks."""
         self._first_seen_nsec: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def count(self, table: Table) -> list[tuple[int, int]]:
         """
-        Make a pass.
+        Make a pass over a table.
 
-        :return: handle and nr_base_pages of each stack that was met, now or in an earlier pass
+        :return: handle and nr_base_pages of each stack found in this pass or an earlier one,
+            newest first
         """
         counts: dict[int, int] = {}
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a source does now and then, in a thread of its own."""
+"""Call a source's housekeeping function from a thread."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TICK_SEC: Final = 0.5
 
 
 class Ticker:
-    """Calls a function twice a second, between start() and stop()."""
+    """Call a function twice a second between start() and stop()."""
 
     def __init__(self, name: str, tick: Callable[[], None]) -> None:
         """
-        Prepare it; no thread yet, since a daemon forks.
+        Prepare the ticker; start() starts the thread, because a daemon forks first.
 
-        :param name: of the thread
-        :param tick: what it raises is logged, and the next call may succeed
+        :param name: name of the thread
+        :param tick: function to call; exceptions are logged, and the calls continue
         """
         self._tick = tick
         self._stopped = threading.Event()
@@ -33,7 +33,7 @@ class Ticker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it, and wait for it; no-op if it was not started."""
+        """Stop the thread and wait for it; no-op if it was not started."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -1,4 +1,4 @@
-"""How status tells that owners are tracked, of the sources that can be switched."""
+"""The row of status about tracking, for sources that can be switched on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def format_tracking(mount: Mapping[str, Any]) -> str:
-    """Tell whether tracking is on, and how much of their memory the stacks have taken."""
+    """Return whether tracking is on, and how full the stack depot is."""
     if not mount["page_owner_on"]:
         return "off"
     depth, limit = mount["stack_depth"], format_size(mount["stack_depot_bytes"])

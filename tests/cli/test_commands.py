@@ -83,7 +83,7 @@ def test_impossible_size(pageownerfs: Command, tmp_path: Path) -> None:
     done = pageownerfs("pool", tmp_path, "-o", "size=4K")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "no pool can be made with these options" in done.stderr
+    assert "cannot create a pool with these options" in done.stderr
     assert set(Path("/dev/shm").iterdir()) <= before
 
 

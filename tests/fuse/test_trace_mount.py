@@ -156,7 +156,7 @@ def test_no_vmstat_files(sample: Path) -> None:
         assert absent.pop(name)
     assert not absent
     done = subprocess.run([*MODULE, "status", sample], capture_output=True, text=True, check=True)
-    assert "a trace does not say which pages are free" in done.stdout
+    assert "a trace does not show which pages are free" in done.stdout
     assert str(TRACE_SAMPLE) in done.stdout
 
 

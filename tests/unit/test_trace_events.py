@@ -459,12 +459,14 @@ def test_empty_recording(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        pytest.param(b"", "no recorded trace", id="empty"),
-        pytest.param(b"hello\nworld: 1\n", "no recorded trace", id="some text"),
-        pytest.param(b"Page allocated via order 0\n" * 99, "no recorded trace", id="page_owner"),
-        pytest.param(b" " * (2 << 20), "no recorded trace", id="blanks"),
-        pytest.param(b"-1 [" * (1 << 19), "no recorded trace", id="almost a task"),
-        pytest.param(bytes(range(256)) * 9000, "no recorded trace", id="binary"),
+        pytest.param(b"", "not a recorded trace", id="empty"),
+        pytest.param(b"hello\nworld: 1\n", "not a recorded trace", id="some text"),
+        pytest.param(
+            b"Page allocated via order 0\n" * 99, "not a recorded trace", id="page_owner"
+        ),
+        pytest.param(b" " * (2 << 20), "not a recorded trace", id="blanks"),
+        pytest.param(b"-1 [" * (1 << 19), "not a recorded trace", id="almost a task"),
+        pytest.param(bytes(range(256)) * 9000, "not a recorded trace", id="binary"),
         pytest.param(b"\x17\x08\x44tracing6\0", "trace-cmd report", id="trace.dat"),
         pytest.param(b"PERFILE2\0\0", "perf script", id="perf.data"),
     ],

@@ -361,7 +361,7 @@ def test_packed(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     """A missing file, or one that is not a trace, is named in the error."""
-    for path, reason in ((tmp_path / "no", "No such file"), (tmp_path / "text", "no recorded")):
+    for path, reason in ((tmp_path / "no", "No such file"), (tmp_path / "text", "not a recorded")):
         (tmp_path / "text").write_bytes(b"something else\n")
         with pytest.raises(PageOwnerError, match=reason) as error:
             replay(str(path))

@@ -1,7 +1,7 @@
 """
 A saved page_owner of any kernel as a source.
 
-The text is read through the room text, and loaded by native/text.
+The room text reads the text, and native/text loads the records.
 """
 
 from .kind import KIND

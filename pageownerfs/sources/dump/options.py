@@ -8,20 +8,20 @@ from pageownerfs.sources.recorded import ZONE_NAMES
 
 
 class DumpOptions(NamedTuple):
-    """What to read."""
+    """Options of a dump."""
 
     path: str = ""
-    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
+    """Path of the text, plain or compressed (gzip, xz, zstd); ``-`` is standard input."""
     zone_names: tuple[str, ...] = ZONE_NAMES
     """Names of the zones by their number in the page flags."""
     page_owner: bool = True
-    """Always: a dump has owners."""
+    """Always True: a dump has owners."""
 
 
 def _parse_zones(text: str) -> tuple[str, ...]:
     names = tuple(text.split(":"))
     if not all(re.fullmatch("[A-Za-z0-9_]{1,16}", name) for name in names):
-        msg = f"{text!r} is not a list of zones: write their names with colons, as DMA:Normal"
+        msg = f"{text!r} is not a list of zones: write names separated by colons, as in DMA:Normal"
         raise ValueError(msg)
     return names
 
@@ -33,7 +33,7 @@ OPTIONS: Final = (
         "zone_names",
         _parse_zones,
         "NAMES",
-        f"zones by number ({':'.join(ZONE_NAMES)})",
+        f"names of zones by number ({':'.join(ZONE_NAMES)})",
     ),
 )
-"""As they are written."""
+"""The options as a user writes them."""

@@ -1,4 +1,4 @@
-"""A saved page_owner: its records become a table, and page_owner of the mount is the same text."""
+"""Load a saved page_owner into a table; the mount's page_owner has the same text."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _MAX_LOGGED: Final = 8
 
 def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.RecordTable, bool]:
     """
-    Read the text of a page_owner, of any kernel that has one.
+    Read a saved page_owner of any kernel that has one.
 
-    Its records take 64 bytes each; memory for stacks and names is taken once for each different
-    one. What is no whole record is counted, logged and skipped.
+    A record takes 64 bytes of memory; each distinct stack and name is stored once. Incomplete or
+    damaged records are counted, logged and skipped.
 
-    :return: the table; whether packed data ended too early or was damaged, and the rest is lost
-    :raises PageOwnerError: it can't be read, or has no record
+    :return: the table, and whether the end is lost because compressed data ended too early or was
+        damaged
+    :raises PageOwnerError: the text can't be read, or has no record
     """
     table = new_record_table()
     with open_input(path) as source:
@@ -45,29 +46,29 @@ def read_dump(path: str, progress: Progress = no_progress) -> tuple[_native.Reco
         except PageOwnerError as error:
             if not source.is_cut or not table.nr_records:
                 raise
-            _log.warning("%s: what comes behind is lost", error)
+            _log.warning("%s; the rest is lost", error)
         table.feed(window.text, final=True)
         progress(source.nr_bytes, source.total_bytes, table.nr_records)
         name, is_cut = source.name, source.is_cut
     for damage in table.damage[:_MAX_LOGGED]:
-        _log.warning("%s: %s: skipped", name, Damage(*damage))
+        _log.warning("%s: %s; skipped", name, Damage(*damage))
     if table.nr_damaged > _MAX_LOGGED:
-        _log.warning("%s: %d damaged records in all", name, table.nr_damaged)
+        _log.warning("%s: %d damaged records in total", name, table.nr_damaged)
     if not table.nr_records:
-        why = f"; {Damage(*table.damage[0])}" if table.nr_damaged else ": it is empty"
-        msg = f"{name}: no record of page_owner is in it{why}"
+        why = f"{Damage(*table.damage[0])}" if table.nr_damaged else "the text is empty"
+        msg = f"{name}: no page_owner record found; {why}"
         raise MountError(msg)
     return table, is_cut
 
 
 class DumpSource(RecordedSource):
-    """A dump as a source."""
+    """A saved page_owner as a source."""
 
     def __init__(self, options: DumpOptions, progress: Progress = no_progress) -> None:
         """
-        Read it.
+        Read the dump.
 
-        :raises PageOwnerError: it can't be read, or has no record
+        :raises PageOwnerError: the dump can't be read, or has no record
         """
         table, is_cut = read_dump(options.path, progress)
         stats = {
@@ -79,7 +80,7 @@ class DumpSource(RecordedSource):
             "stacks": table.nr_stacks,
             "record_bytes": table.nr_bytes,
         }
-        lacks = "a dump does not say which pages are free"
+        lacks = "a dump does not show which pages are free"
         super().__init__(
             table,
             stats,

@@ -1,8 +1,8 @@
 """
 The pool: shared memory in which processes allocate pages themselves.
 
-The allocator is C (native/pool), a client's side of it client.py; here is the daemon's. In the
-kernel it is mm/page_alloc.c.
+The allocator is written in C (native/pool) and mirrors mm/page_alloc.c. client.py is a client's
+side of it, this folder the daemon's.
 """
 
 from .kind import KIND

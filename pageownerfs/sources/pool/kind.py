@@ -1,4 +1,4 @@
-"""The pool as a source: its checks, and lines of status and doctor."""
+"""The pool as a source: checks, and rows of status and doctor."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _LOW_SHM_BYTES: Final = 64 << 20
 
 def check_shm() -> None:
     """
-    See that pools can be made under /dev/shm.
+    Check that pools can be created in /dev/shm.
 
-    :raises MountError: it is not there, or not writable
+    :raises MountError: /dev/shm is missing or not writable
     """
     if not os.path.isdir(SHM_DIR):  # noqa: PTH112
-        msg = f"{SHM_DIR} is not there: mount a tmpfs on it (mount -t tmpfs tmpfs {SHM_DIR})"
+        msg = f"{SHM_DIR} does not exist: mount a tmpfs on it (mount -t tmpfs tmpfs {SHM_DIR})"
         raise MountError(msg)
     if not os.access(SHM_DIR, os.W_OK | os.X_OK):
-        msg = f"{SHM_DIR}: no permission to make files there: as root, chmod 1777 {SHM_DIR}"
+        msg = f"{SHM_DIR}: permission denied: as root, chmod 1777 {SHM_DIR}"
         raise MountError(msg)
 
 
 def diagnose() -> list[Check]:
-    """See whether pools can be made, and how large."""
+    """Check whether pools can be created, and how large."""
     found = look(SHM_DIR, check_shm, "", FAIL)
     if found.state != OK:
         return [found]
@@ -52,7 +52,7 @@ def diagnose() -> list[Check]:
 
 
 def status_rows(mount: Mapping[str, Any]) -> list[Row]:
-    """Show what PoolSource.describe() has told."""
+    """Return the rows of status for the values of PoolSource.describe()."""
     return [
         ("size", format_size(mount["size_bytes"])),
         ("pages", f"{mount['pages_allocated']} allocated, {mount['pages_free']} free"),
@@ -75,7 +75,7 @@ def _make(options: PoolOptions, progress: Progress) -> PoolSource:
 
 KIND: Final = SourceKind(
     name="pool",
-    help="memory in which processes allocate pages",
+    help="shared memory in which processes allocate pages",
     options_type=PoolOptions,
     options=OPTIONS,
     check=check_shm,

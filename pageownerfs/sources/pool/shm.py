@@ -1,4 +1,4 @@
-"""The pool's files under /dev/shm: names, room, and what dead daemons have left."""
+"""Files of pools in /dev/shm: names, sizes, and cleaning up after dead daemons."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ SHM_DIR: Final = "/dev/shm"  # noqa: S108 - pools are 0600, and O_EXCL makes the
 _PREFIX: Final = "pageownerfs-"
 _DEFAULT_SIZE_BYTES: Final = 1 << 30
 _SIZE_STEP_BYTES: Final = 4 << 20  # a block of the highest order
-# A pool's daemon holds an OFD lock on this byte of the file for life: native/pool/layout.h.
+# A pool's daemon holds an OFD lock on this byte of the file until it ends: native/pool/layout.h.
 _DAEMON_BYTE: Final = 1 << 62
 _F_OFD_SETLK: Final = 37
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid
-# Between its creation and its lock a new file has no length.
+# A new file has no length until its daemon has locked it.
 _CREATION_SEC: Final = 60
 
 
 def new_pool_path() -> str:
-    """Make up the path of a new pool."""
+    """Return an unused path for a new pool."""
     return f"{SHM_DIR}/{_PREFIX}{secrets.token_hex(8)}"
 
 
 def default_size_bytes() -> int:
     """
-    Choose the size of a pool for which none was given.
+    Return the default size of a pool.
 
-    :return: 1 GiB, or a quarter of what is free in /dev/shm if that is less
-    :raises MountError: there is no /dev/shm
+    :return: 1 GiB, or a quarter of the free memory of /dev/shm if that is less
+    :raises MountError: /dev/shm does not exist
     """
     try:
         room = os.statvfs(SHM_DIR)
     except OSError as error:
-        msg = f"{SHM_DIR} can't be used: {error.strerror}; mount a tmpfs there"
+        msg = f"cannot use {SHM_DIR}: {error.strerror}; mount a tmpfs there"
         raise MountError(msg) from error
     quarter = room.f_bavail * room.f_frsize // 4
     return min(_DEFAULT_SIZE_BYTES, quarter // _SIZE_STEP_BYTES * _SIZE_STEP_BYTES)
 
 
 def remove_stale_pools() -> None:
-    """Remove this user's pools whose daemon is dead: nobody holds the daemon's lock on them."""
+    """Remove this user's pools whose daemon is dead, that is, does not hold its lock."""
     with contextlib.suppress(OSError), os.scandir(SHM_DIR) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and _is_stale(entry):

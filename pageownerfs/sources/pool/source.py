@@ -1,8 +1,8 @@
 """
-The pool: shared memory in which processes allocate pages themselves, and this daemon's side of it.
+The daemon's side of a pool.
 
-The daemon makes the file, switches tracking on, and twice a second takes care of clients that
-have died. It is not asked when pages are allocated.
+The daemon creates the file, switches tracking on, and recovers dead clients twice a second. It has
+no part in the allocation of pages.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# XATTR_SIZE_MAX is 64 KiB, and the list of clients shares it with the rest.
+# XATTR_SIZE_MAX is 64 KiB, and the list of clients must leave room for the rest.
 _MAX_CLIENTS_DESCRIBED: Final = 512
 
 
-# The kernel's own two have no more frames either.
+# The kernel's own two stacks have no more frames either.
 _SPECIAL_STACK_DEPTH: Final = 4
 
 
 def register_early_stack(pool: Pool) -> int:
-    """Make the stack of pages that were allocated before tracking; its handle."""
+    """Store the stack that early pages show, and return its handle."""
     return pool.capture_stack(_SPECIAL_STACK_DEPTH)
 
 
 def register_failure_stack(pool: Pool) -> int:
-    """Make the stack of pages whose own could not be stored; its handle."""
+    """Store the stack for pages whose own stack can't be stored, and return its handle."""
     return pool.capture_stack(_SPECIAL_STACK_DEPTH)
 
 
@@ -64,10 +64,10 @@ def init_page_owner(pool: Pool) -> None:
     """
     Switch tracking on, find the early pages, and log both in the kernel's words.
 
-    Mirrors init_page_owner() in mm/page_owner.c; the functions' names are what the records of
-    early pages show.
+    Mirrors init_page_owner() in mm/page_owner.c; the records of early pages show the names of
+    these functions.
 
-    :raises OSError: ENOSPC, nothing has changed
+    :raises OSError: ENOSPC: there is not enough memory; nothing has changed
     """
     early = pool.enable_page_owner(
         functools.partial(register_early_stack, pool),
@@ -90,10 +90,10 @@ class PoolSource:
 
     def __init__(self, options: PoolOptions) -> None:
         """
-        Make the pool, 0600 under /dev/shm.
+        Create the pool, a file in /dev/shm with mode 0600.
 
-        :raises UsageError: sizes that make no pool
-        :raises MountError: no memory for it
+        :raises UsageError: the sizes don't fit together
+        :raises MountError: there is not enough memory
         """
         remove_stale_pools()
         self._options = options
@@ -110,7 +110,7 @@ class PoolSource:
             self.enable_page_owner()
         except OSError as error:
             self.close()
-            raise self._no_memory(error, "for page_owner=on") from error
+            raise self._no_memory(error, "page_owner=on and a pool") from error
 
     def _create(self) -> Pool:
         options = self._options
@@ -124,21 +124,21 @@ class PoolSource:
                 options.stack_depot_bytes,
             )
         except ValueError as error:
-            msg = f"no pool can be made with these options: {error}"
+            msg = f"cannot create a pool with these options: {error}"
             raise UsageError(msg) from error
         except OSError as error:
-            raise self._no_memory(error, "for a pool") from error
+            raise self._no_memory(error, "a pool") from error
 
     def _no_memory(self, error: OSError, what: str) -> MountError:
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
             return MountError(
-                f"no room in {SHM_DIR} {what} of {format_size(self._size_bytes)}: "
+                f"not enough memory in {SHM_DIR} for {what} of {format_size(self._size_bytes)}: "
                 f"free some, or mount with a smaller -o size="
             )
-        return MountError(f"{SHM_DIR} can't be used {what}: {error.strerror or error}")
+        return MountError(f"cannot use {SHM_DIR} for {what}: {error.strerror or error}")
 
     def __enter__(self) -> Self:
-        """Start to look after clients; not before fork(), since it starts a thread."""
+        """Start to recover dead clients; not before fork(), because it starts a thread."""
         self._ticker.start()
         return self
 
@@ -148,11 +148,11 @@ class PoolSource:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the pool and remove its file."""
         self.close()
 
     def close(self) -> None:
-        """Remove the file. Clients keep the memory that they have mapped until they detach."""
+        """Remove the file. Clients keep the memory mapped until they detach."""
         self._ticker.stop()
         if not self._pool.closed:
             os.unlink(self._pool.path)  # noqa: PTH108 - a plain system call, no Path needed
@@ -168,23 +168,29 @@ class PoolSource:
         return self._pool.page_owner_on
 
     def enable_page_owner(self) -> None:
-        """Switch tracking on; no-op when it is on. OSError: no memory for it."""
+        """Switch tracking on; no-op if it is on.
+
+        :raises OSError: there is not enough memory
+        """
         with self._enabling:
             if not self._pool.page_owner_on:
                 init_page_owner(self._pool)
 
     def table(self) -> _native.Table:
-        """Give the owners of the pool's pages."""
+        """Return the table of records."""
         return self._pool.table()
 
     def lacks(self, need: Need, /) -> str | None:
-        """Tell that owners are not tracked; there is nothing else that a pool lacks."""
+        """Return that tracking is off; a pool lacks nothing else."""
         off = need in ("owners", "pagetypeinfo") and not self.page_owner_on
         return PAGE_OWNER_OFF if off else None
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Stop the clients between two operations. OSError EBUSY: one is stopped inside of one."""
+        """Pause the clients between two operations.
+
+        :raises OSError: EBUSY: a client is stopped in the middle of an operation
+        """
         self._pool.freeze()
         try:
             yield
@@ -196,57 +202,57 @@ class PoolSource:
         return self.table().snapshot(max_bytes)
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a stack of the depot, innermost first."""
+        """Return the lines of a stack, innermost frame first."""
         frames = self._pool.stack(handle)
         return format_source_lines(frames) if source_lines else format_stack(frames)
 
     def stack_counts(self) -> list[tuple[int, int]]:
-        """Counts that the clients keep; the newest stack first."""
-        # Who died between a page and its count is known once it is taken care of.
+        """Return the counts that the clients keep, newest stack first."""
+        # A client may have died between allocating a page and counting it: recovering corrects it.
         self._recover_clients()
         return self._pool.stack_counts()[::-1]
 
     def page_state(self, pfn: int, /) -> dict[str, Any]:
-        """Tell what struct page says."""
+        """Return state and reference count from struct page."""
         info = self._pool.page_info(pfn)
         return {"state": info.state, "refcount": info.refcount}
 
     @property
     def boot_nsec(self) -> int:
-        """Records have CLOCK_MONOTONIC of this machine."""
+        """Offset from CLOCK_MONOTONIC of this machine, which records have, to CLOCK_BOOTTIME."""
         return boot_nsec()
 
     def zones(self) -> list[Zone]:
-        """The populated zones."""
+        """Return the populated zones."""
         return self._pool.zones
 
     def buddyinfo(self) -> list[ZoneRow]:
-        """Count the free blocks of each zone, those of clients' order-0 lists not included."""
+        """Return the free blocks of each zone, without those on clients' order-0 lists."""
         return [(zone.nid, zone.name, zone.free_blocks) for zone in self._pool.zones]
 
     def pagetypeinfo(self) -> str:
-        """Format what /proc/pagetypeinfo would say, up to the mixed blocks."""
+        """Return the text of /proc/pagetypeinfo for the pool, up to the mixed blocks."""
         return format_pagetypeinfo(self._pool.zones, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Names of Linux 6.12."""
+        """The names of Linux 6.12."""
         return VOCABULARY
 
     def memcg_lines(self, memcg: int) -> bytes:
-        """Nothing: a pool has no cgroups."""
+        """Return nothing: a pool has no cgroups."""
         del memcg
         return b""
 
     def update(self) -> None:
-        """Nothing to do: clients write all of it."""
+        """Do nothing: the clients keep the table up to date."""
 
     def stats(self) -> Mapping[str, int]:
-        """Counters since the pool was made: see PoolStats."""
+        """Return the counters since the pool was created, see PoolStats."""
         return self._pool.stats()._asdict()
 
     def describe(self) -> dict[str, Any]:
-        """Tell the state of the pool, for status and for clients that attach."""
+        """Return the state of the pool, for status and for clients that attach."""
         zones = self._pool.zones
         managed = sum(zone.managed_pages for zone in zones)
         free = sum(zone.nr_free + zone.nr_pcp for zone in zones)
@@ -271,7 +277,7 @@ class PoolSource:
     # Twice a second
 
     def tick(self) -> None:
-        """Free what dead clients held; give the memory of large free blocks back to the system."""
+        """Recover dead clients, and return the memory of large free blocks to the system."""
         self._recover_clients()
         self._pool.report_free_pages()
 
@@ -280,10 +286,10 @@ class PoolSource:
         nr_dead = self._pool.recover_clients()
         for client in dead:
             _log.info(
-                "client pid %d (%s) is dead: its order-0 lists are free again, "
-                "its allocated pages stay",
+                "client pid %d (%s) died: its order-0 lists were recovered, "
+                "its allocated pages stay allocated",
                 client.tgid,
                 client.comm,
             )
         if nr_dead > len(dead):
-            _log.info("%d more clients are dead", nr_dead - len(dead))
+            _log.info("%d more clients died", nr_dead - len(dead))

@@ -1,7 +1,7 @@
 """
-A recording of the page allocator's tracepoints as a source: its events are replayed.
+A recording of the page allocator's tracepoints as a source: replay its events.
 
-The text is read through the room text; the events are those of include/trace/events/kmem.h.
+The room text reads the text. The events are those of include/trace/events/kmem.h.
 """
 
 from .kind import KIND

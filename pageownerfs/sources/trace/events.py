@@ -1,14 +1,13 @@
 """
-Events of a recorded trace of the page allocator, from its text.
+Parse the events of a recorded trace of the page allocator.
 
-Three forms are known, and told apart by their lines: ftrace's ``trace`` and ``trace_pipe``,
-``trace-cmd report``, which differ in blanks only, and ``perf script``. The text comes in chunks of
-some megabytes, and one regular expression takes an event with its stack out of it: a loop over
-lines would be several times slower.
+Three forms are recognised by their lines: ftrace's ``trace`` and ``trace_pipe``; ``trace-cmd
+report``, which differs only in blanks; and ``perf script``. The text is read in chunks of some
+megabytes, and one regular expression matches an event with its stack: a loop over lines would be
+several times slower.
 
-kmem:mm_page_free_batched is parsed, since there are many, but is one of the other events: the
-kernel emits it for a page of a batch next to the page's mm_page_free, not instead of it, and it
-says order 0 whatever the order is.
+kmem:mm_page_free_batched is parsed because it is frequent, but counts as another event. The kernel
+emits it for a page of a batch in addition to the page's mm_page_free, and always with order 0.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 4 << 20
-"""Text read at a time."""
+"""Bytes of text to read at a time."""
 
 _RECOGNISE_BYTES: Final = 1 << 20
-"""A recording shows what it is within that much text."""
+"""The form of a recording must show within this much text."""
 _LINE_LIMIT: Final = 64 << 20
-"""More text than that without an event in it need not wait for its end."""
+"""Don't wait for the end of more text than this without an event."""
 _CACHE_ENTRIES: Final = 1 << 16
 
 _MAX_ORDER: Final = 51
@@ -58,7 +57,7 @@ _NSEC: Final = [10 ** (9 - digits) for digits in range(10)]
 
 @dataclass(slots=True)
 class Event:
-    """One mm_page_alloc or mm_page_free. Its stack may still come when the event is there."""
+    """An mm_page_alloc or mm_page_free. Its stack may be set after the event is yielded."""
 
     is_alloc: bool
     pfn: int
@@ -74,7 +73,7 @@ class Event:
 
 @dataclass(slots=True)
 class Counts:
-    """What was met in the text next to events of ours, up to the time asked for."""
+    """Counters of other things in the text, up to the requested time."""
 
     other_events: int = 0
     lost_events: int = 0
@@ -96,11 +95,11 @@ def read_events(
     Yield the events of a recording in the order of its text.
 
     :param source: the text
-    :param counts: is kept up to date
-    :param until_nsec: leave out what is later
+    :param counts: counters that are kept up to date
+    :param until_nsec: leave out later events; None for none
     :param on_chunk: called after the events of each chunk
-    :param chunk_bytes: text to read at a time
-    :raises PageOwnerError: it can't be read, or is no recording
+    :param chunk_bytes: bytes of text to read at a time
+    :raises PageOwnerError: the text can't be read, or is not a recording
     """
     text, pos, final = b"", 0, False
     parser: _Parser | None = None
@@ -117,7 +116,7 @@ def read_events(
                 continue
         end = text.rfind(b"\n") + 1 if final else _whole(text, pos)
         yield from parser.events(text, pos, end, text[end:] if final else b"")
-        # A comm of two lines begins on the line before.
+        # A comm that contains a newline begins on the previous line.
         kept = max(0, end - _COMM_LEN - 1)
         text, pos = text[kept:], end - kept
         on_chunk()
@@ -133,19 +132,19 @@ def _read(source: Input, nr_bytes: int) -> bytes:
                     break
                 filled += nr
         except PageOwnerError as error:
-            # What could be unpacked is as good as the start of a recording that was cut.
+            # Use what could be decompressed, as the start of a recording that was cut.
             if not source.is_cut:
                 raise
-            _log.warning("%s: what comes behind is lost", error)
+            _log.warning("%s; the rest is lost", error)
         return bytes(view[:filled])
 
 
 def _recognise(text: bytes) -> type[_FtraceParser | _PerfParser] | None:
-    """Find out which form a text has by its first event, or a header if there is none."""
+    """Return the parser for a text, by its first event, or else by a header; None: unknown."""
     ftrace = patterns.FTRACE_TEXT.search(text, 0, _RECOGNISE_BYTES)
     end = _RECOGNISE_BYTES if ftrace is None else text.find(b"\n", ftrace.end()) + 1
     perf = patterns.PERF_TEXT.search(text, 0, end or _RECOGNISE_BYTES)
-    # A comm may look like the other form's fields: what it stands before is further to the right.
+    # A comm may look like the other form's fields, but the true fields end further to the right.
     if perf and (ftrace is None or (perf.start(), -perf.end()) < (ftrace.start(), -ftrace.end())):
         return _PerfParser
     if ftrace:
@@ -158,18 +157,20 @@ def _recognise(text: bytes) -> type[_FtraceParser | _PerfParser] | None:
 def _refusal(name: str, text: bytes) -> str:
     for magic, command in _BINARY.items():
         if text.startswith(magic):
-            return f"{name}: a binary recording; give the output of {command} instead"
+            return f"{name}: binary recordings are not supported; use the output of {command}"
     return (
-        f"{name}: no recorded trace: expected the text of ftrace's trace or trace_pipe, of "
+        f"{name}: not a recorded trace: expected the text of ftrace's trace or trace_pipe, of "
         "trace-cmd report, or of perf script"
     )
 
 
 def _whole(text: bytes, pos: int) -> int:
     """
-    Find the start of the last line that has a time and is no stack; what is before it is whole.
+    Return the start of the last line that has a time and is not a stack.
 
-    :return: pos, if there is no such line yet
+    Everything before that line is complete.
+
+    :return: pos if there is no such line yet
     """
     colon = len(text)
     while (colon := text.rfind(b": ", pos, colon)) >= 0:
@@ -184,7 +185,7 @@ def _whole(text: bytes, pos: int) -> int:
 
 
 class _Parser(ABC):
-    """What all forms share: the fields of an event, their values, the counters."""
+    """Base class of the parsers: fields of an event, their values, counters."""
 
     def __init__(self, counts: Counts, until_nsec: int, stacks: Stacks) -> None:
         self._counts = counts
@@ -199,11 +200,11 @@ class _Parser(ABC):
         """
         Yield the events of the lines in ``text[pos:end]``.
 
-        :param tail: a last line without newline, behind end, where the text ends for good
+        :param tail: the last line if it has no newline and the whole text ends with it; else empty
         """
 
     def _passed(self, sec: bytes, frac: bytes | None) -> int | None:
-        """Convert a time; None: that is too late."""
+        """Convert a time to nanoseconds; None if it is after the requested time."""
         ts_nsec = int(sec + frac) * _NSEC[len(frac)] if frac else int(sec)
         self._is_past = ts_nsec > self._until_nsec
         return None if self._is_past else ts_nsec
@@ -211,7 +212,7 @@ class _Parser(ABC):
     def _event(
         self, comm: bytes, pid_text: bytes, tgid_text: bytes | None, fields: _Fields
     ) -> Event | None:
-        """Make an event of its fields; None: it is too late, of no page, or damaged."""
+        """Make an event from its fields; None if it is too late, without a page, or damaged."""
         sec, frac, what, page, pfn_text, order_text, migratetype, gfp_flags = fields
         ts_nsec = self._passed(sec, frac)
         if ts_nsec is None:
@@ -220,7 +221,7 @@ class _Parser(ABC):
             self._counts.other_events += 1
             return None
         pfn, order, pid = int(pfn_text, 0), int(order_text), int(pid_text)
-        tgid = int(tgid_text) if tgid_text and tgid_text[0] != 0x2D else pid  # "-----": not known
+        tgid = int(tgid_text) if tgid_text and tgid_text[0] != 0x2D else pid  # "-----": unknown
         is_alloc = what == b"alloc"
         gfp_mask = 0
         if is_alloc:
@@ -266,10 +267,10 @@ class _Parser(ABC):
 
     def _rest_event(self, match: re.Match[bytes], pid: bytes, tgid: bytes | None) -> Event | None:
         """
-        Look at a line that has a time, but is no usual event of ours.
+        Parse a line that has a time but not the usual form of an event.
 
-        :return: an event whose fields are in another order, or without page. trace-cmd prints
-            such ones where it can't evaluate the kernel's format: ``[FAILED TO PARSE]``
+        :return: an event if the fields are there but in another order, or without page; trace-cmd
+            prints such events if it can't evaluate the kernel's format: ``[FAILED TO PARSE]``
         """
         rest, sec, frac = match.group("rest", "sec", "frac")
         body = patterns.PAGE_EVENT_NAME.match(rest)
@@ -312,14 +313,14 @@ def _is_null(page: bytes | None, pfn: int) -> bool:
 
 
 class _FtraceParser(_Parser):
-    """ftrace and trace-cmd: a stack is an event of its own, after the one that it is of."""
+    """Parser for ftrace and trace-cmd, where a stack is a separate event after its event."""
 
     _NR_CONTEXTS: Final = 4
-    """Task, softirq, interrupt, NMI: each may come between an event and its stack."""
+    """Task, softirq, interrupt and NMI: each may come between an event and its stack."""
 
     def __init__(self, counts: Counts, until_nsec: int) -> None:
         super().__init__(counts, until_nsec, Stacks(ftrace_stack))
-        # By CPU: pid, and the event of it that has no stack yet; None if that is none of ours.
+        # CPU -> pid and event of each event still without a stack; None for an irrelevant event.
         self._waiting: dict[bytes, list[tuple[bytes, Event | None]]] = {}
 
     def events(self, text: bytes, pos: int, end: int, tail: bytes) -> Iterator[Event]:
@@ -333,7 +334,7 @@ class _FtraceParser(_Parser):
             _, comm, pid, tgid, cpu = groups[:5]
             block, late = groups[13:]
             if in_stack and pos == end and (block or late):
-                break  # the stack is cut, and with it the event
+                break  # the stack is cut, and so is its event
             if late is not None:
                 self._late_stack(cpu, pid, late)
                 continue
@@ -357,7 +358,7 @@ class _FtraceParser(_Parser):
             del waiting[0]
 
     def _late_stack(self, cpu: bytes, pid: bytes, block: bytes) -> None:
-        """Give a stack to the last event of its task and CPU: those in between are done."""
+        """Set the stack of the last event of its task and CPU; drop the events in between."""
         waiting = self._waiting.get(cpu, [])
         for index in reversed(range(len(waiting))):
             event_pid, event = waiting[index]
@@ -381,7 +382,7 @@ class _FtraceParser(_Parser):
                     yield event
             elif lost_cpu is not None:
                 self._lose(int(lost or 1))
-                # What follows need not belong to what was before.
+                # Stacks after lost events may not belong to the events before.
                 self._waiting.pop(b"%03d" % int(lost_cpu), None)
             elif kept is not None:
                 self._lose(max(0, int(written) - int(kept)))
@@ -390,7 +391,7 @@ class _FtraceParser(_Parser):
 
 
 def _comm_of_lines(text: bytes, start: int, comm: bytes) -> bytes:
-    """Find all of a comm that has a newline in it, by the width of its column."""
+    """Return a complete comm that contains a newline, by the width of its column."""
     first = start + len(comm) - _COMM_LEN
     if first < 0 or (first and text[first - 1] != 0x0A) or not text.startswith(b" ", first):
         return comm
@@ -399,7 +400,7 @@ def _comm_of_lines(text: bytes, start: int, comm: bytes) -> bytes:
 
 
 class _PerfParser(_Parser):
-    """perf: the stack follows its event, and an empty line follows the stack."""
+    """Parser for perf, where a stack follows its event, and an empty line follows the stack."""
 
     def __init__(self, counts: Counts, until_nsec: int) -> None:
         super().__init__(counts, until_nsec, Stacks(perf_stack))
@@ -416,7 +417,7 @@ class _PerfParser(_Parser):
                 block = text[pos : end if behind < 0 else behind + 1]
                 pos = end if behind < 0 else behind + 2
             if in_stack and pos == end:
-                break  # as for ftrace
+                break  # as with ftrace
             groups: tuple[Any, ...] = match.groups()
             comm, pid, tid = groups[:3]
             event = self._event(comm, tid or pid, pid if tid else None, groups[3:])

@@ -12,7 +12,7 @@ from .source import TraceSource
 
 KIND: Final = SourceKind(
     name="trace",
-    help="a recording of the page allocator's events, as text",
+    help="a text recording of the page allocator's events",
     takes_file=True,
     options_type=TraceOptions,
     options=OPTIONS,

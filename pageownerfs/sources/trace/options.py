@@ -7,19 +7,19 @@ from pageownerfs.sources.options import PAGE_OWNER_RECORDED, Option
 
 
 class TraceOptions(NamedTuple):
-    """What to replay."""
+    """Options of a trace."""
 
     path: str = ""
-    """Plain or packed (gzip, xz, zstd); ``-``: standard input."""
+    """Path of the text, plain or compressed (gzip, xz, zstd); ``-`` is standard input."""
     until_nsec: int | None = None
-    """Events after this time of the recording's clock are left out."""
+    """Leave out events after this time of the trace's clock, in nanoseconds; None for none."""
     page_owner: bool = True
-    """Always: a trace has owners."""
+    """Always True: a trace has owners."""
 
 
 def _parse_seconds(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
-        msg = f"{text!r} is not a time of the trace: write seconds, as in 13.433116"
+        msg = f"{text!r} is not a time: write seconds of the trace's clock, as in 13.433116"
         raise ValueError(msg)
     seconds, _, part = text.partition(".")
     return int(seconds) * 10**9 + int(part.ljust(9, "0"))
@@ -32,8 +32,8 @@ OPTIONS: Final = (
         "until_nsec",
         _parse_seconds,
         "TS",
-        "replay up to this time of the trace, in seconds",
+        "replay events up to time TS, in seconds",
         verb_option=True,
     ),
 )
-"""As they are written."""
+"""The options as a user writes them."""

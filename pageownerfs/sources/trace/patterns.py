@@ -1,7 +1,8 @@
 """
-Lines of a recorded trace, by form. The order of the groups is part of it: events.py unpacks them.
+Regular expressions for the lines of a recorded trace, by form.
 
-ftrace and trace-cmd differ in blanks, and in how a stack begins.
+ftrace and trace-cmd differ in blanks, and in how a stack begins. events.py unpacks the groups, so
+their order matters.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# A comm may hold anything, even what looks like the fields behind it, but is too short to hold
-# all of them: the first place where the whole rest fits is the right one.
+# A comm may contain anything, even text that looks like the fields after it, but it is too short
+# to contain all of them: the first place where the whole rest matches is the right one.
 _TASK: Final = (
     rb"^(?P<task>(?P<comm>[^\n]{0,80}?)-(?P<pid>\d{1,10}) +"
     rb"(?:\( *(?P<tgid>\d{1,10}|-+)\) +)?\[?(?P<cpu>\d{1,5})(?:\]|(?=[a-zA-Z.][^\s:]{4,8} )))"
 )
-# Between CPU and time: irqs-off, need-resched and so on, if not switched off; right behind the CPU
-# in what "trace-cmd report -l" prints.
+# Flags such as irqs-off and need-resched stand between CPU and time, unless switched off;
+# "trace-cmd report -l" prints them right after the CPU.
 _TIME: Final = rb" *(?:[^\s:\[\]]{1,9} +)?(?P<sec>\d{1,19})(?:\.(?P<frac>\d{1,9}))?: +"
 _PERF_TASK: Final = (
     rb"^(?!\t)(?P<comm>[^\n]{0,40}?) +(?P<pid>-?\d{1,10})(?:/(?P<tid>-?\d{1,10}))? +"
@@ -27,8 +28,8 @@ _PAGE_EVENT: Final = (
     rb" pfn=(?P<pfn>0x[0-9a-f]{1,16}|0|[1-9]\d{0,19}) order=(?P<order>\d{1,2})"
     rb"(?: migratetype=(?P<mt>\d{1,2}) gfp_flags=(?P<gfp>\S*))?[ \t\r]*\n"
 )
-# Names of functions have no colon, and each line with a time has one. Where trace-cmd goes by the
-# format of newer kernels, the first frame is on the line of the event.
+# Function names have no colon, but every line with a time has one. With the format of newer
+# kernels, trace-cmd prints the first frame on the line of the event.
 _STACK: Final = (
     rb"(?:(?:kernel_stack: +)?<stack trace ?>[ \t\r]*\n|kernel_stack: +(?=\t?=>))"
     rb"(?P<%s>(?:[^:]*\n)?)"
@@ -37,7 +38,7 @@ _CLAIM: Final = rb"^[^\n]*\bmm_page_(?:alloc|free): (?P<claim>)[^\n]*\n"
 
 FTRACE: Final = re.compile(
     _TASK + _TIME + rb"(?:" + _PAGE_EVENT
-    # Its stack is an event of its own, on most machines the next one in the text.
+    # Its stack is a separate event, usually the next one in the text.
     + rb"(?:(?P=task)" + re.sub(rb"\?P<\w+>", rb"?:", _TIME) + _STACK % b"block" + rb")?"
     + rb"|" + _STACK % b"late" + rb")",
     re.MULTILINE,

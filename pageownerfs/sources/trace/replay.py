@@ -1,9 +1,9 @@
 """
-Replay of a recorded trace: which pages are allocated at its end, by whom.
+Replay a recorded trace to find which pages are allocated at its end, and by whom.
 
 Mirrors set_page_owner() and reset_page_owner() of mm/page_owner.c, with whole blocks instead of
-single pages. A recording need not be complete: events may be lost, and pages may have been
-allocated before it began, in bulk, or been split, which has no event.
+single pages. A recording may be incomplete: events may be lost, and pages may have been allocated
+before it began, allocated in bulk, or split, which has no event.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ class TracedPage(NamedTuple):
     """A block of pages at the end of the replay."""
 
     pfn: int
-    """Of its first page, a multiple of 2^order."""
+    """PFN of the first page, a multiple of 2^order."""
     order: int
-    """``[0, 51]``; that of the allocation, unless part of it was freed or allocated again."""
+    """``[0, 51]``: order of the allocation, unless part of it was freed or allocated again."""
     gfp_mask: int
-    """``gfp_t``, from its names."""
+    """``gfp_t``, parsed from its names."""
     migratetype: int
-    """As in the event: what the mask asked for, by its number in the recorded kernel."""
+    """Migratetype that the mask asks for: the event's number, of the recorded kernel."""
     pid: int
     tgid: int
-    """The pid, where the text has no tgid."""
+    """The pid if the text has no tgid."""
     comm: bytes
-    """At most 15 bytes, of any value but NUL; blanks at its start are lost in the text."""
+    """Up to 15 bytes of any value except NUL; the text loses leading blanks."""
     ts_nsec: int
-    """By the clock of the trace."""
+    """Time of the allocation by the trace's clock."""
     stack: bytes
-    """Lines of page_owner, innermost frame first; empty if not recorded."""
+    """Lines as in page_owner, innermost frame first; empty if not recorded."""
     freed: bool
-    """Not allocated any more; the other ``free_`` fields are 0 and empty for one that is."""
+    """Whether the block was freed; if not, the ``free_`` fields are 0 or empty."""
     free_ts_nsec: int
     free_pid: int
     free_tgid: int
@@ -49,22 +49,21 @@ class TracedPage(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What a recording says of the time of its end, or of the time that was asked for."""
+    """State at the end of a recording, or at the requested time."""
 
     pages: list[TracedPage]
-    """By ascending PFN; blocks that are allocated, and those that were freed since. No two of
-    them overlap."""
+    """Blocks by ascending PFN, those allocated and those freed. No two of them overlap."""
     stats: dict[str, int]
     """
-    ``alloc_events``, ``free_events``: replayed. ``other_events``: not of ours. ``lost_events``: by
-    the tracer, as it says. ``free_untracked``: frees of pages that the recording does not know as
-    allocated. ``implied_frees``: blocks ended by an allocation of their pages. ``splits``: frees
-    of a part of a block. ``damaged_lines``: events that can't be read. ``cut_events``: 1 if the
-    end of the text is no whole line. ``failed_allocs``: allocations that gave no page.
-    ``unknown_gfp_names``, ``stacks``: different ones.
+    ``alloc_events``, ``free_events``: events replayed. ``other_events``: events of other kinds.
+    ``lost_events``: events that the tracer reports as lost. ``free_untracked``: frees of pages
+    whose allocation is not in the recording. ``implied_frees``: blocks whose pages were allocated
+    again without a free. ``splits``: frees of a part of a block. ``damaged_lines``: events that
+    can't be parsed. ``cut_events``: 1 if the text ends within a line. ``failed_allocs``:
+    allocations that returned no page. ``unknown_gfp_names``, ``stacks``: distinct ones.
     """
     last_ts_nsec: int
-    """Time of the last event replayed, by the clock of the trace; 0 if there is none."""
+    """Time of the last event replayed, by the trace's clock; 0 if there is none."""
 
 
 _NEVER: Final = Event(
@@ -85,26 +84,26 @@ class _Block(NamedTuple):
     order: int
     alloc: Event
     free: Event | None
-    """None: it is allocated."""
+    """The event that freed the block; None if it is allocated."""
 
 
 class _Pages:
-    """The blocks known, allocated and freed, by the PFN of their first page. None overlap."""
+    """Known blocks, allocated and freed, by the PFN of their first page; they don't overlap."""
 
     def __init__(self) -> None:
         self.blocks: dict[int, _Block] = {}
         self.nr_alloc = self.nr_free = 0
         self.nr_untracked = self.nr_implied = self.nr_splits = 0
         self._orders: list[int] = []
-        """All orders that a block ever had."""
+        """All orders that any block has had."""
 
     def alloc(self, event: Event) -> None:
-        """Begin a block, and end what was known of its pages."""
+        """Begin a block, and end the known blocks of its pages."""
         self.nr_alloc += 1
         pfn, order = event.pfn, event.order
         known = self.blocks.get(pfn)
         if known and known.order == order:
-            # Then there is nothing else, within or around.
+            # So there is no other block within or around it.
             if not known.free:
                 self.nr_implied += 1
         else:
@@ -114,7 +113,7 @@ class _Pages:
         self.blocks[pfn] = _Block(order, event, None)
 
     def free(self, event: Event) -> None:
-        """End a block, or all that lie within one, or a part of one."""
+        """End a block, all blocks within a range, or a part of a block."""
         self.nr_free += 1
         pfn, order = event.pfn, event.order
         known = self.blocks.get(pfn)
@@ -145,7 +144,7 @@ class _Pages:
         if head is None:
             ended = self._within(pfn, order)
         elif self.blocks[head].free:
-            # The other pages of it were still freed when it says.
+            # The block's other pages keep their record of the free.
             self._split(head, pfn, order)
             ended = [pfn]
         else:
@@ -155,7 +154,7 @@ class _Pages:
                 self.nr_implied += 1
 
     def _around(self, pfn: int, order: int) -> int | None:
-        """Find the larger block that holds this one."""
+        """Return the head of the larger block that contains this one; None if there is none."""
         for larger in self._orders:
             if larger > order:
                 head = pfn >> larger << larger
@@ -165,17 +164,17 @@ class _Pages:
         return None
 
     def _within(self, pfn: int, order: int) -> list[int]:
-        """Find all blocks that this one holds."""
+        """Return the heads of all blocks within this one."""
         end_pfn = pfn + (1 << order)
         if end_pfn - pfn > len(self.blocks):
             return [head for head in self.blocks if pfn <= head < end_pfn]
         return [head for head in range(pfn, end_pfn) if head in self.blocks]
 
     def _split(self, head: int, pfn: int, order: int) -> None:
-        """Split a block, as split_page() does, so that the one of pfn and order is a block."""
+        """Split a block, as split_page() does, so that pfn and order become a block."""
         order_now, alloc, free = self.blocks.pop(head)
         while order_now > order:
-            # A line of text could ask for 2^51 pages at once: such a block is halved first.
+            # A line of text may name a block of 2^51 pages: halve such a block first.
             piece = order if order_now <= MAX_PAGE_ORDER else order_now - 1
             if piece not in self._orders:
                 self._orders.append(piece)
@@ -215,11 +214,11 @@ def replay(
     """
     Replay a recording of kmem:mm_page_alloc and kmem:mm_page_free.
 
-    :param path: text of ftrace, trace-cmd report or perf script; plain or packed (gzip, xz, zstd);
-        ``-``: standard input
-    :param until_nsec: by the clock of the trace: leave out, and don't count, what is later
-    :param progress: its records are events of pages
-    :raises PageOwnerError: it can't be read, or is no such recording
+    :param path: text of ftrace, trace-cmd report or perf script, plain or compressed (gzip, xz,
+        zstd); ``-`` is standard input
+    :param until_nsec: ignore events after this time of the trace's clock; None for none
+    :param progress: a Progress callback; its records are the events replayed
+    :raises PageOwnerError: the text can't be read, or is not such a recording
     """
     counts, pages, last_ts_nsec = Counts(), _Pages(), 0
     alloc, free = pages.alloc, pages.free
@@ -229,7 +228,7 @@ def replay(
             progress(source.nr_bytes, source.total_bytes, pages.nr_alloc + pages.nr_free)
 
         for event in read_events(source, counts, until_nsec, on_chunk):
-            # Not the time of the last one alone: CPUs need not be quite in order.
+            # The latest time, not that of the last event: CPUs may be slightly out of order.
             if event.ts_nsec > last_ts_nsec:  # noqa: PLR1730 - max() is three times slower
                 last_ts_nsec = event.ts_nsec
             if event.is_alloc:

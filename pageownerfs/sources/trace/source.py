@@ -1,4 +1,4 @@
-"""A recording of the page allocator's events as a source: the pages at its end."""
+"""A recording of the page allocator's events as a source: the pages allocated at its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:
-    """Make a table of the pages that a replay has left, freed ones too."""
+    """Make a table of the pages at the end of a replay, including freed ones."""
     table = new_record_table()
     for page in pages:
         record = PageOwner(
@@ -42,7 +42,7 @@ def make_table(pages: Iterable[TracedPage]) -> _native.RecordTable:
             order=page.order,
             last_migrate_reason=MR_NEVER,
             state=PAGE_EXT_OWNER_FREED if page.freed else PAGE_EXT_OWNER_ALLOCATED,
-            # That of the pageblock is not recorded.
+            # The pageblock's migratetype is not recorded.
             pageblock_migratetype=page.migratetype,
             comm=page.comm,
         )
@@ -55,9 +55,9 @@ class TraceSource(RecordedSource):
 
     def __init__(self, options: TraceOptions, progress: Progress = no_progress) -> None:
         """
-        Replay it.
+        Replay the recording.
 
-        :raises PageOwnerError: it can't be read, or is no recording of the events
+        :raises PageOwnerError: the text can't be read, or is not a recording of the events
         """
         result = replay(options.path, options.until_nsec, progress)
         table = make_table(result.pages)
@@ -74,10 +74,10 @@ class TraceSource(RecordedSource):
             table,
             stats,
             {
-                "free_areas": "a trace does not say which pages are free",
-                "pagetypeinfo": "a trace does not tell the migratetypes of pageblocks",
+                "free_areas": "a trace does not show which pages are free",
+                "pagetypeinfo": "a trace does not show the migratetypes of pageblocks",
             },
             path=options.path,
         )
-        # Its masks were made from names by this table.
+        # The masks were made from names with this table.
         self.vocabulary = self.vocabulary._replace(gfp_names=GFP_NAMES_6_12)
