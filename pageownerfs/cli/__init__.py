@@ -58,8 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
         prog="pageownerfs",
-        description="Mount a file system that shows who allocated each page of the running kernel, "
-        "of a shared-memory pool, or of a saved page_owner or trace.",
+        description="Mount a file system that shows who allocated each page: pages of the "
+        "running kernel, of a shared-memory pool, or of a saved page_owner or trace.",
         epilog="pageownerfs SOURCE MOUNTPOINT [-o ...] is short for pageownerfs mount SOURCE "
         "MOUNTPOINT [-o ...]. For the options of a verb, try pageownerfs VERB --help.",
     )

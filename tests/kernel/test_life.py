@@ -49,7 +49,7 @@ def test_off_loads_nothing(mount_kernel: MountKernel, start: Callable[[], Proces
     assert (mount.path / "page_owner_on").read_text() == "0\n"
     assert mount.stats() == {}
     assert mount.status()["programs"] == []
-    assert "off: nothing is loaded" in run_pageownerfs("status", mount.path).stdout
+    assert "off, nothing is loaded" in run_pageownerfs("status", mount.path).stdout
     subprocess.run(["sh", "-c", f"echo 1 > {mount.path}/page_owner_on"], check=True)
     assert (mount.path / "page_owner_on").read_text() == "1\n"
     assert all(mount.bpf_ids())

@@ -79,7 +79,7 @@ def test_arrays(types: Btf) -> None:
     assert types.array_length("task_struct", "comm") == 16
     zones = types.enum("zone_type")["__MAX_NR_ZONES"]
     assert types.array_length("zonelist", "_zonerefs") % zones == 1
-    with pytest.raises(KeyError, match=r"list_head\.next is no array"):
+    with pytest.raises(KeyError, match=r"list_head\.next is not an array"):
         types.array_length("list_head", "next")
 
 

@@ -302,7 +302,7 @@ def test_missing_enum() -> None:
     """Types that lack what every kernel has are refused by name."""
     types = RecordedBtf()
     del types.enums["migratetype"]
-    with pytest.raises(MountError, match="have no enum migratetype"):
+    with pytest.raises(MountError, match="lack the enum migratetype"):
         KernelVocabulary(types)
 
 

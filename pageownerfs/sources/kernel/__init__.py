@@ -1,7 +1,7 @@
 """
-The running kernel as a source: its page allocator, watched by BPF programs (native/bpf).
+The running kernel as a source: BPF programs (native/bpf) observe its page allocator.
 
-What the programs need of the kernel is asked through libbpf, /proc and tracefs.
+libbpf, /proc and tracefs provide what the programs need to know about the kernel.
 """
 
 from .kind import KIND

@@ -1,4 +1,4 @@
-"""page_owner.bpf.o, loaded: its programs, its maps."""
+"""Load page_owner.bpf.o, and access its programs and maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 OBJECT_PATH: Final = Path(__file__).parents[2] / "native" / "bpf" / "page_owner.bpf.o"
-"""The programs, compiled when the package was built."""
+"""The programs, compiled when the package is built."""
 _LOG_BYTES: Final = 1 << 20
 
 
@@ -48,13 +48,13 @@ class _TestRunOpts(ctypes.Structure):
 
 def check_object() -> None:
     """
-    See that the package was built with its BPF programs.
+    Check that the package was built with its BPF programs.
 
-    :raises MountError: it was not: there was no clang
+    :raises MountError: it was not, because there was no clang
     """
     if not OBJECT_PATH.exists():
         msg = (
-            f"{OBJECT_PATH.name} is not there: this pageownerfs was built without clang; "
+            f"{OBJECT_PATH.name} does not exist: pageownerfs was built without clang; "
             "apt install clang libbpf-dev, and install it again"
         )
         raise MountError(msg)
@@ -62,16 +62,16 @@ def check_object() -> None:
 
 class BpfObject:
     """
-    One loaded copy of the object; close() detaches and frees all of it, and so does our death.
+    A loaded copy of the object; close(), or the end of the process, detaches and frees all of it.
 
-    Use: open, set values, load(), attach().
+    Create it, set values, then call load() and attach().
     """
 
     def __init__(self) -> None:
         """
-        Open it.
+        Open the object file.
 
-        :raises MountError: no libbpf, or built without programs
+        :raises MountError: libbpf is missing, or the package was built without the programs
         """
         self._lib = library()
         check_object()
@@ -83,7 +83,7 @@ class BpfObject:
         self._log = ctypes.create_string_buffer(_LOG_BYTES)
 
     def __enter__(self) -> Self:
-        """Close it at the end."""
+        """Return the object; the end of the ``with`` block closes it."""
         return self
 
     def __exit__(
@@ -92,11 +92,11 @@ class BpfObject:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Detach and free everything."""
         self.close()
 
     def close(self) -> None:
-        """Detach the programs, and free them and the maps; mappings live on until they go."""
+        """Detach the programs, and free them and the maps; mapped maps live until unmapped."""
         for name in list(self._links):
             self.detach(name)
         if self._object is not None:
@@ -106,7 +106,7 @@ class BpfObject:
     # Before load()
 
     def programs(self) -> Iterator[tuple[str, int]]:
-        """Yield name and libbpf's handle of each program."""
+        """Yield the name and libbpf's handle of each program."""
         program = self._lib.bpf_object__next_program(self._object, None)
         while program:
             yield self._lib.bpf_program__name(program).decode(), program
@@ -114,9 +114,9 @@ class BpfObject:
 
     def select(self, wanted: Mapping[str, str | None]) -> None:
         """
-        Load only these programs.
+        Select the programs to load.
 
-        :param wanted: name -> function to attach to, None: as the program says
+        :param wanted: name -> function to attach to; None for the target that the program names
         """
         for name, program in self.programs():
             load = name in wanted
@@ -128,23 +128,26 @@ class BpfObject:
                 )
 
     def resize(self, name: str, max_entries: int) -> None:
-        """Set the number of values of a map."""
+        """Set the maximum number of entries of a map."""
         check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), name)
 
     def set_value(self, name: str, value: ctypes.Structure) -> None:
-        """Set a constant: the whole value of the data map ``name``."""
+        """Set the constants of the programs: the whole value of the data map ``name``."""
         size = ctypes.c_size_t()
         address = self._lib.bpf_map__initial_value(self._map(name), ctypes.byref(size))
         if not address or size.value < ctypes.sizeof(value):
-            msg = f"{OBJECT_PATH.name}: {name} has {size.value} bytes: not this version's"
+            msg = (
+                f"{OBJECT_PATH.name} is of another version ({name} has {size.value} bytes): "
+                "install pageownerfs again"
+            )
             raise MountError(msg)
         ctypes.memmove(address, ctypes.byref(value), ctypes.sizeof(value))
 
     def load(self) -> None:
         """
-        Load maps and programs into the kernel.
+        Load the maps and programs into the kernel.
 
-        :raises OSError: the kernel refuses; the message ends with its verifier's last words
+        :raises OSError: the kernel refused; the message ends with the verifier's last lines
         """
         for name, program in self.programs():
             del name
@@ -152,7 +155,7 @@ class BpfObject:
         result = self._lib.bpf_object__load(self._object)
         if result < 0:
             words = self._log.value.decode(errors="replace").strip().splitlines()[-6:]
-            check(result, "; ".join(["the kernel refuses page_owner.bpf.o", *words]))
+            check(result, "; ".join(["the kernel refused page_owner.bpf.o", *words]))
 
     # After load()
 
@@ -165,49 +168,52 @@ class BpfObject:
         return check_pointer(program, f"program {name}")
 
     def map_fd(self, name: str) -> int:
-        """File descriptor of a map."""
+        """Return the file descriptor of a map."""
         return check(self._lib.bpf_map__fd(self._map(name)), name)
 
     def program_fd(self, name: str) -> int:
-        """File descriptor of a program."""
+        """Return the file descriptor of a program."""
         return check(self._lib.bpf_program__fd(self._program(name)), name)
 
     def mmap(self, name: str, size: int, *, writable: bool = False) -> mmap.mmap:
-        """Map the values of a map: read-only unless this side writes them."""
+        """Map the values of a map into memory, read-only unless ``writable``."""
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(self.map_fd(name), size, mmap.MAP_SHARED, access)
 
     def attach(self, name: str) -> None:
         """
-        Attach a program to what its section says.
+        Attach a program to its target.
 
-        :raises OSError: it can't be there
+        :raises OSError: the kernel refused
         """
         link = self._lib.bpf_program__attach(self._program(name))
         self._links[name] = check_pointer(link, name)
 
     def detach(self, name: str) -> None:
-        """Detach a program; no-op if it isn't attached."""
+        """Detach a program; no-op if it is not attached."""
         link = self._links.pop(name, None)
         if link is not None:
             self._lib.bpf_link__destroy(link)
 
     @property
     def attached(self) -> list[str]:
-        """Names of the programs that are attached."""
+        """Names of the attached programs."""
         return list(self._links)
 
     def run(self, name: str) -> None:
         """
         Run a ``syscall`` program once, in this process (BPF_PROG_TEST_RUN).
 
-        :raises OSError: it could not run
+        :raises OSError: the kernel did not run it
         """
         opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts))
         check(self._lib.bpf_prog_test_run_opts(self.program_fd(name), ctypes.byref(opts)), name)
 
     def recursion_misses(self, name: str) -> int:
-        """Events that a program missed since it ran on that CPU already (struct bpf_prog_info)."""
+        """Return how often a program was skipped because it was running on that CPU already.
+
+        This is recursion_misses of struct bpf_prog_info.
+        """
         info = _ProgInfo()
         size = ctypes.c_uint32(ctypes.sizeof(info))
         fd = self.program_fd(name)
@@ -220,13 +226,13 @@ class BpfObject:
         key: bytes,
         value: ctypes.Structure | ctypes.Array[ctypes.c_char] | ctypes.c_uint32,
     ) -> bool:
-        """Read a value of a hash map; whether there is one."""
+        """Read an entry of a hash map into ``value``; return whether it exists."""
         key_buffer = ctypes.create_string_buffer(key, len(key))
         result = self._lib.bpf_map_lookup_elem(self.map_fd(name), key_buffer, ctypes.byref(value))
         return bool(result == 0)
 
     def keys(self, name: str, size: int) -> bytes:
-        """Read all keys of a hash map, ``size`` bytes each."""
+        """Return all keys of a hash map, ``size`` bytes each."""
         found, key, following = b"", None, ctypes.create_string_buffer(size)
         fd = self.map_fd(name)
         while self._lib.bpf_map_get_next_key(fd, key, following) == 0:

@@ -1,9 +1,9 @@
 """
-Types of the running kernel (BTF, /sys/kernel/btf/vmlinux), through libbpf.
+Query the types of the running kernel (BTF, /sys/kernel/btf/vmlinux) through libbpf.
 
-What a kernel's configuration decides - numbers of enumerators, members of a struct - is asked
-here and never concluded from a version. The format is Documentation/bpf/btf.rst: a type is a
-struct btf_type, followed by as many rows as its vlen says.
+Facts that depend on a kernel's configuration, such as the values of enumerators and the members of
+structs, come from here and are never derived from a version. Documentation/bpf/btf.rst describes
+the format: a type is a struct btf_type, followed by vlen rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TYPEDEF: Final = 8
 _FUNC: Final = 12
 _FUNC_PROTO: Final = 13
 _ENUM64: Final = 19
-# typedef, volatile, const, restrict, type tag: the type is the one behind.
+# typedef, volatile, const, restrict, type tag: they modify the type that they refer to.
 _MODIFIERS: Final = frozenset((8, 9, 10, 11, 18))
 _AGGREGATES: Final = frozenset((_STRUCT, _UNION))
 
@@ -75,7 +75,7 @@ class _Enum64Row(ctypes.Structure):
 
 
 class _Type(NamedTuple):
-    """One type: its header, taken apart, and where its rows begin."""
+    """A type: the fields of its header, and the address of its rows."""
 
     kind: int
     vlen: int
@@ -84,18 +84,18 @@ class _Type(NamedTuple):
     rows_address: int
 
     def rows(self, row: type[ctypes.Structure]) -> Any:  # noqa: ANN401 - an array of rows
-        """Return the rows behind the header."""
+        """Return the rows after the header."""
         return (row * self.vlen).from_address(self.rows_address)
 
 
 class Btf:
     """
-    The types of vmlinux; a context manager, which frees them.
+    The types of vmlinux; a context manager that frees them.
 
-    Loading takes about 10 ms, a question less than 1 ms. Of several types with one name the
-    first is meant.
+    Loading takes about 10 ms, a query less than 1 ms. If several types have the same name, the
+    first one counts.
 
-    :raises MountError: there is no libbpf, or the kernel has no BTF
+    :raises MountError: libbpf is missing, or the kernel has no BTF
     """
 
     def __init__(self) -> None:
@@ -105,8 +105,8 @@ class Btf:
             self._btf: int | None = libbpf.check_pointer(pointer, "btf__load_vmlinux_btf")
         except OSError as error:
             raise MountError(
-                f"the types of the kernel can't be read ({error.strerror}): the kernel source "
-                "needs one built with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)"
+                f"cannot read the kernel's types ({error.strerror}): use a kernel built with "
+                "CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)"
             ) from error
 
     def __enter__(self) -> Self:
@@ -116,14 +116,14 @@ class Btf:
         self.close()
 
     def close(self) -> None:
-        """Free the types; nothing can be asked after that. May be called again."""
+        """Free the types. No other method may be called after that, except close()."""
         if self._btf is not None:
             self._lib.btf__free(self._btf)
             self._btf = None
 
     def enum(self, name: str) -> dict[str, int]:
         """
-        Return an enum, its enumerators in the order of the source, aliases included.
+        Return an enum, with its enumerators in the order of the source, including aliases.
 
         :param name: ``pageflags`` for ``enum pageflags``
         :return: enumerator -> value
@@ -138,16 +138,16 @@ class Btf:
         values = {}
         for row in found.rows(_Enum64Row):
             value = row.val_hi32 << 32 | row.val_lo32
-            # kind_flag: the values are signed.
+            # kind_flag means that the values are signed.
             negative = found.kind_flag and value >> 63
             values[self._string(row.name_off)] = value - (1 << 64) if negative else value
         return values
 
     def has_member(self, struct: str, member: str) -> bool:
         """
-        Tell whether a struct or union has a member, also inside of an anonymous one.
+        Return whether a struct or union has a member, including those of anonymous members.
 
-        :param struct: name without ``struct``; one that the kernel doesn't have has no members
+        :param struct: name without ``struct``; a struct that does not exist has no members
         :param member: name of the member
         """
         found = self._find_aggregate(struct)
@@ -157,11 +157,11 @@ class Btf:
         """
         Return the number of elements of a member that is an array.
 
-        :raises KeyError: there is no such struct or member, or it is no array
+        :raises KeyError: there is no such struct or member, or the member is not an array
         """
         found = self._resolve(self._member(struct, member))
         if found.kind != _ARRAY:
-            raise KeyError(f"{struct}.{member} is no array")
+            raise KeyError(f"{struct}.{member} is not an array")
         row: _ArrayRow = _ArrayRow.from_address(found.rows_address)
         return int(row.nelems)
 
@@ -179,8 +179,8 @@ class Btf:
         """
         Return the number of parameters of a function.
 
-        :param function: name; that BTF has it doesn't prove that it can be hooked
-        :return: number, or None if there is no such function
+        :param function: name; a function in BTF can't necessarily be hooked
+        :return: number of parameters; None if there is no such function
         """
         found = self._find(function, _FUNC)
         if found is None:
@@ -189,7 +189,7 @@ class Btf:
         return proto.vlen if proto.kind == _FUNC_PROTO else None
 
     def has_tracepoint(self, name: str) -> bool:
-        """Tell whether raw programs can be attached to a tracepoint: each has a typedef."""
+        """Return whether raw programs can attach to a tracepoint: whether it has a typedef."""
         return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
     def _find(self, name: str, kind: int) -> _Type | None:
@@ -213,7 +213,7 @@ class Btf:
         return found
 
     def _find_member(self, aggregate: _Type, member: str) -> int | None:
-        """Return the id of its type, or None."""
+        """Return the id of a member's type, or None."""
         for row in aggregate.rows(_MemberRow):
             name, type_id = self._string(row.name_off), row.type
             if name == member:

@@ -1,8 +1,8 @@
 """
-What the kernel source needs of the machine, asked before anything is loaded.
+Check what the kernel source needs from the machine, before anything is loaded.
 
-Each check raises MountError with one line: what is missing, a colon, what to do. A mount makes
-those of check_all(), which take milliseconds; ``pageownerfs doctor`` makes all of them.
+A check raises MountError with one line: what is missing, a colon, what to do. A mount runs the
+checks of check_all(), which take milliseconds; ``pageownerfs doctor`` runs all checks.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .zoneinfo import ZONEINFO_PATH, read_zoneinfo
 BTF_PATH: Final = "/sys/kernel/btf/vmlinux"
 LOCKDOWN_PATH: Final = "/sys/kernel/security/lockdown"
 JIT_PATH: Final = "/proc/sys/net/core/bpf_jit_enable"
-"""Only in the machine's own network namespace."""
+"""This file exists only in the machine's initial network namespace."""
 UNPRIVILEGED_PATH: Final = "/proc/sys/kernel/unprivileged_bpf_disabled"
-"""Every kernel with CONFIG_BPF_SYSCALL has it; what it says is of no matter."""
+"""Every kernel with CONFIG_BPF_SYSCALL has this file; its value does not matter."""
 TRACEPOINTS: Final = ("mm_page_alloc", "mm_page_free")
-"""Of the group kmem."""
+"""Tracepoints of the group kmem that the source needs."""
 
 _ROOT: Final = Path("/")
 _CAP_SYS_ADMIN: Final = 21
 _WHOLE_MACHINE: Final = ["0", "0", "4294967295"]
 _KALLSYMS_BYTES: Final = 1 << 16
 _HIDDEN: Final = b"0" * 16
-# Of the smallest stack depot that there is.
+# The smallest stack depot.
 _REHEARSAL_DEPOT_BYTES: Final = 16 << 10
 
 
@@ -51,12 +51,12 @@ def _at(root: Path, path: str) -> Path:
 
 def check_rights(root: Path = _ROOT) -> None:
     """
-    See whether this process may load the programs, and learn PFNs from /proc/self/pagemap.
+    Check that this process may load the programs, and read PFNs from /proc/self/pagemap.
 
-    CAP_BPF and CAP_PERFMON do for the former; the latter takes CAP_SYS_ADMIN, which has both in
-    it. What kernel.unprivileged_bpf_disabled allows is never enough.
+    CAP_BPF and CAP_PERFMON suffice to load programs; reading PFNs needs CAP_SYS_ADMIN, which
+    includes both. What kernel.unprivileged_bpf_disabled allows never suffices.
 
-    :raises MountError: it may not
+    :raises MountError: a capability is missing
     """
     fields = {}
     try:
@@ -69,10 +69,10 @@ def check_rights(root: Path = _ROOT) -> None:
     if not int(fields["CapEff"][0], 16) >> _CAP_SYS_ADMIN & 1:
         if fields["Uid"][1] != "0":
             raise MountError(
-                "the kernel source loads BPF programs, which only root may: run it as root (sudo)"
+                "only root may load the BPF programs of the kernel source: run as root (sudo)"
             )
         raise MountError(
-            "the kernel source needs CAP_SYS_ADMIN, which root lacks here: give it to the "
+            "the kernel source needs CAP_SYS_ADMIN, which root lacks here: grant it to the "
             "container (--privileged, or --cap-add SYS_ADMIN --cap-add SYSLOG)"
         )
     try:
@@ -81,40 +81,40 @@ def check_rights(root: Path = _ROOT) -> None:
         return
     if ids != _WHOLE_MACHINE:
         raise MountError(
-            "root of a user namespace may not load the kernel source's BPF programs: run it as "
+            "root of a user namespace may not load the BPF programs of the kernel source: run as "
             "root of the machine"
         )
 
 
 def check_bpf(root: Path = _ROOT) -> None:
     """
-    See whether the kernel has the system call bpf().
+    Check that the kernel has the system call bpf().
 
-    :raises MountError: it has not
+    :raises MountError: the system call is missing
     """
     if not _at(root, UNPRIVILEGED_PATH).exists():
         raise MountError(
-            "this kernel has no bpf(), which the kernel source needs: take a kernel built with "
+            "this kernel lacks bpf(), which the kernel source needs: use a kernel built with "
             "CONFIG_BPF_SYSCALL=y"
         )
 
 
 def check_types(root: Path = _ROOT) -> None:
     """
-    See whether the kernel tells its types.
+    Check that the kernel provides its types (BTF).
 
-    :raises MountError: it does not
+    :raises MountError: the types are missing
     """
     if not _at(root, BTF_PATH).exists():
         raise MountError(
-            f"{BTF_PATH} is not there, which the kernel source needs: take Linux 5.17 or later, "
+            f"{BTF_PATH}, which the kernel source needs, does not exist: use Linux 5.17 or later, "
             "built with CONFIG_DEBUG_INFO_BTF=y"
         )
 
 
 def check_age() -> None:
     """
-    See whether the kernel has bpf_loop(), which came with Linux 5.17.
+    Check that the kernel has bpf_loop(), which Linux 5.17 introduced.
 
     :raises MountError: the kernel is too old
     """
@@ -124,7 +124,7 @@ def check_age() -> None:
 
 def require_bpf_loop(btf: Btf) -> None:
     """
-    Look for bpf_loop() in a kernel's types: some distributions' older kernels have it as well.
+    Check for bpf_loop() in a kernel's types: some distributions backported it.
 
     :raises MountError: the kernel is too old
     """
@@ -141,9 +141,9 @@ def require_bpf_loop(btf: Btf) -> None:
 
 def check_jit(root: Path = _ROOT) -> None:
     """
-    See whether BPF programs are compiled; an interpreted one has no callbacks.
+    Check that the kernel compiles BPF programs; interpreted ones can't have callbacks.
 
-    :raises MountError: they are not
+    :raises MountError: the JIT compiler is off
     """
     try:
         value = _at(root, JIT_PATH).read_text().strip()
@@ -151,30 +151,30 @@ def check_jit(root: Path = _ROOT) -> None:
         return
     if value == "0":
         raise MountError(
-            "net.core.bpf_jit_enable is 0, and the kernel source's BPF programs can't be "
+            "net.core.bpf_jit_enable is 0, but the BPF programs of the kernel source cannot be "
             f"interpreted: {JIT_ADVICE}"
         )
 
 
 def check_lockdown(root: Path = _ROOT) -> None:
     """
-    See whether programs may read the kernel's memory.
+    Check that BPF programs may read the kernel's memory.
 
-    :raises MountError: the kernel is locked down to confidentiality
+    :raises MountError: the kernel is locked down in confidentiality mode
     """
     if "[confidentiality]" in (read_lockdown(root) or ""):
         raise MountError(
-            "the kernel is locked down to confidentiality, so that BPF programs can't read its "
-            "memory: boot without lockdown=confidentiality (integrity will do)"
+            "kernel lockdown in confidentiality mode keeps BPF programs from reading memory: boot "
+            "without lockdown=confidentiality (integrity is allowed)"
         )
 
 
 def read_lockdown(root: Path = _ROOT) -> str | None:
     """
-    Tell how far the kernel is locked down; securityfs need not be mounted.
+    Return the lockdown modes; securityfs need not be mounted.
 
-    :return: ``none [integrity] confidentiality``, the one in force in brackets; None: not known,
-        or the kernel has no lockdown
+    :return: ``none [integrity] confidentiality``, with the mode in force in brackets; None if it
+        is unknown, or the kernel has no lockdown
     """
     try:
         if root == _ROOT:
@@ -186,32 +186,33 @@ def read_lockdown(root: Path = _ROOT) -> str | None:
 
 def check_symbols(root: Path = _ROOT) -> None:
     """
-    See whether the addresses of the kernel's functions can be read.
+    Check that the addresses of the kernel's functions can be read.
 
-    :raises MountError: they are hidden
+    :raises MountError: the addresses are hidden
     """
     try:
         with _at(root, KALLSYMS_PATH).open("rb") as file:
             text = file.read(_KALLSYMS_BYTES)
     except OSError as error:
         raise MountError(
-            f"{KALLSYMS_PATH} can't be read ({error.strerror}): take a kernel built with "
+            f"cannot read {KALLSYMS_PATH} ({error.strerror}): use a kernel built with "
             "CONFIG_KALLSYMS=y"
         ) from error
-    # Whole lines only. Variables of a CPU begin at 0, on some kernels: one that does not will do.
+    # Complete lines only. On some kernels, per-CPU variables begin at 0, so a single address
+    # that is not 0 suffices.
     lines = text[: text.rfind(b"\n") + 1].splitlines()
     if all(line.startswith(_HIDDEN) for line in lines):
         raise MountError(
-            f"{KALLSYMS_PATH} hides the addresses of the kernel's functions: run as root with "
+            f"{KALLSYMS_PATH} hides the addresses of kernel functions: run as root with "
             "CAP_SYSLOG, and with sysctl kernel.kptr_restrict=0 or 1"
         )
 
 
 def check_libbpf() -> None:
     """
-    Load libbpf.
+    Check that libbpf can be loaded.
 
-    :raises MountError: it is not there, or not whole
+    :raises MountError: libbpf is missing or too old
     """
     try:
         library()
@@ -221,9 +222,9 @@ def check_libbpf() -> None:
 
 def check_all() -> None:
     """
-    Make the checks that a mount makes before it goes to the background.
+    Run the checks that a mount runs before it goes to the background.
 
-    :raises MountError: the first that fails
+    :raises MountError: a check failed
     """
     check_rights()
     check_libbpf()
@@ -236,40 +237,40 @@ def check_all() -> None:
     check_symbols()
 
 
-# What takes longer, for doctor
+# Checks that take longer, for doctor
 
 
 def check_tracepoints() -> None:
     """
-    See whether BPF programs can be attached to the two tracepoints.
+    Check that BPF programs can attach to the two tracepoints.
 
-    Raw tracepoints need no tracefs. The kernel's types have a typedef for each that there is.
+    Raw tracepoints need no tracefs; the kernel's types have a typedef for each of them.
 
-    :raises MountError: there is none, or no libbpf and no types to ask
+    :raises MountError: a tracepoint is missing, or libbpf or the types are
     """
     with Btf() as btf:
         missing = [f"kmem:{name}" for name in TRACEPOINTS if not btf.has_tracepoint(name)]
     if missing:
         raise MountError(
-            f"this kernel has no tracepoint {', '.join(missing)}: take a kernel built with "
+            f"this kernel lacks the tracepoints {', '.join(missing)}: use a kernel built with "
             "CONFIG_BPF_EVENTS=y"
         )
 
 
 class Memory(NamedTuple):
-    """What the table of records would take."""
+    """Memory that the table of records would need."""
 
     nr_pages: int
-    """PFNs up to the highest."""
+    """Number of PFNs up to the highest one."""
     table_bytes: int
-    """Of the table."""
+    """Size of the table."""
     available_bytes: int
-    """MemAvailable."""
+    """MemAvailable of /proc/meminfo."""
 
 
 def read_memory(root: Path = _ROOT) -> Memory:
     """
-    Tell what the table would take, and what there is.
+    Return the memory that the table would need, and the available memory.
 
     :raises OSError: /proc can't be read
     """
@@ -284,21 +285,21 @@ def read_memory(root: Path = _ROOT) -> Memory:
 
 
 class Rehearsal(NamedTuple):
-    """What a mount would do."""
+    """Result of loading and attaching the programs for a moment."""
 
     hooks: list[str]
-    """Programs that would be attached beside those that must be."""
+    """Attached programs besides the required ones."""
     unseen: list[str]
-    """What would not be seen."""
+    """What the programs would not see."""
     gfp_source: str
-    """Where the names of gfp flags would come from: see KernelVocabulary."""
+    """Where the names of gfp flags come from, see KernelVocabulary."""
 
 
 def rehearse() -> Rehearsal:
     """
-    Do for a second what a mount does: load and attach all, with a table of one record.
+    Load and attach all programs for a moment, as a mount does, with a table of one record.
 
-    :raises MountError: it can't be done
+    :raises MountError: the kernel refused
     """
     with step("reading the kernel's symbols"):
         kallsyms = Kallsyms()

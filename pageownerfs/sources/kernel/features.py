@@ -1,7 +1,7 @@
 """
-Which programs a kernel takes, and what is not seen without them.
+The programs that a kernel may accept, and what is not seen without them.
 
-Found out by loading and attaching, newest first; never by a version.
+The tracker finds out by loading and attaching, newest first, never by a version.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from .btf import Btf
 
 TRACKERS: Final = ("page_free", "page_free_again", "page_alloc", "page_alloc_again")
-"""Programs that every kernel must take; frees come first: no owner is older than they."""
+"""Required programs. Frees are attached first, so that no tracked page misses its free."""
 SCANS: Final = ("calibrate", "find_mem_section", "scan_pages", "scan_early")
-"""Programs that the daemon runs itself."""
+"""Programs that the daemon itself runs."""
 
 
 class Hook(NamedTuple):
-    """A program beside the two tracepoints."""
+    """An optional program."""
 
     program: str
-    """Its name in page_owner.bpf.c."""
+    """Name of the program in page_owner.bpf.c."""
     functions: tuple[str, ...]
-    """Functions that it may be attached to, newest first; empty: it names a tracepoint itself."""
+    """Functions that it may attach to, newest first; empty if it names a tracepoint itself."""
     unseen: str
-    """What is not seen without it; empty: nothing that another one does not see."""
+    """What is not seen without it; empty if other programs see it."""
 
 
 HOOKS: Final = (
@@ -57,23 +57,23 @@ MIGRATION: Final = (
     Hook("migration_entry_set", (), "migration: moved pages are unknown"),
     Hook("migration_entry_removed", (), ""),
 )
-"""What follows mapped pages where hook_migrate can't."""
+"""Programs that follow migrated pages that are mapped, if hook_migrate is not accepted."""
 REASON: Final = Hook("migrate_start", (), "the reasons of migrations")
 
 
 class Selection(NamedTuple):
-    """Programs to load, and what they need to know."""
+    """Programs to load, and constants that they need."""
 
     programs: dict[str, str | None]
-    """Name -> function, as BpfObject.select() takes it."""
+    """Name -> function, as BpfObject.select() takes them."""
     bulk_array: int
-    """Number of alloc_pages_bulk()'s argument page_array."""
+    """Index of alloc_pages_bulk()'s argument page_array."""
     split_order_argument: bool
-    """Whether split_page_memcg() has the new order."""
+    """Whether split_page_memcg() has the new order as an argument."""
 
 
 def select_hooks(btf: Btf) -> Selection:
-    """Choose the hooks whose functions the kernel has; whether they can be hooked, it will say."""
+    """Select the hooks whose functions the kernel has; loading shows which it accepts."""
     programs: dict[str, str | None] = {}
     bulk_array, split_order_argument = 5, False
     for hook in HOOKS:
@@ -83,7 +83,7 @@ def select_hooks(btf: Btf) -> Selection:
         programs[hook.program] = function
         nr_params = btf.nr_params(function)
         if hook.program == "hook_bulk":
-            # Up to 6.13 a list comes before the array.
+            # Up to 6.13, a list argument comes before the array.
             bulk_array = (nr_params or 6) - 1
         elif function == "split_page_memcg":
             split_order_argument = nr_params == 3

@@ -1,9 +1,8 @@
 """
-Addresses of the running kernel as text (/proc/kallsyms, kernel/kallsyms.c, ``%pS``).
+Look up symbols of the running kernel (/proc/kallsyms, kernel/kallsyms.c, ``%pS``).
 
-The kernel's own symbols never change; those of modules, BPF programs and trampolines come and
-go, so the file is read again when an address that is not the kernel's own is asked for and
-something was loaded since.
+The kernel's own symbols never change. Those of modules, BPF programs and trampolines come and go:
+to look up such an address, the file is read again if something was loaded since.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ KALLSYMS_PATH: Final = "/proc/kallsyms"
 _MODULES_PATH: Final = "/proc/modules"
 _ADDRESS_DIGITS: Final = 16
 _TEXT_TYPES: Final = frozenset(b"tTwW")
-# Code after the last symbol that is known near it is somebody else's beyond this many bytes.
+# An address more than this many bytes after the last known symbol does not belong to that symbol.
 _MAX_LAST_SIZE: Final = 1 << 16
 
 
 class _Table(NamedTuple):
-    """The file at one moment."""
+    """The contents of the file at one moment."""
 
     data: bytes
-    """The whole file: names are taken from it when they are asked for."""
+    """The whole file; names are extracted on request."""
     addresses: array[int]
-    """Address of each symbol, ascending; aliases in the order of the file."""
+    """Address of each symbol, ascending; aliases are in the order of the file."""
     starts: array[int]
-    """Where the line of each begins in the data, in the order of the addresses."""
+    """Offset of each symbol's line in the data, in the order of the addresses."""
 
 
 class _Symbol(NamedTuple):
-    """One line of the file."""
+    """A line of the file."""
 
     address: int
     type: int
@@ -51,11 +50,11 @@ class _Symbol(NamedTuple):
 
 class Kallsyms:
     """
-    Symbols of the running kernel, made once at mount: 0.1 s, about 60 bytes per symbol.
+    Symbols of the running kernel. Reading them takes 0.1 s and about 60 bytes per symbol.
 
-    :param data: contents of the file, for another kernel than the running one; None = the
-        running one's, read again as modules and BPF programs come and go
-    :raises MountError: the addresses are hidden from this process, with what to do
+    :param data: contents of the file, for another kernel; None for the running kernel's, which
+        are read again as modules and BPF programs come and go
+    :raises MountError: the addresses are hidden from this process
     """
 
     def __init__(self, data: bytes | None = None) -> None:
@@ -65,21 +64,21 @@ class Kallsyms:
         self._table = _read(data)
         if not self._table.addresses or not self._table.addresses[-1]:
             raise MountError(
-                f"{KALLSYMS_PATH} hides the addresses of the kernel's functions: run as root, "
-                "and with sysctl kernel.kptr_restrict=0 or 1"
+                f"{KALLSYMS_PATH} hides the addresses of kernel functions: run as root, and "
+                "with sysctl kernel.kptr_restrict=0 or 1"
             )
         self._text = self._text_ranges()
 
     def frame(self, address: int) -> Frame:
         """
-        Name an address as ``%pS`` does (__sprint_symbol()).
+        Return the symbol of an address, as ``%pS`` prints it (__sprint_symbol()).
 
-        Exact for the kernel's own functions. The size of the last function of a module, and of a
-        BPF program, is not in the file: it reaches to the next symbol or to the end of the page.
+        The result is exact for the kernel's own functions. The file lacks the sizes of a module's
+        last function and of a BPF program: they extend to the next symbol or the end of the page.
 
         :param address: ``unsigned long``, a return address
-        :return: the first of several symbols at one address, with the distance to the next other
-            address as its size; without a symbol, ``Frame("", "", address, 0, "", 0)``
+        :return: the first symbol at an address, with the distance to the next address as its size;
+            without a symbol, ``Frame("", "", address, 0, "", 0)``
         """
         own = any(start <= address < end for start, end in self._text)
         if not own:
@@ -95,7 +94,7 @@ class Kallsyms:
         Return the address of a symbol (kallsyms_lookup_name()).
 
         :param name: a symbol of the kernel itself, or one of a module
-        :return: that of the first with the name; None if there is none
+        :return: address of the first symbol with this name; None if there is none
         """
         data = self._table.data
         encoded = name.encode()
@@ -107,12 +106,12 @@ class Kallsyms:
         return int(data[start : start + _ADDRESS_DIGITS], 16)
 
     def refresh(self) -> None:
-        """Read the file again; frame() does so when something was loaded since."""
+        """Read the file again; frame() does so if something was loaded since."""
         self._table = _read(None)
 
     def _text_ranges(self) -> tuple[tuple[int, int], ...]:
-        """Where the kernel's own symbols are looked up (is_ksym_addr())."""
-        # With CONFIG_KALLSYMS_ALL the data, and so _end, is in the file.
+        """Return the address ranges of the kernel's own symbols (is_ksym_addr())."""
+        # With CONFIG_KALLSYMS_ALL, the file has data symbols, and so _end.
         names = (("_stext", "_end"), ("_stext", "_etext"), ("_sinittext", "_einittext"))
         ranges = ((self.address(start), self.address(end)) for start, end in names)
         return tuple((start, end) for start, end in ranges if start is not None and end)
@@ -120,7 +119,7 @@ class Kallsyms:
     def _symbol(self, table: _Table, index: int) -> _Symbol:
         start = table.starts[index]
         line = table.data[start : table.data.index(b"\n", start)]
-        # 0123456789abcdef T name, and for what was loaded a tab and [module]
+        # 0123456789abcdef T name, then a tab and [module] if it was loaded
         name, _, module = line[_ADDRESS_DIGITS + 3 :].decode(errors="replace").partition("\t")
         return _Symbol(table.addresses[index], line[_ADDRESS_DIGITS + 1], name, module.strip("[]"))
 
@@ -131,7 +130,7 @@ class Kallsyms:
         if not after:
             return None
         symbol = self._symbol(table, bisect_left(table.addresses, table.addresses[after - 1]))
-        # After the last symbol comes the end of its range.
+        # The last symbol extends to the end of its range.
         ends = [end for start, end in self._text if start <= address < end]
         if after < len(table.addresses):
             ends.append(table.addresses[after])
@@ -162,16 +161,16 @@ class Kallsyms:
             self.refresh()
 
     def _what_is_loaded(self) -> object:
-        """Return what differs once a module or a BPF program has been loaded."""
+        """Return a value that changes when a module or a BPF program is loaded."""
         if not self._live:
             return None
         try:
             lines = Path(_MODULES_PATH).read_text(errors="replace").splitlines()
         except FileNotFoundError:  # no CONFIG_MODULES
             lines = []
-        # name size users dependents state address: the middle changes with every use.
+        # name size users dependents state address: the middle fields change with every use.
         modules = [(fields[0], fields[5]) for line in lines if len(fields := line.split()) > 5]
-        # Numbers of programs, and of links, which make trampolines, only grow.
+        # Ids of programs, and of links, which make trampolines, only grow.
         lib = libbpf.library()
         next_id = ctypes.c_uint32()
         for nr, get_next in enumerate((lib.bpf_prog_get_next_id, lib.bpf_link_get_next_id)):
@@ -183,13 +182,13 @@ class Kallsyms:
 def _read(data: bytes | None) -> _Table:
     if data is None:
         data = Path(KALLSYMS_PATH).read_bytes()
-    # Without a list of lines, which would take three times the memory of the file.
+    # Don't make a list of lines, which would take three times the memory of the file.
     starts = array("I", [0])
     starts.extend(found.end() for found in re.finditer(rb"\n", data))
     starts.pop()  # the end of the file
     addresses = [int(data[at : at + _ADDRESS_DIGITS], 16) for at in starts]
-    # The kernel's own come sorted, modules and BPF programs one after the other. The sort is
-    # stable, so that aliases stay as they come.
+    # The kernel's own symbols are sorted; modules and BPF programs follow one by one. The sort is
+    # stable, so aliases keep their order.
     order = sorted(range(len(starts)), key=addresses.__getitem__)
     return _Table(
         data,

@@ -1,4 +1,4 @@
-"""The running kernel as a source: its lines of status."""
+"""The running kernel as a source: its rows of status."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def status_rows(mount: Mapping[str, Any]) -> list[Row]:
-    """Show what KernelSource.describe() has told."""
+    """Return the rows of status for the values of KernelSource.describe()."""
     if not mount["page_owner_on"]:
-        return [("page_owner", "off: nothing is loaded")]
+        return [("page_owner", "off, nothing is loaded")]
     stats = mount["stats"]
     rows = [
         ("page_owner", format_tracking(mount)),
@@ -32,11 +32,11 @@ def status_rows(mount: Mapping[str, Any]) -> list[Row]:
         ),
         ("memory", f"{format_size(mount['size_bytes'])} for records"),
         ("programs", ", ".join(mount["programs"])),
-        ("not seen", "; ".join(mount["unseen"]) or "nothing that is known of"),
+        ("not seen", "; ".join(mount["unseen"]) or "nothing known"),
     ]
     if mount["filter"]:
         shown = ", ".join(f"{name}={value}" for name, value in mount["filter"].items())
-        rows.append(("filter", f"{shown}; all other pages are left out"))
+        rows.append(("filter", f"{shown}; other pages are not tracked"))
     return rows
 
 

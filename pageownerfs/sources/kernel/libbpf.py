@@ -1,7 +1,7 @@
 """
-libbpf.so.1 through ctypes: the functions that are used here, with their types.
+Declare the functions of libbpf.so.1 that are used here, through ctypes.
 
-Loading a program needs neither a compiler nor kernel headers: libbpf fits the offsets of
+Loading a program needs neither a compiler nor kernel headers: libbpf adjusts the offsets in
 page_owner.bpf.o to the types of the running kernel (CO-RE, /sys/kernel/btf/vmlinux).
 """
 
@@ -56,14 +56,14 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
 @functools.cache
 def library() -> ctypes.CDLL:
     """
-    Load libbpf.so.1, silent: errors are those that its functions return.
+    Load libbpf.so.1, with its messages off: its functions return errors.
 
-    :raises MountError: it is not there, with what to install
+    :raises MountError: libbpf is missing; says what to install
     """
     try:
         lib = ctypes.CDLL(_LIBRARY, use_errno=True)
     except OSError as error:
-        msg = f"{_LIBRARY} can't be loaded ({error}): apt install libbpf1"
+        msg = f"cannot load {_LIBRARY} ({error}): apt install libbpf1"
         raise MountError(msg) from error
     for name, (result, *arguments) in _FUNCTIONS.items():
         function = getattr(lib, name)
@@ -74,9 +74,9 @@ def library() -> ctypes.CDLL:
 
 def check(result: int, what: str) -> int:
     """
-    Pass on what a function of libbpf has returned.
+    Return the result of a libbpf function.
 
-    :raises OSError: it is negative: the errno with another sign
+    :raises OSError: the result is negative, a negated errno
     """
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
@@ -85,9 +85,9 @@ def check(result: int, what: str) -> int:
 
 def check_pointer(pointer: int | None, what: str) -> int:
     """
-    Pass on a pointer that a function of libbpf has returned.
+    Return the pointer that a libbpf function returned.
 
-    :raises OSError: it is NULL: errno says why
+    :raises OSError: the pointer is NULL; errno says why
     """
     if not pointer:
         number = ctypes.get_errno()

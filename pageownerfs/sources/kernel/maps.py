@@ -1,4 +1,4 @@
-"""The maps of page_owner.bpf.o: layouts that native/kernel_source.h and page_scan.h define."""
+"""Layouts of page_owner.bpf.o's maps, which native/kernel_source.h and page_scan.h define."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 STACK_WAYS: Final = 4
 STACK_RESERVED_BUCKETS: Final = 8
 HANDLE_EARLY: Final = 30
-"""Handle of the stack that early pages show."""
+"""Stack handle of early pages."""
 HANDLE_FAILURE: Final = 31
-"""Handle of pages whose own stack could not be stored."""
+"""Stack handle of pages whose own stack could not be stored."""
 NR_RESERVED_HANDLES: Final = STACK_WAYS * STACK_RESERVED_BUCKETS
 STACK_NODE_BYTES: Final = 16
 
@@ -23,13 +23,13 @@ PAGE_SCAN_BATCH: Final = 1024
 CGROUP_NAME_BYTES: Final = 80
 
 PAGE_MEMCG_SLAB: Final = 1
-"""Bit of page_info.memcg: a page of a slab cache."""
+"""Bit of page_info.memcg: the page belongs to a slab cache."""
 PAGE_MEMCG_KMEM: Final = 2
-"""Bit of page_info.memcg: charged as kernel memory."""
+"""Bit of page_info.memcg: the page is charged as kernel memory."""
 PAGE_MEMCG_ONLINE: Final = 4
-"""Bit of page_info.memcg: the cgroup is not removed."""
+"""Bit of page_info.memcg: the cgroup has not been removed."""
 PAGE_MEMCG_ID_SHIFT: Final = 3
-"""Above it the number of the cgroup's kernfs node."""
+"""Lowest bit of the number of the cgroup's kernfs node in page_info.memcg."""
 
 _u8, _u16 = ctypes.c_uint8, ctypes.c_uint16
 _u32, _u64, _s32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
@@ -47,11 +47,11 @@ COUNTERS: Final = (
     *("stack_unwound", "stack_checked", "stack_wrong", "stack_unclear", "stack_unsteady"),
     *("stack_failed", "stack_depot_full"),
 )
-"""``enum counter``, in its order."""
+"""Names of ``enum counter``, in its order."""
 
 
 class KernelConfig(ctypes.Structure):
-    """``struct kernel_config``: what is constant for the programs."""
+    """``struct kernel_config``: constants of the programs."""
 
     _fields_ = (
         ("nr_stack_buckets", _u32),
@@ -75,13 +75,13 @@ class KernelConfig(ctypes.Structure):
 
 
 class KernelAddresses(ctypes.Structure):
-    """``struct kernel_addresses``: tables of the kernel that programs have found."""
+    """``struct kernel_addresses``: addresses of kernel tables that programs have found."""
 
     _fields_ = (("vmemmap_base", _u64), ("mem_section", _u64))
 
 
 class Unwinding(ctypes.Structure):
-    """``struct unwinding``: a stack on its way into the depot."""
+    """``struct unwinding``: a stack that is being stored in the stack depot."""
 
     _fields_ = (
         ("context", _u64),
@@ -98,7 +98,7 @@ class Unwinding(ctypes.Structure):
 
 
 class CpuState(ctypes.Structure):
-    """``struct cpu_state``: of one program on one CPU."""
+    """``struct cpu_state``: state of one program on one CPU."""
 
     _fields_ = (
         ("context", _u64),
@@ -113,7 +113,7 @@ class CpuState(ctypes.Structure):
 
 
 class ScanRequest(ctypes.Structure):
-    """``struct scan_request``: what to scan, and what came of it."""
+    """``struct scan_request``: what to scan, and the result."""
 
     _fields_ = (
         ("start", _u64),
@@ -132,7 +132,7 @@ class ScanRequest(ctypes.Structure):
 
 
 class PageInfo(ctypes.Structure):
-    """``struct page_info``: what struct page says of a page."""
+    """``struct page_info``: data of a page from struct page."""
 
     _fields_ = (
         ("flags", _u64),
@@ -143,7 +143,7 @@ class PageInfo(ctypes.Structure):
 
 
 class PageScan(ctypes.Structure):
-    """``struct page_scan``: a batch of pages to look at."""
+    """``struct page_scan``: a batch of pages to read."""
 
     _fields_ = (
         ("nr", _u32),

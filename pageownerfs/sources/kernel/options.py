@@ -11,35 +11,35 @@ from pageownerfs.sources.options import PAGE_OWNER, Option, number_parser
 
 
 class KernelOptions(NamedTuple):
-    """What to track, and how; None: anything."""
+    """Options of the kernel source: what to track, and how."""
 
     page_owner: bool = False
-    """Track from the mount on."""
+    """Track owners from the start."""
     stack_depth: int = 16
-    """Frames kept of a call stack, 0..64."""
+    """Frames to keep of a call stack, 0..64."""
     stack_depot_bytes: int = 16 << 20
     """Memory of the stack depot."""
     pid: int | None = None
-    """Only allocations of this thread, or of a thread of this process."""
+    """Track only allocations of this thread or process; None for all."""
     comm: bytes | None = None
-    """Only allocations of threads with this name."""
+    """Track only allocations of threads with this name; None for all."""
     order: int | None = None
-    """Only allocations of this order."""
+    """Track only allocations of this order; None for all."""
     user_stacks: bool = False
-    """Add the user stack of the task below the kernel's."""
+    """Append the task's user stack to the kernel stack."""
     hooks: bool = True
-    """Also hook functions, where the kernel lets them be (fentry)."""
+    """Also hook functions (fentry), if the kernel allows it."""
 
     @property
     def has_filter(self) -> bool:
-        """Whether only a part is tracked."""
+        """Whether only some allocations are tracked."""
         return (self.pid, self.comm, self.order) != (None, None, None)
 
 
 def _parse_comm(text: str) -> bytes:
     comm = os.fsencode(text)
     if not 0 < len(comm) < TASK_COMM_LEN:
-        raise ValueError(f"{text!r} is not a thread's name of 1 to {TASK_COMM_LEN - 1} bytes")
+        raise ValueError(f"{text!r} is not a thread name of 1 to {TASK_COMM_LEN - 1} bytes")
     return comm
 
 
@@ -50,30 +50,30 @@ OPTIONS: Final = (
         "pid",
         number_parser(1, PID_MAX_LIMIT, "a process id"),
         "PID",
-        "track this process or thread only",
+        "track only this process or thread",
     ),
-    Option("comm", "comm", _parse_comm, "NAME", "track threads of this name only"),
+    Option("comm", "comm", _parse_comm, "NAME", "track only threads of this name"),
     Option(
         "order",
         "order",
         number_parser(0, MAX_PAGE_ORDER, "an order"),
         "N",
-        f"track this order only, 0-{MAX_PAGE_ORDER}",
+        f"track only this order, 0-{MAX_PAGE_ORDER}",
     ),
     Option(
         "stack_depth",
         "stack_depth",
         number_parser(0, STACKDEPOT_MAX_FRAMES, "a number of frames"),
         "N",
-        f"frames kept of a stack, 0-{STACKDEPOT_MAX_FRAMES} (16)",
+        f"frames to keep of a call stack, 0-{STACKDEPOT_MAX_FRAMES} (16)",
     ),
-    Option("stack_depot", "stack_depot_bytes", memparse, "SIZE", "memory for all stacks (16M)"),
+    Option("stack_depot", "stack_depot_bytes", memparse, "SIZE", "memory of stacks (16M)"),
     Option(
         "user_stacks",
         "user_stacks",
         kstrtobool,
         "on|off",
-        "add the stack of the process (off)",
+        "also record the user stack (off)",
         implied="on",
     ),
     Option(
@@ -81,7 +81,7 @@ OPTIONS: Final = (
         "hooks",
         kstrtobool,
         "on|off",
-        "see more than tracepoints show, by fentry (on)",
+        "also hook kernel functions with fentry (on)",
     ),
 )
-"""As they are written."""
+"""The options as a user writes them."""

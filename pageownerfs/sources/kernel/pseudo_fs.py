@@ -1,4 +1,4 @@
-"""Files of tracefs and securityfs, whether these are mounted or not."""
+"""Read files of tracefs and securityfs, mounted or not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_securityfs(path: str) -> str:
 
 
 def _read(fstype: str, roots: Iterable[str], path: str) -> str:
-    # Where it is not mounted, it is for this process only, detached, and gone on return.
+    # If it is not mounted, mount it detached, visible only here, until this returns.
     for root in roots:
         try:
             return Path(root, path).read_text(encoding="ascii")
@@ -57,7 +57,7 @@ def _read(fstype: str, roots: Iterable[str], path: str) -> str:
 
 
 def _mount(fstype: str) -> int:
-    """Return the root of a file system that is in no namespace: it goes with the descriptor."""
+    """Mount a file system outside any namespace; closing the returned descriptor unmounts it."""
     context = _syscall(fstype, _SYS_FSOPEN, fstype.encode(), _CLOEXEC)
     try:
         _syscall(fstype, _SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -68,7 +68,7 @@ def _mount(fstype: str) -> int:
 
 def _syscall(fstype: str, number: int, *arguments: bytes | int | None) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    # syscall() reads whole registers: an int alone would be passed as 32 bits.
+    # syscall() reads whole registers, but ctypes would pass an int as 32 bits.
     wide = (ctypes.c_long(value) if isinstance(value, int) else value for value in arguments)
     result = libc.syscall(ctypes.c_long(number), *wide)
     if result < 0:

@@ -1,4 +1,4 @@
-"""Why a kernel does not take the kernel source: at which step, and what to do about it."""
+"""Errors of the kernel source: the step that failed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 _ENOTSUPP: Final = 524  # of the kernel alone (include/linux/errno.h): C libraries have no text
 JIT_ADVICE: Final = "switch BPF's JIT on (sysctl net.core.bpf_jit_enable=1)"
-"""What to do where the kernel would interpret programs: it can't call back from bpf_loop()."""
+"""Advice if the kernel would interpret programs, which can't call back from bpf_loop()."""
 
 
 def _advice(number: int | None) -> str:
     if number in (errno.EPERM, errno.EACCES):
-        # A filter of system calls says so, whatever the rights are.
-        return "in a container, allow it (--privileged, or --security-opt seccomp=unconfined)"
+        # A seccomp filter returns these, whatever the capabilities are.
+        return "in a container, use --privileged, or --security-opt seccomp=unconfined"
     if number == errno.ENOMEM:
         return "free memory"
     if number == _ENOTSUPP:
         return JIT_ADVICE
-    return f"take a newer pageownerfs, or report this line (Linux {os.uname().release})"
+    return f"use a newer pageownerfs, or report this line (Linux {os.uname().release})"
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """
-    Say at which step the kernel refuses.
+    Turn an OSError of a step into a MountError.
 
-    :param what: what is being done, as in "the kernel source fails while ..."
-    :raises MountError: in place of an OSError: the step, the reason, what to do
+    :param what: the step, as in "the kernel source failed while ..."
+    :raises MountError: an OSError was raised: names the step, the reason, and what to do
     """
     try:
         yield
     except OSError as error:
         raise MountError(
-            f"the kernel source fails while {what} ({error.strerror or error}): "
+            f"the kernel source failed while {what} ({error.strerror or error}): "
             f"{_advice(error.errno)}"
         ) from error

@@ -1,8 +1,8 @@
 """
-The kernel source: who allocated each page of the running machine.
+The kernel source: track who allocated each page of the running kernel.
 
-Off, nothing is loaded and nothing costs anything. Switched on, BPF programs keep a record per
-page in a table of 64 bytes per PFN, which this process maps and only reads.
+While tracking is off, nothing is loaded, at no cost. While it is on, BPF programs keep a record
+per page in a table of 64 bytes per PFN, which this process maps and only reads.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Frames of the programs themselves and of what calls them.
+# Names of frames of the programs themselves and of their callers.
 _OWN_FRAMES: Final = (
     *("bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"),
     *("bpf_get_stack", "__bpf_prog_enter", "__bpf_prog_exit", "arch_rethook", "ftrace_"),
 )
-# Counters of what gets lost; the log tells when one of them grows.
+# Counters of losses; the log says when one of them grows.
 _LOSSES: Final = ("stack_wrong", "stack_failed", "stack_depot_full", "events_lost")
 _SPECIAL_STACK_DEPTH: Final = 4
 
 
 def _capture_stack() -> list[Frame]:
-    # As the pool's C core: offsets are bytes of bytecode.
+    # As in the pool's C core, offsets are bytes of bytecode.
     frames: list[Frame] = []
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to it
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way
     while frame is not None and len(frames) < _SPECIAL_STACK_DEPTH:
         code = frame.f_code
         module = str(frame.f_globals.get("__name__", ""))
@@ -84,21 +84,21 @@ def _capture_stack() -> list[Frame]:
 
 
 def register_early_stack() -> list[Frame]:
-    """Make the stack of pages that were allocated before tracking."""
+    """Return the stack that early pages show."""
     return _capture_stack()
 
 
 def register_failure_stack() -> list[Frame]:
-    """Make the stack of pages whose own could not be stored."""
+    """Return the stack for pages whose own stack could not be stored."""
     return _capture_stack()
 
 
 class KernelSource:
-    """The daemon's side; a context manager that leaves no program behind."""
+    """The running kernel as a source; a context manager that leaves no program behind."""
 
     def __init__(self, options: KernelOptions) -> None:
         """
-        Track from now on, if the options say so.
+        Start tracking if the options say so.
 
         :raises MountError: the kernel can't be tracked
         """
@@ -120,7 +120,7 @@ class KernelSource:
             _log.info("page_owner is disabled")
 
     def __enter__(self) -> Self:
-        """Start to look after the programs; not before fork(), since it starts a thread."""
+        """Start to watch the programs; not before fork(), because it starts a thread."""
         self._ticker.start()
         return self
 
@@ -130,11 +130,11 @@ class KernelSource:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Remove the programs from the kernel."""
         self.close()
 
     def close(self) -> None:
-        """Take the programs out of the kernel. Readers find no record from now on."""
+        """Remove the programs from the kernel; readers find no more records."""
         self._ticker.stop()
         with self._lock:
             if self._table is not None:
@@ -153,11 +153,11 @@ class KernelSource:
 
     def enable_page_owner(self) -> None:
         """
-        Load, attach, find the early pages; no-op when it is on.
+        Load and attach the programs, and find the early pages; no-op if tracking is on.
 
         Mirrors init_page_owner().
 
-        :raises MountError: the kernel refuses; nothing has changed
+        :raises MountError: the kernel refused; nothing has changed
         """
         with self._lock:
             if self._tracker is None:
@@ -222,18 +222,18 @@ class KernelSource:
             )
 
     def lacks(self, need: Need, /) -> str | None:
-        """Tell that owners are not tracked, or, with a filter, not those of all pages."""
+        """Return that tracking is off, or that a filter hides owners."""
         if need == "owners" and self._table is None:
             return PAGE_OWNER_OFF
         if need == "pagetypeinfo":
             if self._tracker is None:
                 return PAGE_OWNER_OFF
             if self._tracker.options.has_filter:
-                return "the filter leaves out the owners that would tell which blocks are mixed"
+                return "mixed blocks need the owners that the filter leaves out"
         return None
 
     def zones(self) -> list[Zone]:
-        """Zones of this machine that have pages."""
+        """Return the zones of this machine that have pages."""
         return self._zones
 
     def buddyinfo(self) -> Sequence[ZoneRow]:
@@ -245,33 +245,36 @@ class KernelSource:
         return Path("/proc/pagetypeinfo").read_text(encoding="ascii")
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """Nothing stops the kernel."""
+        """Do nothing: the kernel can't be paused."""
         return nullcontext()
 
     def snapshot(self, max_bytes: int, /) -> _native.RecordTable:
-        """Copy the table: each record whole, but the kernel goes on meanwhile."""
+        """Copy the table. Each record is consistent, but not all belong to one moment."""
         return self.table().snapshot(max_bytes)
 
     def stack_counts(self) -> list[tuple[int, int]]:
-        """Count, by a pass over the table."""
+        """Count the pages of each stack by a pass over the table."""
         return self._stack_counts.count(self.table())
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Nothing: what is known of a page are its record and its flags."""
+        """Return nothing: only a page's record and flags are known."""
         del pfn
         return {}
 
     @property
     def boot_nsec(self) -> int | None:
-        """Records have this machine's CLOCK_MONOTONIC, and pids of its own namespace."""
+        """Offset from a record's times to CLOCK_BOOTTIME; None in another PID namespace.
+
+        Records have pids of the machine's initial namespace.
+        """
         return boot_nsec() if pid_namespace().is_initial else None
 
     def update(self) -> None:
         """
-        Look for what no event has shown, once in STAT_INTERVAL_NSEC at most.
+        Find changes that no event has shown, at most once per STAT_INTERVAL_NSEC.
 
-        Pages that are allocated are shown as early pages are; records of pages that are free
-        are shown no more. Both are counted.
+        Allocated pages without a record get that of an early page; records of free pages end. The
+        counters unknown_found and stale_found count both.
         """
         with self._lock:
             tracker, now = self._tracker, time.monotonic_ns()
@@ -283,14 +286,17 @@ class KernelSource:
             self._updated_nsec = time.monotonic_ns()
 
     def table(self) -> _native.KernelTable:
-        """Give the owners of the kernel's pages."""
+        """Return the table of records."""
         if self._table is None:
             msg = "there is no table while page_owner is off"
             raise AssertionError(msg)
         return self._table
 
     def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Lines of a stack of the depot, innermost first. ValueError: no such stack."""
+        """Return the lines of a stack, innermost frame first.
+
+        :raises ValueError: no stack has this handle
+        """
         frames = self._stack(handle)
         return format_source_lines(frames) if source_lines else format_stack(frames)
 
@@ -299,7 +305,7 @@ class KernelSource:
             return self._special[handle]
         tracker = self._tracker
         if tracker is None:
-            msg = "there is no stack while page_owner is off"
+            msg = f"no stack has the handle {handle} while page_owner is off"
             raise ValueError(msg)
         kernel, user = split_user_words(tracker.stack_words(handle))
         frames = [self._kallsyms.frame(tracker.text_base | word) for word in kernel]
@@ -314,7 +320,7 @@ class KernelSource:
         return self._special if self._tracker is not None else {}
 
     def memcg_lines(self, memcg: int) -> bytes:
-        """Lines about the cgroup that a page is charged to: print_page_owner_memcg()."""
+        """Return the lines about the cgroup of a page, as print_page_owner_memcg() prints them."""
         if memcg & maps.PAGE_MEMCG_SLAB:
             return b"Slab cache page\n"
         tracker = self._tracker
@@ -326,7 +332,7 @@ class KernelSource:
         )
 
     def stats(self) -> Mapping[str, int]:
-        """Counters since tracking began; STAT_INTERVAL_NSEC old at most."""
+        """Return the counters since tracking began, reused for STAT_INTERVAL_NSEC."""
         tracker, table = self._tracker, self._table
         if tracker is None or table is None:
             return {}
@@ -351,7 +357,7 @@ class KernelSource:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Tell the state, for status."""
+        """Return the state, for status."""
         tracker = self._tracker
         return {
             "page_owner_on": self.page_owner_on,
@@ -373,14 +379,14 @@ class KernelSource:
     # Twice a second
 
     def tick(self) -> None:
-        """Tell the log what gets lost; remember the mappings of processes with user stacks."""
+        """Log losses, and remember the mappings of processes with user stacks."""
         tracker = self._tracker
         if tracker is None:
             return
         counters = tracker.counters()
         for name in _LOSSES:
             value, before = counters.get(name, 0), self._logged.get(name, 0)
-            # Twice as many each time: a flood is no news.
+            # Log a counter when it has doubled: don't flood the log.
             if value > 2 * before:
                 _log.warning("%s: %d", name, value)
                 self._logged[name] = value

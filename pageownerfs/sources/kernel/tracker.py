@@ -1,8 +1,8 @@
 """
-The programs at work in the running kernel, and the tables that they fill.
+Load and attach the programs, and access the tables that they fill.
 
 Mirrors init_page_owner() of mm/page_owner.c: make the table, start to track, find the pages that
-are allocated already.
+are already allocated.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _RECORD_BYTES: Final = 64
 _SECTION_SHIFT: Final = 15  # SECTION_SIZE_BITS - PAGE_SHIFT of x86-64
 _SCAN_PFNS: Final = 1 << 19
 _STACK_CHECK_EVERY: Final = 1024
-# A page of which an event is under way must have got it between two scans.
+# Time between two scans of a page: an event in progress must have arrived by the second.
 _SUSPECT_SEC: Final = 0.02
 _CALIBRATION_PAGES: Final = 64
 _BASE_ALIGNMENT: Final = 1 << 16
 _PID_MASK: Final = (1 << 32) - 1
-# Functions that read mem_section, for kernels whose kallsyms lack data.
+# Functions that read mem_section, for kernels whose kallsyms have no data symbols.
 _MEM_SECTION_USERS: Final = (
     "get_pfnblock_migratetype",
     "get_pfnblock_flags_mask",
@@ -59,7 +59,7 @@ _CODE_BYTES: Final = 256
 _MIGRATION_PROGRAMS: Final = tuple(hook.program for hook in MIGRATION)
 
 
-# Programs whose counters are summed: alloc and free with their second copies.
+# Numbers of the programs whose counters are summed: alloc and free have second copies.
 _COUNTED: Final = {
     "alloc": (1, 3),
     "free": (2, 4),
@@ -83,13 +83,14 @@ def _stat_name(program: str, counter: str) -> str:
 
 
 class Early(NamedTuple):
-    """What a scan has found in a part of a zone."""
+    """Result of scanning a part of a zone."""
 
     zone: Zone
+    """The zone."""
     nr_pages: int
-    """Allocated, without a record."""
+    """Allocated pages without a record."""
     nr_stale: int
-    """Free, with a record that says allocated."""
+    """Free pages with a record that says allocated."""
 
 
 def _power_of_two(number: int) -> int:
@@ -97,16 +98,16 @@ def _power_of_two(number: int) -> int:
 
 
 class Tracker:
-    """Loaded, attached programs; close() takes all of it out of the kernel again."""
+    """Loaded and attached programs; close() removes them from the kernel."""
 
     def __init__(
         self, options: KernelOptions, zones: Sequence[Zone], btf: Btf, kallsyms: Kallsyms
     ) -> None:
         """
-        Load and attach.
+        Load and attach the programs.
 
-        :param zones: of this machine; the table goes to the highest PFN
-        :raises MountError: the kernel refuses; nothing is left
+        :param zones: zones of this machine; the table extends to their highest PFN
+        :raises MountError: the kernel refused; nothing is left loaded
         """
         self.options = options
         self.zones = zones
@@ -117,7 +118,7 @@ class Tracker:
         self._scan_lock = threading.Lock()
         self.unseen: list[str] = []
         self.pid = self.tgid = 0
-        """The daemon, by the numbers that records have."""
+        """Pid and tgid of the daemon, as records show them."""
         self._object = self._load(btf)
         try:
             with step("mapping the tables of its BPF programs"):
@@ -168,13 +169,13 @@ class Tracker:
         return self._open_table(programs)
 
     def _accepted(self, hooks: dict[str, str | None]) -> dict[str, str | None]:
-        # A kernel that does not let one function be hooked refuses the whole object: so hooks are
-        # tried out beforehand, and one by one if not all are taken.
+        # A kernel that refuses to hook one function refuses the whole object. So try the hooks
+        # first: all at once, then one by one.
         if self._refusal_of(hooks) is None:
             return hooks
         refusals = {name: self._refusal_of({name: hooks[name]}) for name in hooks}
         accepted = {name: hooks[name] for name, refusal in refusals.items() if refusal is None}
-        # Where none is accepted the kernel lets nothing be hooked, whatever it is.
+        # If none is accepted, the kernel does not support hooks at all: don't log each refusal.
         for name, refusal in refusals.items() if accepted else ():
             if refusal is not None:
                 _log.info("%s on %s: %s", name, hooks[name], refusal)
@@ -196,8 +197,8 @@ class Tracker:
                     raise
                 table = format_size(self.end_pfn * _RECORD_BYTES)
                 raise MountError(
-                    f"no memory for the table of {table} ({_RECORD_BYTES} bytes for each page): "
-                    "free memory"
+                    f"not enough memory for the table of records ({table}, {_RECORD_BYTES} bytes "
+                    "per page): free memory"
                 ) from error
 
     def _open(self, programs: dict[str, str | None], nr_records: int) -> BpfObject:
@@ -235,14 +236,14 @@ class Tracker:
 
     @property
     def scan_pages_fd(self) -> int:
-        """Descriptor of the program that fills page_scan."""
+        """File descriptor of the program that fills page_scan."""
         return self._object.program_fd("scan_pages")
 
     # Finding the kernel's tables
 
     def _calibrate(self) -> None:
-        # A program sees the struct page of each page that is faulted in here, /proc/self/pagemap
-        # tells its PFN.
+        # A program sees the struct page of each page that is faulted in here; /proc/self/pagemap
+        # shows its PFN.
         self._request.tgid = os.getpid()
         self._request.nr_pages = 0
         self._object.attach("calibrate")
@@ -256,18 +257,18 @@ class Tracker:
         seen = self._request.page[: self._request.nr_pages]
         bases = Counter(page - pfn * size for page in seen for pfn in pfns if pfn)
         likely = [base for base, votes in bases.items() if votes >= _CALIBRATION_PAGES * 3 // 4]
-        # Pages that follow each other fit one place beside, too; the true base is round.
+        # Consecutive pages also match a base that is off by one; the true base is aligned.
         base = max(likely, key=lambda base: base & -base, default=0)
         if not base or base % _BASE_ALIGNMENT:
             raise MountError(
-                "the kernel's struct page array was not found: its own allocations are not seen, "
-                "or /proc/self/pagemap hides PFNs (run as root)"
+                "cannot find the kernel's array of struct page: the programs see no allocations, "
+                "or /proc/self/pagemap hides PFNs: run as root"
             )
         self._addresses.vmemmap_base = base
         self.pid, self.tgid = self._request.pid_tgid & _PID_MASK, self._request.pid_tgid >> 32
 
     def _find_mem_section(self, kallsyms: Kallsyms) -> None:
-        # Without it the type of a pageblock is not known, and the record's own type is shown.
+        # Without it, the current type of a pageblock is unknown, and the record's own is shown.
         address = kallsyms.address("mem_section")
         ranges = [(address, 0)] if address else []
         for name in _MEM_SECTION_USERS:
@@ -279,10 +280,10 @@ class Tracker:
             try:
                 self._object.run("find_mem_section")
             except OSError as error:
-                _log.info("find_mem_section can't run: %s", error.strerror)
+                _log.info("cannot run find_mem_section: %s", error.strerror)
             if self._addresses.mem_section:
                 return
-        self.unseen.append("types of pageblocks: shown as when the page was allocated")
+        self.unseen.append("current types of pageblocks: those at the allocation are shown")
 
     # Attaching
 
@@ -304,26 +305,26 @@ class Tracker:
         try:
             self._object.attach(program)
         except OSError as error:
-            _log.info("%s can't be attached: %s", program, error.strerror)
+            _log.info("cannot attach %s: %s", program, error.strerror)
             return False
         return True
 
     def close(self) -> None:
-        """Detach all and give the table back; readers that still have it mapped keep it."""
+        """Detach the programs and free the table, once no reader has it mapped."""
         self._object.close()
 
     @property
     def programs(self) -> list[str]:
-        """Names of the programs that are attached."""
+        """Names of the attached programs."""
         return self._object.attached
 
     # Early pages
 
     def scan_early(self) -> list[Early]:
         """
-        Mark pages that are allocated and have no record as early: init_pages_in_zone().
+        Mark allocated pages without a record as early, as init_pages_in_zone() does.
 
-        :return: pages marked, in each part of the zones
+        :return: number of pages marked, for each part of the zones
         """
         with self._scan_lock:
             self._request.again = self._request.owners_only = False
@@ -331,12 +332,12 @@ class Tracker:
 
     def scan_again(self) -> list[Early]:
         """
-        Find what no event has shown since the start.
+        Find changes since the start that no event has shown.
 
-        Pages that are allocated and have no record become early ones; records of pages that are
-        free become free. A page must be found so twice, without an event between: see scan.bpf.h.
+        Allocated pages without a record become early pages; records of free pages become free. Two
+        scans must find the same, without an event in between: see scan.bpf.h.
 
-        :return: pages whose records have changed
+        :return: number of records changed, for each part of the zones
         """
         with self._scan_lock:
             self._request.again = True
@@ -369,10 +370,11 @@ class Tracker:
 
     def counters(self) -> dict[str, int]:
         """
-        Sum the counters of all CPUs, by the names of the file ``stats``.
+        Return the sums of the counters of all CPUs, by their names in the file ``stats``.
 
-        Events are allocations and frees; a recovered one was missed by the first copy of its
-        program and seen by the second. What neither has seen is lost: an upper bound.
+        Events are allocations and frees. A recovered event was missed by the first copy of its
+        program and seen by the second. An event that neither has seen is lost; events_lost is an
+        upper bound.
         """
         total: Counter[str] = Counter()
         for name, numbers in _COUNTED.items():
@@ -395,48 +397,51 @@ class Tracker:
 
     def stack_words(self, handle: int) -> list[int]:
         """
-        Lower halves of the return addresses of a stack, innermost first.
+        Return the lower halves of the return addresses of a stack, innermost first.
 
-        :raises ValueError: no such stack
+        :raises ValueError: no stack has this handle
         """
         words: list[int] = []
         limit = len(self.stack_nodes) // maps.STACK_NODE_BYTES
         while handle >= maps.NR_RESERVED_HANDLES:
             if handle >= limit or len(words) > 4 * maps.MAX_STACK_DEPTH:
-                raise ValueError(f"stack handle {handle} is not one of the stack depot")
+                raise ValueError(f"the stack depot has no handle {handle}")
             (key,) = struct.unpack_from("<Q", self.stack_nodes, handle * maps.STACK_NODE_BYTES)
             words.append(key & 0xFFFFFFFF)
             handle = key >> 32
         if handle == 0 or handle >= maps.NR_PROGRAMS:
-            raise ValueError("a stack of the depot does not begin at a program")
+            raise ValueError("the stack depot has a stack that does not begin at a program")
         return words[::-1]
 
     @property
     def text_base(self) -> int:
-        """Upper half of the kernel's text addresses, in place."""
+        """Upper half of the kernel's text addresses, shifted into place."""
         return int(self._config.text_high) << 32
 
     def cgroup_name(self, number: int) -> bytes | None:
-        """Name of a cgroup by the number of its kernfs node; None: not known."""
+        """Return the name of a cgroup by the number of its kernfs node; None if unknown."""
         name = (ctypes.c_char * maps.CGROUP_NAME_BYTES)()
         if not self._object.lookup("cgroup_names", struct.pack("<Q", number), name):
             return None
         return bytes(name.value)
 
     def user_tasks(self) -> list[int]:
-        """Processes whose user stacks are in the depot."""
+        """Return the processes whose user stacks are in the stack depot."""
         return [key for (key,) in struct.iter_unpack("<I", self._object.keys("user_tasks", 4))]
 
     def local_tgid(self, tgid: int) -> int:
-        """Number in our PID namespace, and so in /proc, of one of user_tasks(); 0: it has none."""
+        """Return the pid in this PID namespace, and so in /proc, of a user_tasks() process.
+
+        :return: the pid; 0 if the process has none here
+        """
         number = ctypes.c_uint32()
         self._object.lookup("user_tasks", struct.pack("<I", tgid), number)
         return number.value
 
 
 def _advise_small_pages(memory: mmap.mmap) -> None:
-    # One fault for each page. Kernels without huge pages (CONFIG_TRANSPARENT_HUGEPAGE), as all
-    # real-time ones, don't know the advice, and don't need it.
+    # Each page must fault separately. Kernels without CONFIG_TRANSPARENT_HUGEPAGE, such as all
+    # real-time kernels, don't know this advice, and don't need it.
     try:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     except OSError as error:

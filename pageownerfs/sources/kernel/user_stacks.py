@@ -1,8 +1,8 @@
 """
-User stacks: return addresses of processes as module and offset.
+User stacks: translate return addresses of processes to file and offset.
 
-A process may be gone when its stack is printed, so its mappings are read soon after it was seen
-first; who lives shorter than that shows plain addresses.
+A process may have ended when its stack is printed, so its mappings are read soon after it is first
+seen. A process that ends even earlier shows plain addresses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pageownerfs.mm.stack_depot import Frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# Lower halves of kernel text addresses of x86-64 have this bit; a process id has not.
+# Lower halves of x86-64's kernel text addresses have this bit set; process ids don't.
 _KERNEL_BIT: Final = 1 << 31
 _MAX_PROCESSES: Final = 4096
 _MAP_LINE: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) \S+ \d+ *(.*)")
@@ -28,7 +28,7 @@ class UserStack(NamedTuple):
     """The user part of a stack."""
 
     tgid: int
-    """Process."""
+    """Process id."""
     addresses: tuple[int, ...]
     """Return addresses, innermost first."""
 
@@ -42,9 +42,10 @@ class _Mapping(NamedTuple):
 
 def split_user_words(words: Sequence[int]) -> tuple[Sequence[int], UserStack | None]:
     """
-    Split what the depot has into the kernel's part and the user's.
+    Split a stack of the stack depot into the kernel's part and the user's.
 
-    The user's begins with the process id; then come upper and lower half of each address.
+    The user's part begins with the process id, followed by the upper and lower half of each
+    address.
     """
     for index, word in enumerate(words):
         if not word & _KERNEL_BIT:
@@ -55,32 +56,32 @@ def split_user_words(words: Sequence[int]) -> tuple[Sequence[int], UserStack | N
 
 
 class UserStacks:
-    """Mappings of processes, and what their addresses are in."""
+    """Mappings of processes, to look up addresses."""
 
     def __init__(self, local_tgid: Callable[[int], int]) -> None:
         """
-        Know no process yet.
+        Start without processes.
 
-        :param local_tgid: number of a process in /proc; 0: it is not there
+        :param local_tgid: returns the pid of a process in /proc; 0 if it has none
         """
         self._local_tgid = local_tgid
         self._lock = threading.Lock()
         self._mappings: dict[int, list[_Mapping]] = {}
 
     def remember(self, tgids: Iterable[int]) -> None:
-        """Read the mappings of processes that are not known yet."""
+        """Read the mappings of new processes."""
         for tgid in tgids:
             if tgid not in self._mappings:
                 self._read(tgid)
 
     def frames(self, stack: UserStack) -> list[Frame]:
-        """Name each address: file, offset in it, ``[user]``."""
+        """Return a frame for each address: name of the file, offset in the file, ``[user]``."""
         return [self._frame(stack.tgid, address) for address in stack.addresses]
 
     def _frame(self, tgid: int, address: int) -> Frame:
         found = self._find(tgid, address)
         if found is None:
-            # Loaded later, perhaps.
+            # The file may have been mapped later.
             self._read(tgid)
             found = self._find(tgid, address)
         if found is None:
@@ -110,7 +111,7 @@ class UserStacks:
                     _Mapping(int(match[1], 16), int(match[2], 16), int(match[3], 16), name)
                 )
         with self._lock:
-            # A process that is gone keeps what is known of it.
+            # Keep the known mappings of a process that has ended.
             if found or tgid not in self._mappings:
                 self._mappings[tgid] = found
             while len(self._mappings) > _MAX_PROCESSES:

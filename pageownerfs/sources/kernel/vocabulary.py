@@ -1,9 +1,9 @@
 """
-The words of the running kernel: how it prints gfp masks, page flags, migratetypes and reasons.
+The names that the running kernel prints: gfp masks, page flags, migratetypes, migrate reasons.
 
-Numbers of flags, and which there are, differ from kernel to kernel and from configuration to
-configuration. They come from the kernel's own tables: its types (BTF) and the tracepoint
-kmem:mm_page_alloc, whose text has the gfp names.
+Which flags exist, and their numbers, depend on the kernel and its configuration. They come from
+the kernel's own tables: its types (BTF), and the format of the tracepoint kmem:mm_page_alloc,
+which has the gfp names.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from pageownerfs.sources.kernel.btf import Btf
 
 GFP_EVENT: Final = "events/kmem/mm_page_alloc/format"
-"""File of tracefs that has the table of gfp names, as C."""
+"""File of tracefs that contains the table of gfp names, in C."""
 
 _KERNEL_MAX: Final = "/sys/devices/system/cpu/kernel_max"
 _BITS_PER_LONG: Final = 64
 
-# MIGRATE_* as migratetype_names[] of mm/page_alloc.c has them. What else the enum has are
-# numbers of types, not types.
+# MIGRATE_* -> name in migratetype_names[] of mm/page_alloc.c. The enum's other members are numbers
+# of types, not types.
 _MIGRATETYPES: Final = {f"MIGRATE_{name.upper()}": name for name in MIGRATETYPE_NAMES}
 _NO_MIGRATETYPES: Final = frozenset(("MIGRATE_PCPTYPES", "__MIGRATE_TYPE_END", "MIGRATE_TYPES"))
-# MR_* whose name in migrate_reason_names[] of mm/debug.c is another word.
+# MR_* whose name in migrate_reason_names[] of mm/debug.c is different.
 _MIGRATE_REASONS: Final = {
     "MR_SYSCALL": MIGRATE_REASON_NAMES[MR_SYSCALL],
     "MR_NEVER": "never_migrated",
@@ -49,30 +49,30 @@ _C_SUFFIX: Final = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]+\b")
 
 class KernelVocabulary:
     """
-    Names of the running kernel; made once at mount, in about 20 ms.
+    Names of the running kernel; reading them takes about 20 ms.
 
     :param btf: types of the running kernel
-    :raises MountError: they lack what every kernel has that the kernel source can serve
+    :raises MountError: the types lack an enum that every supported kernel has
     """
 
     def __init__(self, btf: Btf) -> None:
         self.gfp_names, self.gfp_source = _gfp_names()
-        """Table of ``%pGg``, and where it comes from: "tracefs", or "built in" (Linux 6.12)."""
+        """Table of ``%pGg``, and its origin: "tracefs", or "built in" (that of Linux 6.12)."""
         bits = {name.removeprefix("PG_"): bit for name, bit in _enum(btf, "pageflags").items()}
         self.nr_pageflags = bits["__NR_PAGEFLAGS"]
-        """Number of flags; bits above it are no flags."""
-        # What follows __NR_PAGEFLAGS are other names for the same bits.
+        """Number of flags; higher bits are not flags."""
+        # The enumerators after __NR_PAGEFLAGS are aliases.
         own = list(bits)[: list(bits).index("__NR_PAGEFLAGS")]
         self.page_flag_bits: Mapping[str, int] = {name: bits[name] for name in own}
         """Bit number of each page flag by its printed name: ``head``, ``reserved``, ..."""
-        # The order was changed in the release that took this member away, Linux 6.3.
+        # Linux 6.3 changed the order, and removed this member.
         young_before_idle = btf.has_member("page", "compound_mapcount")
         self.page_flag_names = page_flag_names(
             self.page_flag_bits, young_before_idle=young_before_idle
         )
         """Table of ``%pGp``, in the order of printing."""
         self.page_flags_fields = page_flags_fields(btf, _nr_cpus(btf))
-        """Fields in the top bits of the flags word, as they are printed."""
+        """Fields in the top bits of the flags word, in the order of printing."""
         self.migratetype_names = migratetype_names(_enum(btf, "migratetype"))
         """Name of each migratetype, by number."""
         self.nr_migratetypes = len(self.migratetype_names)
@@ -81,47 +81,47 @@ class KernelVocabulary:
         """Name of each migrate reason, by number."""
 
     def format_gfp(self, gfp_mask: int) -> str:
-        """Format a gfp mask as page_owner does after ``mask`` (``%#x(%pGg)``)."""
+        """Format a gfp mask as page_owner prints it after ``mask`` (``%#x(%pGg)``)."""
         return gfp.format_gfp(gfp_mask, self.gfp_names)
 
     def format_page_flags(self, flags: int) -> str:
-        """Format a flags word as page_owner does after ``Flags`` (``%pGp``)."""
+        """Format a flags word as page_owner prints it after ``Flags`` (``%pGp``)."""
         return page_flags.format_page_flags(flags, self.page_flags_fields, self.page_flag_names)
 
     def migratetype_name(self, migratetype: int) -> str:
         """
-        Name a migratetype, as page_owner does after ``type``.
+        Return the name of a migratetype, as page_owner prints it after ``type``.
 
-        :param migratetype: ``[0, nr_migratetypes)``; any other number is shown as it is
+        :param migratetype: ``[0, nr_migratetypes)``; other numbers are printed as they are
         """
         return _by_number(self.migratetype_names, migratetype)
 
     def migrate_reason_name(self, reason: int) -> str:
         """
-        Name a migrate reason, as page_owner does after ``last migrate reason:``.
+        Return the name of a migrate reason, as printed after ``last migrate reason:``.
 
-        :param reason: ``[0, MR_TYPES)``; any other number is shown as it is
+        :param reason: ``[0, MR_TYPES)``; other numbers are printed as they are
         """
         return _by_number(self.migrate_reason_names, reason)
 
 
 def page_flags_fields(btf: Btf, nr_cpus: int) -> tuple[PageFlagsField, ...]:
     """
-    Lay out the fields of the flags word, from the top bit down.
+    Return the fields of the flags word, from the top bit down.
 
     Mirrors include/linux/page-flags-layout.h with CONFIG_SPARSEMEM_VMEMMAP, where the section is
-    no field and the node always fits, and pff[] of lib/vsprintf.c. LRU_GEN takes bits below these
-    fields and is not printed; neither is a KASAN tag, which x86-64 doesn't have.
+    not a field and the node always fits, and pff[] of lib/vsprintf.c. LRU_GEN takes bits below
+    these fields and is not printed; nor is a KASAN tag, which x86-64 doesn't have.
 
     :param btf: types of the kernel
-    :param nr_cpus: its CONFIG_NR_CPUS
-    :return: node, zone, lastcpupid; those that it has
+    :param nr_cpus: CONFIG_NR_CPUS of the kernel
+    :return: node, zone and lastcpupid, as far as the kernel has them
     """
     nr_zones = _enum(btf, "zone_type")["__MAX_NR_ZONES"]
     # MAX_ZONES_PER_ZONELIST + 1
     nr_nodes = (btf.array_length("zonelist", "_zonerefs") - 1) // nr_zones
     cpupid_width = 0
-    # The member is there if the field did not fit.
+    # The member exists if the field does not fit into the flags word.
     if btf.has_member("task_struct", "numa_faults") and not btf.has_member("page", "_last_cpupid"):
         cpupid_width = 8 + order_base_2(nr_cpus)
     shift = _BITS_PER_LONG
@@ -138,12 +138,12 @@ def page_flags_fields(btf: Btf, nr_cpus: int) -> tuple[PageFlagsField, ...]:
 
 
 def order_base_2(number: int) -> int:
-    """Return how many bits hold ``[0, number)``, as order_base_2() of include/linux/log2.h."""
+    """Return the number of bits for ``[0, number)``: order_base_2() of include/linux/log2.h."""
     return (number - 1).bit_length()
 
 
 def migratetype_names(enum: Mapping[str, int]) -> tuple[str, ...]:
-    """Name the migratetypes of ``enum migratetype``, by number."""
+    """Return the names of the migratetypes of ``enum migratetype``, by number."""
     types = {name: value for name, value in enum.items() if name not in _NO_MIGRATETYPES}
     return tuple(
         _MIGRATETYPES.get(name, name.removeprefix("MIGRATE_").capitalize())
@@ -152,7 +152,7 @@ def migratetype_names(enum: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def migrate_reason_names(enum: Mapping[str, int]) -> tuple[str, ...]:
-    """Name the reasons of ``enum migrate_reason``, by number."""
+    """Return the names of the reasons of ``enum migrate_reason``, by number."""
     reasons = {name: value for name, value in enum.items() if name != "MR_TYPES"}
     return tuple(
         _MIGRATE_REASONS.get(name, name.removeprefix("MR_").lower())
@@ -162,18 +162,18 @@ def migrate_reason_names(enum: Mapping[str, int]) -> tuple[str, ...]:
 
 def parse_gfp_names(text: str) -> tuple[FlagName, ...]:
     """
-    Read the table of gfp names from a tracepoint's format.
+    Parse the table of gfp names in a tracepoint's format.
 
     :param text: tracefs events/kmem/mm_page_alloc/format; its ``print fmt`` has rows such as
         ``{(unsigned long)((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u)), "GFP_NOFS"}``
     :return: rows in the order of printing
-    :raises ValueError: there is no table, or a value is no expression of numbers
+    :raises ValueError: there is no table, or a value is not an expression of numbers
     """
     rows = _GFP_ROW.findall(text)
     if not rows:
         raise ValueError("no gfp names in the format")
     names = [FlagName(_evaluate(value) & gfp.GFP_MASK_MAX, name) for value, name in rows]
-    # A flag that is not configured is 0.
+    # A flag that is not configured has the value 0.
     return tuple(row for row in names if row.mask)
 
 
@@ -185,7 +185,7 @@ def _gfp_names() -> tuple[tuple[FlagName, ...], str]:
 
 
 def _evaluate(expression: str) -> int:
-    """Compute a C expression of numbers; with |, &, ~ and << Python's grammar is C's."""
+    """Evaluate a C expression of numbers; for |, &, ~ and <<, Python's grammar equals C's."""
     plain = _C_SUFFIX.sub(r"\1", _C_CAST.sub("", expression))
     try:
         return _compute(ast.parse(plain.strip(), mode="eval").body)
@@ -204,7 +204,7 @@ def _compute(node: ast.expr) -> int:
         case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
             return _compute(left) & _compute(right)
         case ast.BinOp(left=left, op=ast.LShift(), right=right):
-            # gfp_t has 32 bits; a larger shift is no flag, and could take all memory.
+            # gfp_t has 32 bits; a larger shift is not a flag, and could use up all memory.
             return _compute(left) << (_compute(right) & 63)
     raise ValueError(f"not an expression of numbers: {ast.unparse(node)}")
 
@@ -213,11 +213,11 @@ def _enum(btf: Btf, name: str) -> dict[str, int]:
     try:
         return btf.enum(name)
     except KeyError as error:
-        raise MountError(f"the kernel's types (BTF) have no enum {name}") from error
+        raise MountError(f"the kernel's types (BTF) lack the enum {name}") from error
 
 
 def _nr_cpus(btf: Btf) -> int:
-    """Return CONFIG_NR_CPUS; from the size of a cpumask where sysfs is not there."""
+    """Return CONFIG_NR_CPUS; without sysfs, derive it from the size of a cpumask."""
     try:
         return int(Path(_KERNEL_MAX).read_text(encoding="ascii")) + 1
     except (OSError, ValueError):

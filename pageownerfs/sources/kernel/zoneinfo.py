@@ -1,4 +1,4 @@
-"""Where the zones of the running kernel lie (/proc/zoneinfo, mm/vmstat.c)."""
+"""Read the zones of the running kernel (/proc/zoneinfo, mm/vmstat.c)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def read_zoneinfo(text: str | None = None) -> list[Zone]:
     """
     Read the zones of the running kernel.
 
-    Mirrors zoneinfo_show_print(): a zone without pages ends before its ``start_pfn`` line.
+    Mirrors zoneinfo_show_print(), which prints no ``start_pfn`` line for a zone without pages.
 
-    :param text: text of /proc/zoneinfo; None = read it
+    :param text: text of /proc/zoneinfo; None to read the file
     :return: zones in the order of the file, empty ones included
     :raises OSError: the file can't be read
     """
