@@ -52,7 +52,7 @@ def _seconds(text: str) -> float:
         seconds = -1.0
     # sigtimedwait() does not accept much more than a year everywhere.
     if not 0 <= seconds <= 366 * 24 * 3600:
-        msg = f"{text!r} is not a number of seconds"
+        msg = f"{text!r} is not a number of seconds from 0 to {366 * 24 * 3600}"
         raise argparse.ArgumentTypeError(msg)
     return seconds
 

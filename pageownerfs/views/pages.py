@@ -121,7 +121,7 @@ def _page_lines(source: Source, pfn: int, page: PageExt) -> bytes:
     if page.allocated:
         lines.append(
             f"block: pfn:{page.head:#x} order:{page.owner.order} ({page.owner.nr_pages} pages)"
-            + (f", page {pfn - page.head} of it" if pfn != page.head else "")
+            + (f", offset {pfn - page.head}" if pfn != page.head else "")
         )
     lines += [
         f"pageblock migratetype: {vocabulary.migratetype_name(page.pageblock_mt)}",

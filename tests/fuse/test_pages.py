@@ -125,7 +125,7 @@ def test_midst_of_a_block(pages: Pages) -> None:
     for number in range(1, 8):
         text = page(pages, pages.block + number)
         assert text.startswith(f"page: pfn:{pages.block + number:#x} allocated ")
-        assert f"block: pfn:{pages.block:#x} order:3 (8 pages), page {number} of it\n" in text
+        assert f"block: pfn:{pages.block:#x} order:3 (8 pages), offset {number}\n" in text
         assert text.partition("page_owner tracks")[2] == head.partition("page_owner tracks")[2]
 
 

@@ -42,7 +42,7 @@ HOOKS: Final = (
     Hook(
         "hook_split",
         ("split_page_memcg", "split_page"),
-        "splits of blocks: their pages keep the order of the whole",
+        "splits of blocks: the pages keep the order of the whole block",
     ),
     Hook("hook_split_folio", ("folio_split_memcg_refs",), ""),
     Hook(
@@ -54,11 +54,11 @@ HOOKS: Final = (
 """fentry and fexit programs."""
 
 MIGRATION: Final = (
-    Hook("migration_entry_set", (), "migration: moved pages are unknown"),
+    Hook("migration_entry_set", (), "migration: migrated pages are unknown"),
     Hook("migration_entry_removed", (), ""),
 )
 """Programs that follow migrated pages that are mapped, if hook_migrate is not accepted."""
-REASON: Final = Hook("migrate_start", (), "the reasons of migrations")
+REASON: Final = Hook("migrate_start", (), "migrate reasons")
 
 
 class Selection(NamedTuple):
