@@ -6,9 +6,18 @@ package depends on. With the tag ``manpages`` Sphinx reads the folder man alone,
 imports nothing; a reference to another page is then plain text.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sphinx import addnodes
+
+if TYPE_CHECKING:
+    from docutils.nodes import document
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +53,21 @@ autodoc_typehints = "signature"
 nitpick_ignore_regex = [("py:class", ".*")]
 # Beside the sources, also where another pageownerfs is installed.
 sys.path.insert(0, str(ROOT))
+
+
+def link_own_man_pages(app: Sphinx, doctree: document) -> None:
+    """Make a link of each reference to one of our man pages: the role manpage has none."""
+    pages = {f"{name}({section})": page for page, name, _, _, section in man_pages}
+    for node in list(doctree.findall(addnodes.manpage)):
+        page = pages.get(node.astext())
+        if app.builder.format == "html" and page not in {None, app.env.docname}:
+            target = {"refdomain": "std", "reftype": "doc", "reftarget": f"/{page}"}
+            reference = addnodes.pending_xref("", refdoc=app.env.docname, refwarn=True, **target)
+            reference["refexplicit"] = True
+            reference += node.deepcopy()
+            node.replace_self(reference)
+
+
+def setup(app: Sphinx) -> None:
+    """Extend Sphinx."""
+    app.connect("doctree-read", link_own_man_pages)
