@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pageownerfs
 from pageownerfs import page_owner_sort
 from pageownerfs.cli import COMMANDS, make_parser, options
 from pageownerfs.client import PoolStats
+from pageownerfs.daemon.serve import Daemon, MountOptions
 from pageownerfs.errors import PageOwnerError
 from pageownerfs.mm.formats import DEFAULT_FORMAT, FORMATS
 from pageownerfs.mm.vocabulary import VOCABULARY
@@ -230,6 +232,7 @@ def kernel() -> KernelSource:
     tracker: Any = Tracker.__new__(Tracker)
     tracker.options = KernelOptions()
     tracker.page_ext = tracker.stack_nodes = b""
+    tracker.unseen = []
     tracker._nr_states = 0
     tracker._object = SimpleNamespace(attached=[])
     source._tracker = tracker
@@ -267,6 +270,20 @@ def present(source: Source) -> dict[str, int]:
         if node.absent() is None:
             files[path] = node.mode
     return files
+
+
+@pytest.mark.require("shm")
+def test_status_keys(sources: dict[str, Source]) -> None:
+    """Every key of the JSON that status prints is described, and no other."""
+    section = rst.section(page(PAGEOWNERFS), "Keys of the JSON objects")
+    documented = {name for term in rst.definitions(section) for name in rst.names(term)}
+    told = {"rss_bytes"}  # status itself adds it
+    for name, source in sources.items():
+        options = MountOptions(SOURCES[name], KernelOptions(), "/", "1")
+        daemon = Daemon(options, "stderr", lambda: None, lambda _line: None)
+        mounted: Any = source
+        told |= json.loads(daemon._describe(mounted.describe(), make_tree(source))).keys()
+    assert documented == told
 
 
 @pytest.mark.require("shm")
