@@ -68,11 +68,11 @@ class PoolStats(NamedTuple):
     """Counters of a pool since it was created, in the order of the file ``stats``."""
 
     pgalloc: int
-    """Blocks allocated."""
+    """Base pages allocated."""
     pgfree: int
-    """Blocks freed."""
+    """Base pages freed."""
     pgsplit: int
-    """Blocks split by split_page()."""
+    """Base pages of blocks that split_page() has split."""
     oom: int
     """Allocations that failed."""
     commit_failed: int

@@ -379,6 +379,8 @@ class Tracker:
         total: Counter[str] = Counter()
         for name, numbers in _COUNTED.items():
             for counter in maps.COUNTERS:
+                if counter == "tail_pages" and name not in ("alloc", "free"):
+                    continue  # other programs don't count them
                 index = maps.COUNTERS.index(counter)
                 value = sum(
                     self._states[cpu + number].counter[index]
