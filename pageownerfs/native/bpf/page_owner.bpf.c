@@ -248,14 +248,16 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 		state->counter[COUNT_OUT_OF_RANGE]++;
 		return 0;
 	}
-	if (program == PROGRAM_ALLOC_AGAIN)
-		state->counter[COUNT_RECOVERED]++;
 	read_task(&new);
 	if (filtered_out(&new)) {
-		state->counter[COUNT_FILTERED]++;
+		/* No record shows the second copy whether the first one has seen it. */
+		if (program == PROGRAM_ALLOC)
+			state->counter[COUNT_FILTERED]++;
 		owner->state &= ~PAGE_EXT_OWNER_ALLOCATED;
 		return 0;
 	}
+	if (program == PROGRAM_ALLOC_AGAIN)
+		state->counter[COUNT_RECOVERED]++;
 	state->counter[COUNT_EVENTS]++;
 	new.ts_nsec = bpf_ktime_get_ns();
 	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, program == PROGRAM_ALLOC);

@@ -23,6 +23,7 @@ from pageownerfs.mm.page_ext import (
     PAGE_EXT_OWNER_ALLOCATED,
     PAGE_EXT_OWNER_EARLY,
     PageCounts,
+    PageExt,
     PageOwner,
 )
 from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
@@ -257,8 +258,11 @@ class KernelSource:
         return self._stack_counts.count(self.table())
 
     def page_state(self, pfn: int, /) -> Mapping[str, Any]:
-        """Return nothing: only a page's record and flags are known."""
-        del pfn
+        """Return what a page without a record is if a filter leaves pages out; else nothing."""
+        if self._options.has_filter:
+            page = PageExt.of(self.table(), pfn)
+            if page is not None and not page.allocated:
+                return {"state": "free, or left out by the filter"}
         return {}
 
     @property
