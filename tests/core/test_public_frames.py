@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_same_stacks(tmp_path: Path) -> None:
     """Built without the interpreter's own headers, the core finds the same frames."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
-    for folder in ("pageownerfs", "tests"):
+    for folder in ("pageownerfs", "scripts/build", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     for file in ("setup.py", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / file, tmp_path)
