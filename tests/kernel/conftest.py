@@ -45,7 +45,9 @@ def tracked(
     """Mount once for all tests of a module, with page_owner=on."""
     require("fuse")
     require("bpf")
-    with KernelMount(tmp_path_factory.mktemp("tracked"), "page_owner=on") as mount:
+    # Two snapshots of a machine whose memory is full of cached files need more than the default.
+    options = ("page_owner=on", "snapshots=2G")
+    with KernelMount(tmp_path_factory.mktemp("tracked"), *options) as mount:
         yield mount
 
 

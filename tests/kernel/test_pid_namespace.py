@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -88,11 +89,16 @@ def test_filter(tmp_path: Path) -> None:
 
 def test_user_stacks(tmp_path: Path) -> None:
     """User stacks use the mappings of the process itself, not of the one with that pid here."""
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    # A name that no process outside of the namespace has.
+    program = shutil.copy(shutil.which("sleep") or "", tmp_path / "sleeps_inside")
     text = in_namespace(
-        f"{MODULE} kernel {tmp_path} -o page_owner=on,user_stacks=on\n"
-        "sleep 1000 & sleep 1.5\n"
-        f"grep -F -A40 '(sleep)' {tmp_path}/page_owner >{tmp_path}.text\n"
-        f"awk -v RS= '/(sleep)/' {tmp_path}.text | grep -F '[user]'\n"
-        f"{MODULE} umount {tmp_path}\n"
+        f"{MODULE} kernel {mountpoint} -o page_owner=on,user_stacks=on\n"
+        f"{program} 1000 & sleep 1.5\n"
+        f"grep -F -A40 '(sleeps_inside)' {mountpoint}/page_owner >{tmp_path}/text\n"
+        f"awk -v RS= '/[(]sleeps_inside[)]/' {tmp_path}/text | grep -F '[user]'\n"
+        f"{MODULE} umount {mountpoint}\n"
     )
-    assert all(".so" in line or "sleep+0x" in line for line in text.splitlines())
+    assert text
+    assert all(".so" in line or "sleeps_inside+0x" in line for line in text.splitlines()), text
