@@ -26,6 +26,7 @@ from pageownerfs.page_owner_sort import options as sort_options
 from pageownerfs.sources import SOURCES
 from pageownerfs.sources.dump.options import DumpOptions
 from pageownerfs.sources.dump.source import DumpSource
+from pageownerfs.sources.kernel.features import RAW
 from pageownerfs.sources.kernel.options import KernelOptions
 from pageownerfs.sources.kernel.source import KernelSource
 from pageownerfs.sources.kernel.tracker import Tracker
@@ -234,6 +235,7 @@ def kernel() -> KernelSource:
     tracker.page_ext = tracker.stack_nodes = b""
     tracker.unseen = []
     tracker._nr_states = 0
+    tracker._trackers = RAW
     tracker._object = SimpleNamespace(attached=[])
     source._tracker = tracker
     source.vocabulary = VOCABULARY

@@ -63,7 +63,8 @@ static __always_inline void new_owner_of(struct range *range, void *ctx, struct 
 	range->new.gfp_mask = gfp_mask;
 	range->new.ts_nsec = bpf_ktime_get_ns();
 	read_task(&range->new);
-	range->new.handle = save_stack(ctx, state, program, program == PROGRAM_BULK);
+	range->new.handle = save_stack(ctx, state, program,
+				       program == PROGRAM_BULK ? ANCHOR_CONTEXT : ANCHOR_NONE);
 }
 
 /* ---- alloc_pages_bulk() ---- */

@@ -41,6 +41,23 @@ struct task_struct {
 	char comm[16];
 };
 
+struct pt_regs {
+	unsigned long sp;
+};
+
+/* Contexts of programs that perf calls on tracepoints. */
+struct trace_event_raw_mm_page_alloc {
+	unsigned long pfn;
+	unsigned int order;
+	unsigned long gfp_flags;
+	int migratetype;
+};
+
+struct trace_event_raw_mm_page_free {
+	unsigned long pfn;
+	unsigned int order;
+};
+
 struct kernfs_node {
 	const char *name;
 	u64 id;

@@ -229,18 +229,14 @@ static __always_inline void write_rest(u32 pfn, u32 order, const struct new_owne
 }
 
 /* __set_page_owner() */
-static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, enum program program)
+static __always_inline int set_page_owner(void *ctx, enum program program, enum anchor anchor,
+					  u32 pfn, struct new_owner new)
 {
-	u64 page = ctx->args[0];
-	struct new_owner new = {.order = (u32)ctx->args[1],
-				.gfp_mask = (u32)ctx->args[2],
-				.migratetype = (u32)ctx->args[3]};
-	u32 pfn = page_to_pfn(page);
 	struct page_owner *owner = get_page_owner(pfn);
 	struct cpu_state *state;
 
-	if (!page || (program == PROGRAM_ALLOC_AGAIN && owner && is_tracked(owner)))
-		return 0; /* a failed allocation is an event too */
+	if (program == PROGRAM_ALLOC_AGAIN && owner && is_tracked(owner))
+		return 0;
 	state = get_state(program);
 	if (!state)
 		return 0;
@@ -260,7 +256,7 @@ static __always_inline int set_page_owner(struct bpf_raw_tracepoint_args *ctx, e
 		state->counter[COUNT_RECOVERED]++;
 	state->counter[COUNT_EVENTS]++;
 	new.ts_nsec = bpf_ktime_get_ns();
-	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, program == PROGRAM_ALLOC);
+	new.handle = save_stack(ctx, state, PROGRAM_ALLOC, anchor);
 	if (config.user_depth)
 		new.handle = add_user_stack(ctx, state, new.handle, (u32) new.tgid);
 	write_owner(owner, &new);
@@ -305,10 +301,9 @@ static __always_inline void split_page_owner(u32 pfn, u32 order, u32 new_order)
 		bpf_loop(1U << (order & 31), split_one, &split, 0);
 }
 
-static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
-					    enum program program)
+static __always_inline int reset_page_owner(void *ctx, enum program program, enum anchor anchor,
+					    u32 pfn, u32 order)
 {
-	u32 pfn = page_to_pfn(ctx->args[0]), order = (u32)ctx->args[1];
 	struct page_owner *owner = get_page_owner(pfn);
 	struct cpu_state *state;
 	struct new_owner task;
@@ -344,7 +339,7 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	pid = bpf_get_current_pid_tgid();
 	task.pid = (s32)pid;
 	task.tgid = (s32)(pid >> 32);
-	task.handle = save_stack(ctx, state, PROGRAM_FREE, program == PROGRAM_FREE);
+	task.handle = save_stack(ctx, state, PROGRAM_FREE, anchor);
 	write_free(owner, &task);
 	if (order == 0)
 		return 0;
@@ -360,16 +355,54 @@ static __always_inline int reset_page_owner(struct bpf_raw_tracepoint_args *ctx,
 	return 0;
 }
 
+/* A raw tracepoint has the arguments of trace_mm_page_alloc(): page, order, gfp_mask, migratetype.
+ */
+static __always_inline int raw_page_alloc(struct bpf_raw_tracepoint_args *ctx, enum program program,
+					  enum anchor anchor)
+{
+	struct new_owner new = {.order = (u32)ctx->args[1],
+				.gfp_mask = (u32)ctx->args[2],
+				.migratetype = (u32)ctx->args[3]};
+
+	if (!ctx->args[0])
+		return 0; /* a failed allocation is an event too */
+	return set_page_owner(ctx, program, anchor, page_to_pfn(ctx->args[0]), new);
+}
+
 SEC("raw_tp/mm_page_alloc")
 int page_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	return set_page_owner(ctx, PROGRAM_ALLOC);
+	return raw_page_alloc(ctx, PROGRAM_ALLOC, ANCHOR_CONTEXT);
 }
 
 SEC("raw_tp/mm_page_free")
 int page_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	return reset_page_owner(ctx, PROGRAM_FREE);
+	return reset_page_owner(ctx, PROGRAM_FREE, ANCHOR_CONTEXT, page_to_pfn(ctx->args[0]),
+				(u32)ctx->args[1]);
+}
+
+/*
+ * In place of the two above, where the kernel calls raw programs with preemption on: these are
+ * called by perf, which switches it off first. Otherwise a task that is preempted inside a program
+ * makes that program miss all events of the CPU until the task continues.
+ */
+SEC("tp/kmem/mm_page_alloc")
+int page_alloc_tp(struct trace_event_raw_mm_page_alloc *ctx)
+{
+	struct new_owner new = {.order = ctx->order,
+				.gfp_mask = (u32)ctx->gfp_flags,
+				.migratetype = (u32)ctx->migratetype};
+
+	if (ctx->pfn == ~0UL)
+		return 0;
+	return set_page_owner(ctx, PROGRAM_ALLOC, ANCHOR_REGS, (u32)ctx->pfn, new);
+}
+
+SEC("tp/kmem/mm_page_free")
+int page_free_tp(struct trace_event_raw_mm_page_free *ctx)
+{
+	return reset_page_owner(ctx, PROGRAM_FREE, ANCHOR_REGS, (u32)ctx->pfn, ctx->order);
 }
 
 /*
@@ -380,13 +413,14 @@ int page_free(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/mm_page_alloc")
 int page_alloc_again(struct bpf_raw_tracepoint_args *ctx)
 {
-	return set_page_owner(ctx, PROGRAM_ALLOC_AGAIN);
+	return raw_page_alloc(ctx, PROGRAM_ALLOC_AGAIN, ANCHOR_NONE);
 }
 
 SEC("raw_tp/mm_page_free")
 int page_free_again(struct bpf_raw_tracepoint_args *ctx)
 {
-	return reset_page_owner(ctx, PROGRAM_FREE_AGAIN);
+	return reset_page_owner(ctx, PROGRAM_FREE_AGAIN, ANCHOR_NONE, page_to_pfn(ctx->args[0]),
+				(u32)ctx->args[1]);
 }
 
 #include "bpf/hooks.bpf.h"

@@ -338,7 +338,8 @@ static long insert_frame(u32 frame, struct cpu_state *const *at)
 }
 
 /* Unwind the stack and add its frames to the tree. */
-static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 root, u64 context)
+static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 root, u64 context,
+					u32 skip)
 {
 	u32 frames = config.stack_depth + STACK_EXTRA_FRAMES;
 	struct unwinding *stack = &state->unwinding;
@@ -346,8 +347,7 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 
 	if (frames > MAX_STACK_DEPTH)
 		frames = MAX_STACK_DEPTH;
-	/* Skip the frames of the program and its caller: they are below the context. */
-	bytes = bpf_get_stack(ctx, state->ip, frames * 8, STACK_SKIP_FRAMES);
+	bytes = bpf_get_stack(ctx, state->ip, frames * 8, skip);
 	if (bytes <= 0) {
 		state->counter[COUNT_STACK_FAILED]++;
 		return HANDLE_FAILURE;
@@ -368,31 +368,49 @@ static __always_inline u32 unwind_stack(void *ctx, struct cpu_state *state, u32 
 	return HANDLE_FAILURE;
 }
 
-/*
- * The handle of the stack that led to a program. may_walk: rarely run programs are smaller without
- * the walk.
- */
-static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 root, bool may_walk)
+/* What a walk starts from. */
+enum anchor {
+	ANCHOR_NONE,	/* don't walk: rarely run programs are smaller without the walk */
+	ANCHOR_CONTEXT, /* the program's context, which lies on the stack */
+	/* the stack pointer in the registers that the context begins with: it lies elsewhere */
+	ANCHOR_REGS
+};
+
+/* Where on the stack a walk starts. */
+static __always_inline u64 anchor_address(void *ctx, struct cpu_state *state, enum anchor anchor)
 {
 	u64 context;
-	u32 handle;
 
-	if (config.stack_depth == 0)
-		return root;
-	if (!config.stack_walk || !may_walk) {
-		state->counter[COUNT_STACK_UNWOUND]++;
-		return unwind_stack(ctx, state, root, 0);
-	}
 	/*
 	 * The verifier allows no arithmetic on contexts, but a value read from memory is a number.
 	 */
 	state->context = (u64)ctx;
 	context = *(volatile u64 *)&state->context;
+	if (anchor == ANCHOR_REGS)
+		return read_word(read_word(context) + bpf_core_field_offset(struct pt_regs, sp));
+	return context;
+}
+
+/* The handle of the stack that led to a program. */
+static __always_inline u32 save_stack(void *ctx, struct cpu_state *state, u32 root,
+				      enum anchor anchor)
+{
+	/* Skip the program and its caller. The registers are those of the frame above. */
+	u32 handle, skip = anchor == ANCHOR_REGS ? 0 : STACK_SKIP_FRAMES;
+	u64 context;
+
+	if (config.stack_depth == 0)
+		return root;
+	if (!config.stack_walk || anchor == ANCHOR_NONE) {
+		state->counter[COUNT_STACK_UNWOUND]++;
+		return unwind_stack(ctx, state, root, 0, skip);
+	}
+	context = anchor_address(ctx, state, anchor);
 	handle = walk_stack(root, context);
 	if (handle && (++state->counter[COUNT_STACK_WALKED] & (config.stack_check_every - 1)))
 		return handle;
 	state->counter[COUNT_STACK_UNWOUND]++;
-	u32 unwound = unwind_stack(ctx, state, root, context);
+	u32 unwound = unwind_stack(ctx, state, root, context, skip);
 	if (handle) {
 		state->counter[COUNT_STACK_CHECKED]++;
 		if (unwound != handle)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pageownerfs.errors import MountError
 
 from .libbpf import check, check_pointer, library
+from .perf_event import open_tracepoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -186,7 +187,13 @@ class BpfObject:
 
         :raises OSError: the kernel refused
         """
-        link = self._lib.bpf_program__attach(self._program(name))
+        program = self._program(name)
+        kind, _, target = self._lib.bpf_program__section_name(program).decode().partition("/")
+        if kind == "tp":
+            # libbpf would need a mounted tracefs. The link closes the file descriptor.
+            link = self._lib.bpf_program__attach_perf_event(program, open_tracepoint(target))
+        else:
+            link = self._lib.bpf_program__attach(program)
         self._links[name] = check_pointer(link, name)
 
     def detach(self, name: str) -> None:

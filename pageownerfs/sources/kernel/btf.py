@@ -190,7 +190,11 @@ class Btf:
 
     def has_tracepoint(self, name: str) -> bool:
         """Return whether raw programs can attach to a tracepoint: whether it has a typedef."""
-        return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
+        return self.has_typedef(f"btf_trace_{name}")
+
+    def has_typedef(self, name: str) -> bool:
+        """Return whether the kernel has and uses a typedef."""
+        return self._find(name, _TYPEDEF) is not None
 
     def _find(self, name: str, kind: int) -> _Type | None:
         assert self._btf is not None, "closed"

@@ -17,7 +17,6 @@ from pageownerfs.mm.zone import Zone
 
 from .bpf_object import check_object
 from .btf import Btf
-from .features import TRACKERS
 from .kallsyms import KALLSYMS_PATH, Kallsyms
 from .libbpf import library
 from .options import KernelOptions
@@ -309,7 +308,6 @@ def rehearse() -> Rehearsal:
         gfp_source = KernelVocabulary(btf).gfp_source
         tracker = Tracker(options, zones, btf, kallsyms)
     try:
-        hooks = [program for program in tracker.programs if program not in TRACKERS]
-        return Rehearsal(hooks, list(tracker.unseen), gfp_source)
+        return Rehearsal(tracker.hooks, list(tracker.unseen), gfp_source)
     finally:
         tracker.close()

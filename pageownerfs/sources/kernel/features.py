@@ -6,13 +6,34 @@ The tracker finds out by loading and attaching, newest first, never by a version
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .perf_event import open_tracepoint
 
 if TYPE_CHECKING:
     from .btf import Btf
 
-TRACKERS: Final = ("page_free", "page_free_again", "page_alloc", "page_alloc_again")
-"""Required programs. Frees are attached first, so that no tracked page misses its free."""
+
+class Trackers(NamedTuple):
+    """
+    The required programs: two copies for each of the two tracepoints.
+
+    Frees are attached first, so that no tracked page misses its free.
+    """
+
+    free: str
+    free_again: str
+    alloc: str
+    alloc_again: str
+
+
+RAW: Final = Trackers("page_free", "page_free_again", "page_alloc", "page_alloc_again")
+"""For kernels that call raw programs with preemption off: they cost less."""
+CALLED_BY_PERF: Final = RAW._replace(free="page_free_tp", alloc="page_alloc_tp")
+"""For kernels that call raw programs with preemption on."""
+PREEMPTED: Final = "events of a CPU where a task is preempted inside a BPF program"
+"""What RAW does not see on the latter."""
 SCANS: Final = ("calibrate", "find_mem_section", "scan_pages", "scan_early")
 """Programs that the daemon itself runs."""
 
@@ -59,6 +80,23 @@ MIGRATION: Final = (
 )
 """Programs that follow migrated pages that are mapped, if hook_migrate is not accepted."""
 REASON: Final = Hook("migrate_start", (), "migrate reasons")
+
+
+def select_trackers(btf: Btf) -> tuple[Trackers, str]:
+    """
+    Select the required programs.
+
+    :return: the programs, and what is not seen with them
+    """
+    # Since Linux 7.0, SRCU protects a tracepoint's programs, where preemption was off before. BTF
+    # has the guard's typedef only if the kernel uses the guard.
+    if not btf.has_typedef("class_srcu_fast_notrace_t"):
+        return RAW, ""
+    try:
+        os.close(open_tracepoint("kmem/mm_page_alloc"))
+    except OSError as error:
+        return RAW, f"{PREEMPTED} ({error.strerror})"
+    return CALLED_BY_PERF, ""
 
 
 class Selection(NamedTuple):

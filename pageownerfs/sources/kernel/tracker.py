@@ -26,7 +26,7 @@ from pageownerfs.sources.pid_ns import pid_namespace
 
 from . import maps
 from .bpf_object import BpfObject
-from .features import HOOKS, MIGRATION, REASON, SCANS, TRACKERS, select_hooks
+from .features import HOOKS, MIGRATION, REASON, SCANS, select_hooks, select_trackers
 from .refusal import step
 
 if TYPE_CHECKING:
@@ -160,8 +160,11 @@ class Tracker:
         self._config.split_order_argument = selection.split_order_argument
         self._size_of_page = btf.size_of("page")
         tracepoints = (*MIGRATION, REASON)
+        self._trackers, unseen = select_trackers(btf)
+        if unseen:
+            self.unseen.append(unseen)
         programs: dict[str, str | None] = dict.fromkeys(
-            (*TRACKERS, *SCANS, *(hook.program for hook in tracepoints))
+            (*self._trackers, *SCANS, *(hook.program for hook in tracepoints))
         )
         if self.options.hooks:
             programs |= self._accepted(selection.programs)
@@ -252,7 +255,7 @@ class Tracker:
             for offset in range(0, len(memory), mmap.PAGESIZE):
                 memory[offset] = 1
             self._object.detach("calibrate")
-            pfns = _pfns_of(memory)
+            pfns = pfns_of(memory)
         size = self._size_of_page
         seen = self._request.page[: self._request.nr_pages]
         bases = Counter(page - pfn * size for page in seen for pfn in pfns if pfn)
@@ -288,10 +291,10 @@ class Tracker:
     # Attaching
 
     def _attach(self) -> None:
-        for program in TRACKERS:
+        for program in self._trackers:
             with step(f"attaching {program} to its tracepoint"):
                 self._object.attach(program)
-        optional = [p for p in self._loaded if p not in (*SCANS, *TRACKERS)]
+        optional = [p for p in self._loaded if p not in (*SCANS, *self._trackers)]
         attached = [program for program in optional if self._try_attach(program)]
         for hook in (*HOOKS, REASON):
             if hook.program not in attached and hook.unseen:
@@ -317,6 +320,11 @@ class Tracker:
     def programs(self) -> list[str]:
         """Names of the attached programs."""
         return self._object.attached
+
+    @property
+    def hooks(self) -> list[str]:
+        """Names of the attached programs besides the required ones."""
+        return [name for name in self._object.attached if name not in self._trackers]
 
     # Early pages
 
@@ -389,12 +397,13 @@ class Tracker:
                 )
                 total[_stat_name(name, counter)] += value
         missed = {name: self._object.recursion_misses(name) for name in self._object.attached}
-        first = missed.get("page_alloc", 0) + missed.get("page_free", 0)
-        second = missed.get("page_alloc_again", 0) + missed.get("page_free_again", 0)
+        programs = self._trackers
+        first = missed.get(programs.alloc, 0) + missed.get(programs.free, 0)
+        second = missed.get(programs.alloc_again, 0) + missed.get(programs.free_again, 0)
         total["events_missed_by_first"] = first
         total["events_missed_by_second"] = second
         total["events_lost"] = min(max(first - total["events_recovered"], 0), second)
-        total["hook_events_lost"] = sum(nr for name, nr in missed.items() if name not in TRACKERS)
+        total["hook_events_lost"] = sum(missed[name] for name in self.hooks)
         return dict(total)
 
     def stack_words(self, handle: int) -> list[int]:
@@ -451,7 +460,8 @@ def _advise_small_pages(memory: mmap.mmap) -> None:
             raise
 
 
-def _pfns_of(memory: mmap.mmap) -> list[int]:
+def pfns_of(memory: mmap.mmap) -> list[int]:
+    """Return the PFNs of this process's pages, 0 for those that are not in memory."""
     view = ctypes.c_char.from_buffer(memory)
     address = ctypes.addressof(view)
     del view
