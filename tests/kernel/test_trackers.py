@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -109,3 +110,29 @@ def test_tracepoint_can_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     with Btf() as btf:
         monkeypatch.setattr(btf, "has_typedef", lambda _: True)
         assert select_trackers(btf) == (RAW, f"{PREEMPTED} (Operation not permitted)")
+
+
+class Busy:
+    """Programs of which the first copy misses an event between the first two readings."""
+
+    def __init__(self) -> None:
+        self.attached = list(RAW)
+        self.missed = 0
+
+    def recursion_misses(self, name: str) -> int:
+        """Return how often the kernel has skipped a program."""
+        if name == RAW.alloc:
+            self.missed = min(self.missed + 1, 2)
+            return self.missed
+        return 2 if name == RAW.alloc_again else 0
+
+
+def test_missed_while_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that is missed and recovered while the counters are read is not lost."""
+    busy = Busy()
+    tracking: Any = Tracker.__new__(Tracker)
+    tracking._trackers, tracking._object = RAW, busy
+    monkeypatch.setattr(tracking, "_sums", lambda: Counter(events_recovered=busy.missed))
+    counters = tracking.counters()
+    assert counters["events_missed_by_first"] == counters["events_recovered"] == 2
+    assert counters["events_lost"] == 0

@@ -46,6 +46,8 @@ _SCAN_PFNS: Final = 1 << 19
 _STACK_CHECK_EVERY: Final = 1024
 # Time between two scans of a page: an event in progress must have arrived by the second.
 _SUSPECT_SEC: Final = 0.02
+# How often counters are read again because an event was missed meanwhile.
+_COUNTER_READS: Final = 5
 _CALIBRATION_PAGES: Final = 64
 _BASE_ALIGNMENT: Final = 1 << 16
 _PID_MASK: Final = (1 << 32) - 1
@@ -384,6 +386,27 @@ class Tracker:
         program and seen by the second. An event that neither has seen is lost; events_lost is an
         upper bound.
         """
+        missed = self._missed()
+        for _ in range(_COUNTER_READS):
+            total = self._sums()
+            before, missed = missed, self._missed()
+            if missed == before:
+                break  # otherwise, what was missed meanwhile would count as lost
+        programs = self._trackers
+        first = missed[programs.alloc] + missed[programs.free]
+        second = missed[programs.alloc_again] + missed[programs.free_again]
+        total["events_missed_by_first"] = first
+        total["events_missed_by_second"] = second
+        total["events_lost"] = min(max(first - total["events_recovered"], 0), second)
+        total["hook_events_lost"] = sum(missed[name] for name in self.hooks)
+        return dict(total)
+
+    def _missed(self) -> Counter[str]:
+        return Counter(
+            {name: self._object.recursion_misses(name) for name in self._object.attached}
+        )
+
+    def _sums(self) -> Counter[str]:
         total: Counter[str] = Counter()
         for name, numbers in _COUNTED.items():
             for counter in maps.COUNTERS:
@@ -396,15 +419,7 @@ class Tracker:
                     for number in numbers
                 )
                 total[_stat_name(name, counter)] += value
-        missed = {name: self._object.recursion_misses(name) for name in self._object.attached}
-        programs = self._trackers
-        first = missed.get(programs.alloc, 0) + missed.get(programs.free, 0)
-        second = missed.get(programs.alloc_again, 0) + missed.get(programs.free_again, 0)
-        total["events_missed_by_first"] = first
-        total["events_missed_by_second"] = second
-        total["events_lost"] = min(max(first - total["events_recovered"], 0), second)
-        total["hook_events_lost"] = sum(missed[name] for name in self.hooks)
-        return dict(total)
+        return total
 
     def stack_words(self, handle: int) -> list[int]:
         """
