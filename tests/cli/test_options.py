@@ -8,6 +8,7 @@ from pageownerfs.cli.options import ParsedOptions, parse_options
 from pageownerfs.errors import UsageError
 from pageownerfs.sources import SOURCES
 from pageownerfs.sources.kernel import KernelOptions
+from pageownerfs.sources.kernel.comm_filter import parse_comm
 from pageownerfs.sources.pool import PoolOptions
 
 POOL, KERNEL = SOURCES["pool"], SOURCES["kernel"]
@@ -98,7 +99,7 @@ def test_unknown_option_names_the_known() -> None:
     [
         ("", KernelOptions()),
         ("page_owner=on,stack_depth=0", KernelOptions(page_owner=True, stack_depth=0)),
-        ("comm=my app,pid=12,order=9", KernelOptions(comm=b"my app", pid=12, order=9)),
+        ("comm=my app,pid=12,order=9", KernelOptions(comm=parse_comm("my app"), pid=12, order=9)),
         ("user_stacks,hooks=off", KernelOptions(user_stacks=True, hooks=False)),
         ("user_stacks=off,stack_depot=1M", KernelOptions(stack_depot_bytes=1 << 20)),
     ],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STRUCTURES = {
     "kernel_config": maps.KernelConfig,
+    "comm_filter": maps.CommFilter,
     "kernel_addresses": maps.KernelAddresses,
     "cpu_state": maps.CpuState,
     "scan_request": maps.ScanRequest,
@@ -29,7 +30,7 @@ CONSTANTS = {
     for name in (
         *("STACK_WAYS", "STACK_RESERVED_BUCKETS", "HANDLE_EARLY", "HANDLE_FAILURE"),
         *("NR_PROGRAMS", "NR_COUNTERS", "MAX_STACK_DEPTH", "STACK_WINDOW_WORDS"),
-        *("CALIBRATION_PAGES", "PAGE_SCAN_BATCH"),
+        *("CALIBRATION_PAGES", "PAGE_SCAN_BATCH", "COMM_WORDS"),
         *("PAGE_MEMCG_SLAB", "PAGE_MEMCG_KMEM", "PAGE_MEMCG_ONLINE", "PAGE_MEMCG_ID_SHIFT"),
     )
 }

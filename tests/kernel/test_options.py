@@ -63,6 +63,22 @@ def test_comm_of_bytes(mount_kernel: MountKernel, start: Callable[[], Process]) 
     assert set(records.values()) == {b"na\xff(e)\n9012345"}
 
 
+def test_comm_patterns(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """Several names, joined by colons, of which any may match; * stands for any bytes."""
+    mount = mount_kernel("page_owner=on", r"comm=first:w*/0\:1*")
+    process = start()
+    tracked = []
+    for name in (b"first", b"first1", b"w/0:1", b"worker/0:1-x", b"w/0", b"1", b"xw/0:1"):
+        process.name(name)
+        pfns = process.pfns(process.address("anon", NR), NR)
+        if name in {b"first", b"w/0:1", b"worker/0:1-x"}:
+            tracked += [(pfn, name) for pfn in pfns]
+    records = {record.pfn: record.comm for record in mount.records()}
+    assert set(tracked) <= records.items()
+    assert set(records.values()) == {name for _, name in tracked}
+    assert mount.status()["filter"] == {"comm": r"first:w*/0\:1*"}
+
+
 def test_pid(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
     """pid=N tracks the process with all its threads."""
     process, other = start(), start()
@@ -220,8 +236,9 @@ def name_of(program: Path, offset: int) -> str:
 @pytest.mark.parametrize(
     "options",
     [
-        "comm=", "comm=sixteen_bytes_16", "comm", "pid=0", "pid=-1", "pid=x", "pid=4194305",
-        "order=11", "order=-1", "order=", "stack_depth=65", "stack_depth=-1", "stack_depth=a",
+        "comm=", "comm=sixteen_bytes_16", "comm", "comm=a::b", "comm=a\\",
+        "pid=0", "pid=-1", "pid=x", "pid=4194305", "order=11",
+        "order=-1", "order=", "stack_depth=65", "stack_depth=-1", "stack_depth=a",
         "user_stacks=perhaps", "stack_depot=x", "page_owner=maybe", "size=1G", "movablecore=1M",
         "nonsense=1",
     ],

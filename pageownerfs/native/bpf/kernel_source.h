@@ -19,16 +19,28 @@ struct kernel_config {
 	u32 text_high;	       /* upper half of every kernel text address */
 	s32 filter_pid;	       /* a thread or process; -1: any */
 	s32 filter_order;      /* -1: any */
-	u32 filter_comm;       /* whether filter_comm_name is used */
-	char filter_comm_name[TASK_COMM_LEN];
-	u32 user_depth; /* frames of the user stack; 0: none */
-	u32 bulk_array; /* index of alloc_pages_bulk()'s argument page_array */
+	u32 filter_comm;       /* words of comm_filter in use; 0: any */
+	u32 user_depth;	       /* frames of the user stack; 0: none */
+	u32 bulk_array;	       /* index of alloc_pages_bulk()'s argument page_array */
 	u32 pageblock_order;
 	u32 section_shift;	  /* log2 of the number of pages in a memory section */
 	u32 split_order_argument; /* whether split_page_memcg() takes the new order */
 	u32 padding;
 	u64 pid_ns_dev; /* the daemon's PID namespace; 0: the initial one */
 	u64 pid_ns_ino;
+};
+
+#define COMM_WORDS 4
+
+/*
+ * The thread names that the filter lets pass, for a match without a branch: a bit of the state
+ * means that the name so far matches a pattern up to there.
+ */
+struct comm_filter {
+	u64 advance[256][COMM_WORDS]; /* bits that this byte moves one further */
+	u64 start[COMM_WORDS];
+	u64 stay[COMM_WORDS]; /* bits that every byte keeps: a * follows */
+	u64 end[COMM_WORDS];
 };
 
 /* Set by programs that run before the others. */

@@ -13,6 +13,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 const volatile struct kernel_config config SEC(".rodata.config") = {};
+const volatile struct comm_filter comm_filter SEC(".rodata.comm_filter") = {};
 struct kernel_addresses addresses = {};
 
 struct {
@@ -118,6 +119,28 @@ static __always_inline bool has_filter(void)
 	return config.filter_pid >= 0 || config.filter_order >= 0 || config.filter_comm;
 }
 
+static __always_inline bool comm_matches(const char comm[TASK_COMM_LEN])
+{
+	u64 state[COMM_WORDS], found = 0;
+
+#pragma unroll
+	for (u32 word = 0; word < COMM_WORDS; word++)
+		state[word] = comm_filter.start[word];
+	for (u32 i = 0; i < TASK_COMM_LEN && comm[i]; i++) {
+		u8 byte = (u8)comm[i];
+
+#pragma unroll
+		for (u32 word = 0; word < COMM_WORDS; word++)
+			if (word < config.filter_comm)
+				state[word] = (state[word] & comm_filter.advance[byte][word]) << 1 |
+					      (state[word] & comm_filter.stay[word]);
+	}
+#pragma unroll
+	for (u32 word = 0; word < COMM_WORDS; word++)
+		found |= state[word] & comm_filter.end[word];
+	return found;
+}
+
 static __always_inline bool filtered_out(const struct new_owner *new)
 {
 	if (config.filter_pid >= 0) {
@@ -129,18 +152,7 @@ static __always_inline bool filtered_out(const struct new_owner *new)
 	}
 	if (config.filter_order >= 0 && new->order != (u32)config.filter_order)
 		return true;
-	if (config.filter_comm) {
-		/* compare as strings: bytes after the NUL may be stale */
-		for (int i = 0; i < TASK_COMM_LEN; i++) {
-			char a = ((const char *)new->comm)[i], b = config.filter_comm_name[i];
-
-			if (a != b)
-				return true;
-			if (!a)
-				break;
-		}
-	}
-	return false;
+	return config.filter_comm && !comm_matches((const char *)new->comm);
 }
 
 /*

@@ -21,6 +21,7 @@ STACK_WINDOW_WORDS: Final = 512
 CALIBRATION_PAGES: Final = 128
 PAGE_SCAN_BATCH: Final = 1024
 CGROUP_NAME_BYTES: Final = 80
+COMM_WORDS: Final = 4
 
 PAGE_MEMCG_SLAB: Final = 1
 """Bit of page_info.memcg: the page belongs to a slab cache."""
@@ -62,7 +63,6 @@ class KernelConfig(ctypes.Structure):
         ("filter_pid", _s32),
         ("filter_order", _s32),
         ("filter_comm", _u32),
-        ("filter_comm_name", ctypes.c_char * 16),
         ("user_depth", _u32),
         ("bulk_array", _u32),
         ("pageblock_order", _u32),
@@ -71,6 +71,17 @@ class KernelConfig(ctypes.Structure):
         ("padding", _u32),
         ("pid_ns_dev", _u64),
         ("pid_ns_ino", _u64),
+    )
+
+
+class CommFilter(ctypes.Structure):
+    """``struct comm_filter``: the thread names that the filter lets pass."""
+
+    _fields_ = (
+        ("advance", _u64 * COMM_WORDS * 256),
+        ("start", _u64 * COMM_WORDS),
+        ("stay", _u64 * COMM_WORDS),
+        ("end", _u64 * COMM_WORDS),
     )
 
 

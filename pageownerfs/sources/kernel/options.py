@@ -1,13 +1,14 @@
 """Options of the kernel source."""
 
-import os
 from typing import Final, NamedTuple
 
 from pageownerfs.mm.kstrtox import kstrtobool, memparse
-from pageownerfs.mm.page_ext import PID_MAX_LIMIT, TASK_COMM_LEN
+from pageownerfs.mm.page_ext import PID_MAX_LIMIT
 from pageownerfs.mm.stack_depot import STACKDEPOT_MAX_FRAMES
 from pageownerfs.mm.zone import MAX_PAGE_ORDER
 from pageownerfs.sources.options import PAGE_OWNER, Option, number_parser
+
+from .comm_filter import CommPatterns, parse_comm
 
 
 class KernelOptions(NamedTuple):
@@ -21,8 +22,8 @@ class KernelOptions(NamedTuple):
     """Memory of the stack depot."""
     pid: int | None = None
     """Track only allocations of this thread or process; None for all."""
-    comm: bytes | None = None
-    """Track only allocations of threads with this name; None for all."""
+    comm: CommPatterns | None = None
+    """Track only allocations of threads with these names; None for all."""
     order: int | None = None
     """Track only allocations of this order; None for all."""
     user_stacks: bool = False
@@ -36,13 +37,6 @@ class KernelOptions(NamedTuple):
         return (self.pid, self.comm, self.order) != (None, None, None)
 
 
-def _parse_comm(text: str) -> bytes:
-    comm = os.fsencode(text)
-    if not 0 < len(comm) < TASK_COMM_LEN:
-        raise ValueError(f"{text!r} is not a thread name of 1 to {TASK_COMM_LEN - 1} bytes")
-    return comm
-
-
 OPTIONS: Final = (
     PAGE_OWNER,
     Option(
@@ -52,7 +46,13 @@ OPTIONS: Final = (
         "PID",
         "track only this process or thread",
     ),
-    Option("comm", "comm", _parse_comm, "NAME", "track only threads of this name"),
+    Option(
+        "comm",
+        "comm",
+        parse_comm,
+        "NAME[:NAME...]",
+        "track only threads of these names; * matches any bytes",
+    ),
     Option(
         "order",
         "order",

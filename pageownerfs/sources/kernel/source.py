@@ -8,6 +8,7 @@ per page in a table of 64 bytes per PFN, which this process maps and only reads.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -375,9 +376,9 @@ class KernelSource:
         }
 
     def _describe_filter(self) -> dict[str, Any]:
-        comm = self._options.comm
-        shown = None if comm is None else comm.decode(errors="backslashreplace")
-        values = {"pid": self._options.pid, "comm": shown, "order": self._options.order}
+        options = self._options
+        comm = None if options.comm is None else _printable(options.comm.text)
+        values = {"pid": options.pid, "comm": comm, "order": options.order}
         return {name: value for name, value in values.items() if value is not None}
 
     # Twice a second
@@ -396,6 +397,10 @@ class KernelSource:
                 self._logged[name] = value
         if self._user_stacks is not None:
             self._user_stacks.remember(tracker.user_tasks())
+
+
+def _printable(text: str) -> str:
+    return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def _node_field(kernel: KernelVocabulary) -> tuple[int, int]:

@@ -115,6 +115,9 @@ class Tracker:
         self.zones = zones
         self.end_pfn = max(zone.start_pfn + zone.spanned_pages for zone in zones)
         self._text = kallsyms.address("_text") or kallsyms.address("_stext") or 0
+        self._comm_filter, self._comm_words = (
+            options.comm.compile() if options.comm else (maps.CommFilter(), 0)
+        )
         self._config = self._make_config(options)
         self._nr_states = os.sysconf("SC_NPROCESSORS_CONF") * maps.NR_PROGRAMS
         self._scan_lock = threading.Lock()
@@ -145,8 +148,7 @@ class Tracker:
             text_high=self._text >> 32,
             filter_pid=-1 if options.pid is None else options.pid,
             filter_order=-1 if options.order is None else options.order,
-            filter_comm=options.comm is not None,
-            filter_comm_name=options.comm or b"",
+            filter_comm=self._comm_words,
             user_depth=options.stack_depth if options.user_stacks else 0,
             pageblock_order=PAGEBLOCK_ORDER,
             section_shift=_SECTION_SHIFT,
@@ -211,6 +213,7 @@ class Tracker:
         try:
             bpf.select(programs)
             bpf.set_value(".rodata.config", self._config)
+            bpf.set_value(".rodata.comm_filter", self._comm_filter)
             bpf.resize("page_ext", nr_records)
             bpf.resize("stack_depot", self._config.nr_stack_buckets if nr_records > 1 else 1 << 8)
             bpf.resize("cpu_states", self._nr_states)
