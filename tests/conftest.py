@@ -134,6 +134,16 @@ def bpf_missing() -> str | None:
     return None
 
 
+def cgroup2_missing() -> str | None:
+    """The file system of cgroup v2 is mounted, and root may make cgroups in it."""
+    from pageownerfs.mountinfo import read_mountinfo
+
+    top = next((m.mountpoint for m in read_mountinfo() if m.fstype == "cgroup2"), None)
+    if top is None:
+        return "needs cgroup v2: no cgroup2 file system is mounted"
+    return None if os.access(top, os.W_OK) else f"needs cgroup v2: {top} is not writable"
+
+
 def pip_missing() -> str | None:
     """Pip can download packages, to build a wheel and to install it with its dependencies."""
     if importlib.util.find_spec("build") is None:
@@ -170,6 +180,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
     "tmpfs": functools.cache(tmpfs_missing),
     "busybox": command_missing("busybox", "busybox"),
     "unshare": functools.cache(unshare_missing),
+    "cgroup2": functools.cache(cgroup2_missing),
     "bpf": functools.cache(bpf_missing),
     "pip": functools.cache(pip_missing),
     "man": command_missing("man", "man-db"),

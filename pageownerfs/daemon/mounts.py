@@ -1,49 +1,20 @@
-"""Find pageownerfs mounts of this system in /proc/self/mountinfo."""
+"""Find pageownerfs mounts of this system."""
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from pageownerfs.errors import PROC_ADVICE, MountError
+from pageownerfs.errors import MountError
 from pageownerfs.fs import FSTYPE
+from pageownerfs.mountinfo import read_mountinfo
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_MOUNTINFO: Final = "/proc/self/mountinfo"
+    from pageownerfs.mountinfo import Mount
+
 _MAX_LINKS: Final = 40  # MAXSYMLINKS
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
-
-
-class Mount(NamedTuple):
-    """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-
-    device: str
-    """major:minor, the same for all mount points of one file system."""
-    mountpoint: str
-    """Absolute path."""
-    fstype: str
-    """File system type; fuse.pageownerfs for this package's mounts."""
-    source: str
-    """Name of the mounted source, such as pool."""
-
-
-def parse_mountinfo(text: bytes) -> list[Mount]:
-    r"""Parse the text of /proc/PID/mountinfo, where a blank in a path is written as ``\040``."""
-    mounts = []
-    for line in text.splitlines():
-        left, _, right = line.partition(b" - ")
-        fields, fs = left.split(b" "), right.split(b" ")
-        device, mountpoint = fields[2].decode(), _unescape(fields[4])
-        mounts.append(Mount(device, mountpoint, fs[0].decode(), _unescape(fs[1])))
-    return mounts
-
-
-def _unescape(field: bytes) -> str:
-    return os.fsdecode(_ESCAPE.sub(lambda m: bytes([int(m[1], 8)]), field))
 
 
 def read_mounts(*, ours: bool = False) -> list[Mount]:
@@ -53,12 +24,7 @@ def read_mounts(*, ours: bool = False) -> list[Mount]:
     :param ours: return only pageownerfs mounts
     :raises MountError: /proc/self/mountinfo can't be read
     """
-    try:
-        text = Path(_MOUNTINFO).read_bytes()
-    except OSError as error:
-        raise MountError(f"{_MOUNTINFO}: {error.strerror}: {PROC_ADVICE}") from error
-    mounts = parse_mountinfo(text)
-    return [mount for mount in mounts if not ours or mount.fstype == FSTYPE]
+    return [mount for mount in read_mountinfo() if not ours or mount.fstype == FSTYPE]
 
 
 def mount_at(mountpoint: str) -> Mount | None:

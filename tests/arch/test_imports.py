@@ -19,16 +19,17 @@ SOURCES = sorted(path.parent for path in PACKAGE.glob("sources/*/__init__.py"))
 LAYERS = {
     "errors": set(),
     "stdio": set(),
+    "mountinfo": {"errors"},
     "_native": set(),
     "mm": {"errors", "_native"},
     "text": {"errors", "_native"},
     "page_owner_sort": {"errors", "stdio", "_native", "text"},
     "client": {"errors", "_native", "mm"},
-    "sources": {"errors", "_native", "mm", "text", "client"},
+    "sources": {"errors", "mountinfo", "_native", "mm", "text", "client"},
     "views": {"errors", "_native", "mm", "page_owner_sort", "sources.base"},
     "fs": {"errors", "views"},
     "daemon": {
-        *("errors", "_native", "mm", "text", "client", "views", "fs"),
+        *("errors", "mountinfo", "_native", "mm", "text", "client", "views", "fs"),
         *("sources.base", "sources.pid_ns"),
     },
     "cli": {

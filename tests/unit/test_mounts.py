@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pageownerfs.daemon.mounts import Mount, mount_at, parse_mountinfo, read_mounts
+from pageownerfs.daemon.mounts import mount_at, read_mounts
+from pageownerfs.mountinfo import Mount, parse_mountinfo
 
 MOUNTINFO = rb"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 98 22 0:45 / /mnt/with\040blank\134 rw,nosuid master:2 propagate_from:3 - fuse.pageownerfs pool rw
@@ -12,8 +13,8 @@ MOUNTINFO = rb"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 def test_parse() -> None:
     """The number of optional fields varies, and paths have escapes."""
     assert parse_mountinfo(MOUNTINFO) == [
-        Mount("8:1", "/", "ext4", "/dev/sda1"),
-        Mount("0:45", "/mnt/with blank\\", "fuse.pageownerfs", "pool"),
+        Mount("8:1", "/", "/", "ext4", "/dev/sda1"),
+        Mount("0:45", "/", "/mnt/with blank\\", "fuse.pageownerfs", "pool"),
     ]
 
 

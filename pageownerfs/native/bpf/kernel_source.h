@@ -20,13 +20,13 @@ struct kernel_config {
 	s32 filter_pid;	       /* a thread or process; -1: any */
 	s32 filter_order;      /* -1: any */
 	u32 filter_comm;       /* words of comm_filter in use; 0: any */
+	u32 filter_cgroup;     /* whether filter_cgroup has the cgroup */
 	u32 user_depth;	       /* frames of the user stack; 0: none */
 	u32 bulk_array;	       /* index of alloc_pages_bulk()'s argument page_array */
 	u32 pageblock_order;
 	u32 section_shift;	  /* log2 of the number of pages in a memory section */
 	u32 split_order_argument; /* whether split_page_memcg() takes the new order */
-	u32 padding;
-	u64 pid_ns_dev; /* the daemon's PID namespace; 0: the initial one */
+	u64 pid_ns_dev;		  /* the daemon's PID namespace; 0: the initial one */
 	u64 pid_ns_ino;
 };
 

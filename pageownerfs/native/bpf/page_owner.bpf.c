@@ -113,10 +113,19 @@ static __always_inline void read_task(struct new_owner *new)
 	}
 }
 
+/* The cgroup whose tasks are tracked; the map exists only with that filter. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} filter_cgroup SEC(".maps");
+
 /* The mount's filter. Allocations that don't match it are treated as if they had not happened. */
 static __always_inline bool has_filter(void)
 {
-	return config.filter_pid >= 0 || config.filter_order >= 0 || config.filter_comm;
+	return config.filter_pid >= 0 || config.filter_order >= 0 || config.filter_comm ||
+	       config.filter_cgroup;
 }
 
 static __always_inline bool comm_matches(const char comm[TASK_COMM_LEN])
@@ -151,6 +160,9 @@ static __always_inline bool filtered_out(const struct new_owner *new)
 			return true;
 	}
 	if (config.filter_order >= 0 && new->order != (u32)config.filter_order)
+		return true;
+	/* below the cgroup, too; a negative errno is no match */
+	if (config.filter_cgroup && bpf_current_task_under_cgroup(&filter_cgroup, 0) != 1)
 		return true;
 	return config.filter_comm && !comm_matches((const char *)new->comm);
 }

@@ -132,6 +132,10 @@ class BpfObject:
         """Set the maximum number of entries of a map."""
         check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), name)
 
+    def leave_out(self, name: str) -> None:
+        """Don't create a map that no reachable code of the programs uses."""
+        check(self._lib.bpf_map__set_autocreate(self._map(name), False), name)
+
     def set_value(self, name: str, value: ctypes.Structure) -> None:
         """Set the constants of the programs: the whole value of the data map ``name``."""
         size = ctypes.c_size_t()
@@ -237,6 +241,18 @@ class BpfObject:
         key_buffer = ctypes.create_string_buffer(key, len(key))
         result = self._lib.bpf_map_lookup_elem(self.map_fd(name), key_buffer, ctypes.byref(value))
         return bool(result == 0)
+
+    def set_fd(self, name: str, fd: int) -> None:
+        """
+        Set the first entry of an array of kernel objects.
+
+        :raises OSError: EBADF: the descriptor is not one of such an object
+        """
+        key, value = ctypes.c_uint32(), ctypes.c_uint32(fd)
+        result = self._lib.bpf_map_update_elem(
+            self.map_fd(name), ctypes.byref(key), ctypes.byref(value), 0
+        )
+        check(result, name)
 
     def keys(self, name: str, size: int) -> bytes:
         """Return all keys of a hash map, ``size`` bytes each."""

@@ -63,12 +63,12 @@ class KernelConfig(ctypes.Structure):
         ("filter_pid", _s32),
         ("filter_order", _s32),
         ("filter_comm", _u32),
+        ("filter_cgroup", _u32),
         ("user_depth", _u32),
         ("bulk_array", _u32),
         ("pageblock_order", _u32),
         ("section_shift", _u32),
         ("split_order_argument", _u32),
-        ("padding", _u32),
         ("pid_ns_dev", _u64),
         ("pid_ns_ino", _u64),
     )

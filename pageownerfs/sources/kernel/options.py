@@ -8,6 +8,7 @@ from pageownerfs.mm.stack_depot import STACKDEPOT_MAX_FRAMES
 from pageownerfs.mm.zone import MAX_PAGE_ORDER
 from pageownerfs.sources.options import PAGE_OWNER, Option, number_parser
 
+from .cgroup import parse_cgroup
 from .comm_filter import CommPatterns, parse_comm
 
 
@@ -24,6 +25,8 @@ class KernelOptions(NamedTuple):
     """Track only allocations of this thread or process; None for all."""
     comm: CommPatterns | None = None
     """Track only allocations of threads with these names; None for all."""
+    cgroup: str | None = None
+    """Track only allocations of tasks in this cgroup or below it; None for all."""
     order: int | None = None
     """Track only allocations of this order; None for all."""
     user_stacks: bool = False
@@ -34,7 +37,7 @@ class KernelOptions(NamedTuple):
     @property
     def has_filter(self) -> bool:
         """Whether only some allocations are tracked."""
-        return (self.pid, self.comm, self.order) != (None, None, None)
+        return any(value is not None for value in (self.pid, self.comm, self.cgroup, self.order))
 
 
 OPTIONS: Final = (
@@ -52,6 +55,13 @@ OPTIONS: Final = (
         parse_comm,
         "NAME[:NAME...]",
         "track only threads of these names; * matches any bytes",
+    ),
+    Option(
+        "cgroup",
+        "cgroup",
+        parse_cgroup,
+        "PATH",
+        "track only tasks in this cgroup (v2) or below it",
     ),
     Option(
         "order",

@@ -378,7 +378,8 @@ class KernelSource:
     def _describe_filter(self) -> dict[str, Any]:
         options = self._options
         comm = None if options.comm is None else _printable(options.comm.text)
-        values = {"pid": options.pid, "comm": comm, "order": options.order}
+        cgroup = None if options.cgroup is None else _printable(options.cgroup)
+        values = {"pid": options.pid, "comm": comm, "cgroup": cgroup, "order": options.order}
         return {name: value for name, value in values.items() if value is not None}
 
     # Twice a second

@@ -26,6 +26,7 @@ from pageownerfs.sources.pid_ns import pid_namespace
 
 from . import maps
 from .bpf_object import BpfObject
+from .cgroup import opened_cgroup
 from .features import HOOKS, MIGRATION, REASON, SCANS, select_hooks, select_trackers
 from .refusal import step
 
@@ -126,6 +127,8 @@ class Tracker:
         """Pid and tgid of the daemon, as records show them."""
         self._object = self._load(btf)
         try:
+            if options.cgroup is not None:
+                self._set_cgroup(options.cgroup)
             with step("mapping the tables of its BPF programs"):
                 self._map()
             with step("looking for struct page"):
@@ -149,6 +152,7 @@ class Tracker:
             filter_pid=-1 if options.pid is None else options.pid,
             filter_order=-1 if options.order is None else options.order,
             filter_comm=self._comm_words,
+            filter_cgroup=options.cgroup is not None,
             user_depth=options.stack_depth if options.user_stacks else 0,
             pageblock_order=PAGEBLOCK_ORDER,
             section_shift=_SECTION_SHIFT,
@@ -214,6 +218,8 @@ class Tracker:
             bpf.select(programs)
             bpf.set_value(".rodata.config", self._config)
             bpf.set_value(".rodata.comm_filter", self._comm_filter)
+            if self.options.cgroup is None:
+                bpf.leave_out("filter_cgroup")
             bpf.resize("page_ext", nr_records)
             bpf.resize("stack_depot", self._config.nr_stack_buckets if nr_records > 1 else 1 << 8)
             bpf.resize("cpu_states", self._nr_states)
@@ -222,6 +228,10 @@ class Tracker:
             bpf.close()
             raise
         return bpf
+
+    def _set_cgroup(self, path: str) -> None:
+        with opened_cgroup(path) as fd, step(f"filtering by the cgroup {path}"):
+            self._object.set_fd("filter_cgroup", fd)
 
     def _map(self) -> None:
         bpf = self._object
