@@ -120,10 +120,12 @@ def dump_page_owner(
     if owner.last_migrate_reason >= 0:
         reason = _named(vocabulary.migrate_reason_name, owner.last_migrate_reason)
         text += f"page has been migrated, last migrate reason: {reason}\n".encode()
-    if not owner.is_freed or not owner.free_handle:
+    if not owner.is_freed:
         return text + b"page_owner free stack trace missing\n"
-    freed = b"page last free pid %d tgid %d stack trace:\n" % (owner.free_pid, owner.free_tgid)
-    return text + freed + _lines(owner.free_handle, stack)
+    freed = b"page last free pid %d tgid %d" % (owner.free_pid, owner.free_tgid)
+    if not owner.free_handle:
+        return text + freed + b", its stack trace was not recorded\n"
+    return text + freed + b" stack trace:\n" + _lines(owner.free_handle, stack)
 
 
 def _lines(handle: int, stack: Callable[[int], bytes]) -> bytes:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .kernel_tracker import SwitchedTracker
 
 _STACKS: Final = "16 frames, both events"
+_ALLOC_STACKS: Final = "16 frames, free_stacks=off"
 _NO_STACKS: Final = "no stacks"
 _STACKS_GOAL: Final = Goal(1000, unit="ns")
 _NO_STACKS_GOAL: Final = Goal(350, unit="ns")
@@ -83,11 +84,13 @@ def _joined(parts: Sequence[Part]) -> Part:
 def _tracker_part(loads: Loads, rounds: Rounds) -> Part:
     with (
         loaded_tracker(KernelOptions()) as stacks,
+        loaded_tracker(KernelOptions(free_stacks=False)) as alloc_stacks,
         loaded_tracker(KernelOptions(stack_depth=0)) as no_stacks,
     ):
         peers, missing = working_peers(loads)
+        trackers = {_STACKS: stacks, _ALLOC_STACKS: alloc_stacks, _NO_STACKS: no_stacks}
         parts = [
-            _fault_part(loads, rounds, {_STACKS: stacks, _NO_STACKS: no_stacks}, peers),
+            _fault_part(loads, rounds, trackers, peers),
             ([], missing),
             *(_load_part(loads, rounds, what, stacks) for what in _LOADS),
             _compiler_part(rounds, stacks),

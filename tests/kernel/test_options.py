@@ -182,6 +182,26 @@ def test_stack_depth(mount_kernel: MountKernel, start: Callable[[], Process], de
     assert mount.status()["stack_depth"] == depth
 
 
+def test_no_free_stacks(mount_kernel: MountKernel, start: Callable[[], Process]) -> None:
+    """free_stacks=off records who freed a page and when, but not from where."""
+    process = start()
+    mount = mount_kernel("page_owner=on,free_stacks=off", f"pid={process.pid}")
+    address = process.address("anon", NR)
+    pfns = process.pfns(address, NR)
+    records = mount.records_of(process.pid)
+    assert set(pfns) <= records.keys()
+    assert all(b"asm_exc_page_fault+0x" in records[pfn].stack for pfn in pfns)
+    process.ask("unmap", "-", address, NR)
+    texts = [(mount.path / f"pages/{pfn:#x}").read_text() for pfn in pfns]
+    freed = [text for text in texts if "tracks the page as freed" in text]
+    assert freed
+    said = f"page last free pid {process.pid} tgid {process.pid}, its stack trace was not recorded"
+    assert all(text.rstrip().endswith(said) for text in freed)
+    status = mount.status()
+    assert status["free_stacks"] is False
+    assert ", no free stacks\n" in run_pageownerfs("status", mount.path).stdout
+
+
 def test_user_stacks(mount_kernel: MountKernel, tmp_path: Path, tmpfs: Path) -> None:
     """user_stacks adds the frames of the process, as file and offset, below the kernel's."""
     program = compile_process(tmp_path, "user_stacked")
@@ -239,8 +259,8 @@ def name_of(program: Path, offset: int) -> str:
         "comm=", "comm=sixteen_bytes_16", "comm", "comm=a::b", "comm=a\\",
         "pid=0", "pid=-1", "pid=x", "pid=4194305", "order=11",
         "order=-1", "order=", "stack_depth=65", "stack_depth=-1", "stack_depth=a",
-        "user_stacks=perhaps", "stack_depot=x", "page_owner=maybe", "size=1G", "movablecore=1M",
-        "nonsense=1",
+        "free_stacks=", "user_stacks=perhaps", "stack_depot=x", "page_owner=maybe",
+        "size=1G", "movablecore=1M", "nonsense=1",
     ],
 )  # fmt: skip
 def test_wrong_values(tmp_path: Path, options: str) -> None:

@@ -14,6 +14,7 @@
 struct kernel_config {
 	u32 nr_stack_buckets;  /* a power of two */
 	u32 stack_depth;       /* frames; 0: no stacks */
+	u32 free_stacks;       /* whether frees have stacks, too */
 	u32 stack_walk;	       /* 0: always unwind */
 	u32 stack_check_every; /* a power of two: one in this many walks is checked by unwinding */
 	u32 text_high;	       /* upper half of every kernel text address */
@@ -26,7 +27,8 @@ struct kernel_config {
 	u32 pageblock_order;
 	u32 section_shift;	  /* log2 of the number of pages in a memory section */
 	u32 split_order_argument; /* whether split_page_memcg() takes the new order */
-	u64 pid_ns_dev;		  /* the daemon's PID namespace; 0: the initial one */
+	u32 padding;
+	u64 pid_ns_dev; /* the daemon's PID namespace; 0: the initial one */
 	u64 pid_ns_ino;
 };
 

@@ -363,7 +363,7 @@ static __always_inline int reset_page_owner(void *ctx, enum program program, enu
 	pid = bpf_get_current_pid_tgid();
 	task.pid = (s32)pid;
 	task.tgid = (s32)(pid >> 32);
-	task.handle = save_stack(ctx, state, PROGRAM_FREE, anchor);
+	task.handle = config.free_stacks ? save_stack(ctx, state, PROGRAM_FREE, anchor) : 0;
 	write_free(owner, &task);
 	if (order == 0)
 		return 0;

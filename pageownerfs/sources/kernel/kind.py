@@ -24,8 +24,9 @@ def status_rows(mount: Mapping[str, Any]) -> list[Row]:
     if not mount["page_owner_on"]:
         return [("page_owner", "off, nothing is loaded")]
     stats = mount["stats"]
+    tracking = format_tracking(mount) + ("" if mount["free_stacks"] else ", no free stacks")
     rows = [
-        ("page_owner", format_tracking(mount)),
+        ("page_owner", tracking),
         (
             "pages",
             f"{stats['pages_allocated']} allocated, {stats['pages_early']} early or unknown",

@@ -57,6 +57,7 @@ class KernelConfig(ctypes.Structure):
     _fields_ = (
         ("nr_stack_buckets", _u32),
         ("stack_depth", _u32),
+        ("free_stacks", _u32),
         ("stack_walk", _u32),
         ("stack_check_every", _u32),
         ("text_high", _u32),
@@ -69,6 +70,7 @@ class KernelConfig(ctypes.Structure):
         ("pageblock_order", _u32),
         ("section_shift", _u32),
         ("split_order_argument", _u32),
+        ("padding", _u32),
         ("pid_ns_dev", _u64),
         ("pid_ns_ino", _u64),
     )

@@ -29,6 +29,8 @@ class KernelOptions(NamedTuple):
     """Track only allocations of tasks in this cgroup or below it; None for all."""
     order: int | None = None
     """Track only allocations of this order; None for all."""
+    free_stacks: bool = True
+    """Record the call stack of a free, too."""
     user_stacks: bool = False
     """Append the task's user stack to the kernel stack."""
     hooks: bool = True
@@ -78,6 +80,13 @@ OPTIONS: Final = (
         f"frames to keep of a call stack, 0-{STACKDEPOT_MAX_FRAMES} (16)",
     ),
     Option("stack_depot", "stack_depot_bytes", memparse, "SIZE", "memory of stacks (16M)"),
+    Option(
+        "free_stacks",
+        "free_stacks",
+        kstrtobool,
+        "on|off",
+        "record the stacks of frees (on)",
+    ),
     Option(
         "user_stacks",
         "user_stacks",

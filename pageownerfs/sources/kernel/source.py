@@ -368,6 +368,7 @@ class KernelSource:
             "page_owner_on": self.page_owner_on,
             "stack_depth": self._options.stack_depth,
             "stack_depot_bytes": self._options.stack_depot_bytes,
+            "free_stacks": self._options.free_stacks,
             "stats": dict(self.stats()),
             "programs": tracker.programs if tracker else [],
             "unseen": tracker.unseen if tracker else [],

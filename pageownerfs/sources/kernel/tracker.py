@@ -146,6 +146,7 @@ class Tracker:
         return maps.KernelConfig(
             nr_stack_buckets=max(_power_of_two(nr_nodes // maps.STACK_WAYS), 1 << 8),
             stack_depth=options.stack_depth,
+            free_stacks=options.free_stacks,
             stack_walk=os.uname().machine == "x86_64",
             stack_check_every=_STACK_CHECK_EVERY,
             text_high=self._text >> 32,
