@@ -66,6 +66,10 @@ class PoolAccessError(PageOwnerError):
     exit_code = 6
 
 
+class PageOwnerOffError(PageOwnerError):
+    """Tracking is off, or was switched off meanwhile: there are no records."""
+
+
 class OutOfMemoryError(PageOwnerError, MemoryError):
     """
     The pool has no free block of this order that the gfp mask may use.

@@ -22,7 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .errors import MountError
+from .errors import MountError, PageOwnerOffError
 from .views import Directory, Node, OpenFile, View, ViewError
 
 if TYPE_CHECKING:
@@ -303,6 +303,8 @@ def _guard(handler: Callable[..., Any], fuse_os_error: type[OSError]) -> Callabl
             return handler(*args, **kwargs)
         except ViewError as error:
             raise fuse_os_error(error.errno) from None
+        except PageOwnerOffError:  # a moment ago: the file has just become absent
+            raise fuse_os_error(errno.ENOENT) from None
         except Exception:  # noqa: BLE001 - the binding must not see any
             _log.exception("%s%r failed; reported as EIO", handler.__name__, args)
             raise fuse_os_error(errno.EIO) from None

@@ -8,7 +8,7 @@ A capability that a source may lack.
 
 owners: tracking is on. pid: records have a pid. tgid: records have a tgid and a comm. free_areas:
 the free blocks of each zone are known. pagetypeinfo: the pageblocks of each migratetype are known.
-switch: tracking can be switched on.
+switch: tracking can be switched on and off.
 """
 
 PAGE_OWNER_OFF: Final = "page_owner is off"

@@ -28,6 +28,17 @@ Row = tuple[str, str]
 """A line of ``pageownerfs status``: name, value."""
 
 
+class StackText(Protocol):
+    """Names the stacks of the records of one table. It stays valid after the table."""
+
+    def __call__(self, handle: int, /, *, source_lines: bool = False) -> bytes:
+        """Return the lines of a stack; with ``source_lines``, file and line where known.
+
+        :raises ValueError: no stack has this handle
+        """
+        ...
+
+
 class Source(Protocol):
     """What views may use of a source: tables, names, counters, and the switch."""
 
@@ -53,8 +64,21 @@ class Source(Protocol):
         """
         ...
 
+    def disable_page_owner(self) -> None:
+        """Switch tracking off and free its memory; no-op if it is off.
+
+        Tables and stack_text() of before stay valid: such a table is empty, and stack_text()
+        returns the stacks of before.
+
+        :raises OSError: EBUSY: the source can't be switched off now
+        """
+        ...
+
     def table(self) -> Table:
-        """Return the table of records, for a Renderer; only while tracking is on."""
+        """Return the table of records, for a Renderer; the same one while tracking stays on.
+
+        :raises PageOwnerOffError: tracking is off
+        """
         ...
 
     def update(self) -> None:
@@ -80,11 +104,9 @@ class Source(Protocol):
         """Names of the numbers in records; only while tracking is on."""
         ...
 
-    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Return the lines of a stack; with ``source_lines``, file and line where known.
-
-        :raises ValueError: no stack has this handle
-        """
+    @property
+    def stack_text(self) -> StackText:
+        """Return the lines of a stack of the table's records."""
         ...
 
     def memcg_lines(self, memcg: int, /) -> bytes:

@@ -113,6 +113,9 @@ class RecordedSource:
     def enable_page_owner(self) -> None:
         """Do nothing: owners are recorded."""
 
+    def disable_page_owner(self) -> None:
+        """Do nothing: owners stay recorded."""
+
     def table(self) -> _native.RecordTable:
         """Return the table of records."""
         return self._table

@@ -43,14 +43,13 @@ def make_tree(
     :param output_format: format of records; None for that of a dump, or of Linux 6.12
     :param snapshot_bytes: limit of the memory for all snapshots
     """
+    shown_format = output_format or FORMATS[DEFAULT_FORMAT]
 
-    def make_nodes(of: Source) -> dict[str, Node]:
-        shown_format = output_format or FORMATS[DEFAULT_FORMAT]
-        text = RecordText(of, output_format)
+    def make_nodes(of: Source, text: RecordText, stacks: PageOwnerStacks) -> dict[str, Node]:
         page_owner = PageOwnerView(of, text, kernel_abi=kernel_abi, output_format=shown_format)
         return {
             "page_owner": page_owner,
-            **PageOwnerStacks(of, shown_format).nodes(),
+            **stacks.nodes(),
             "pages": PagesDirectory(of),
             **pagetypeinfo.nodes(of),
             **fragmentation.nodes(of),
@@ -58,10 +57,19 @@ def make_tree(
             **stats.nodes(of),
         }
 
+    def make_frozen(of: Source) -> dict[str, Node]:
+        return make_nodes(of, RecordText(of, output_format), PageOwnerStacks(of, shown_format))
+
+    text, stacks = RecordText(source, output_format), PageOwnerStacks(source, shown_format)
+
+    def forget() -> None:
+        text.forget()
+        stacks.forget()
+
     return Tree(
         {
-            **make_nodes(source),
-            "page_owner_on": PageOwnerOnView(source),
-            "snapshots": SnapshotsDirectory(source, make_nodes, snapshot_bytes),
+            **make_nodes(source, text, stacks),
+            "page_owner_on": PageOwnerOnView(source, forget),
+            "snapshots": SnapshotsDirectory(source, make_frozen, snapshot_bytes),
         }
     )

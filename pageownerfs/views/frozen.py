@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pageownerfs._native import RecordTable
     from pageownerfs.mm.need import Need
     from pageownerfs.mm.vmstat import ZoneRow
-    from pageownerfs.mm.vocabulary import Vocabulary
     from pageownerfs.mm.zone import Zone
     from pageownerfs.sources.base import Source
 
@@ -22,7 +21,7 @@ _FILES_BYTES: Final = 64 << 10
 
 
 class FrozenSource:
-    """Answer the questions of views from a copy; stacks and names are those of the live source."""
+    """Answer the questions of views from a copy; stacks and names are those of its time."""
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         """
@@ -34,6 +33,8 @@ class FrozenSource:
         """
         self._source = source
         needs: tuple[Need, ...] = ("owners", "pid", "tgid", "free_areas", "pagetypeinfo")
+        self.vocabulary = source.vocabulary
+        self.stack_text = source.stack_text
         self._lacks = {need: source.lacks(need) for need in needs}
         # The list of stacks only grows: the copy below may contain stacks that are not in it.
         self._handles = [handle for handle, _ in source.stack_counts()]
@@ -65,6 +66,9 @@ class FrozenSource:
     def enable_page_owner(self) -> None:
         """Do nothing: tracking is on."""
 
+    def disable_page_owner(self) -> None:
+        """Do nothing: the copy keeps its records."""
+
     def table(self) -> RecordTable:
         """Return the copied table."""
         return self._table
@@ -80,15 +84,6 @@ class FrozenSource:
         """Return the copied table itself."""
         del max_bytes
         return self._table
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The vocabulary of the live source."""
-        return self._source.vocabulary
-
-    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Return the text of the live source: a stack never changes."""
-        return self._source.stack_text(handle, source_lines=source_lines)
 
     def memcg_lines(self, memcg: int, /) -> bytes:
         """Return the lines about a cgroup at the time of the copy."""

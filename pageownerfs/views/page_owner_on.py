@@ -1,9 +1,8 @@
 """
-``page_owner_on``: whether owners are tracked, and a switch to start tracking.
+``page_owner_on``: whether owners are tracked, and a switch.
 
 The kernel takes page_owner=on only at boot. Here, writing a true value starts tracking while
-processes run. As in the kernel, tracking can't be stopped: the records would be lost, and so would
-every table that readers hold.
+processes run, and a false one stops it. The records are lost then; snapshots stay.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from .text import TextFile
 from .view import ViewError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageownerfs.sources.base import Source
 
 _log = logging.getLogger(__name__)
@@ -28,15 +29,20 @@ class PageOwnerOnView:
     """
     The file ``page_owner_on``: contains ``0`` or ``1`` and a newline; mode 0600.
 
-    A write takes the kernel's booleans (1, y, on ...). True starts tracking unless it is on. False
-    fails with EPERM and a line in the log while tracking is on. Other text fails with EINVAL.
+    A write takes the kernel's booleans (1, y, on ...). True starts tracking unless it is on, false
+    stops it unless it is off. Other text fails with EINVAL.
     """
 
     mode = 0o600
 
-    def __init__(self, source: Source) -> None:
-        """Show and switch the tracking of ``source``."""
+    def __init__(self, source: Source, forget: Callable[[], None]) -> None:
+        """
+        Show and switch the tracking of ``source``.
+
+        :param forget: frees what other views have made of the table; called after switching off
+        """
         self._source = source
+        self._forget = forget
 
     def absent(self) -> str | None:
         """Return why the file is absent: the source can't be switched on."""
@@ -60,12 +66,8 @@ class PageOwnerOnView:
             raise ViewError(errno.EINVAL) from error
         if wanted:
             self._enable()
-        elif self._source.page_owner_on:
-            _log.warning(
-                "page_owner_on: tracking cannot be switched off while the source is mounted; "
-                "unmount it, and mount it without page_owner=on"
-            )
-            raise ViewError(errno.EPERM)
+        else:
+            self._disable()
 
     def _enable(self) -> None:
         try:
@@ -76,3 +78,11 @@ class PageOwnerOnView:
         except PageOwnerError as error:
             _log.error("page_owner_on: tracking stays off: %s", error)
             raise ViewError(errno.EOPNOTSUPP) from error
+
+    def _disable(self) -> None:
+        try:
+            self._source.disable_page_owner()
+        except OSError as error:
+            _log.error("page_owner_on: tracking stays on: %s", error.strerror or error)
+            raise ViewError(error.errno or errno.EIO, error.strerror) from error
+        self._forget()

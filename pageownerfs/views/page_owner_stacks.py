@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageownerfs.mm.formats import Format
-    from pageownerfs.sources.base import Source
+    from pageownerfs.sources.base import Source, StackText
 
     from .view import Node
 
@@ -36,7 +36,7 @@ class PageOwnerStacks:
         self._source = source
         self._newline = b"\n" if output_format.threshold_newline else b""
         self._threshold = 0
-        self._texts: dict[int, bytes] = {}
+        self._texts: tuple[StackText | None, dict[int, bytes]] = None, {}
 
     def nodes(self) -> dict[str, Node]:
         """Return the files by path."""
@@ -58,14 +58,23 @@ class PageOwnerStacks:
         return (pair for pair in self._source.stack_counts() if pair[1] >= threshold)
 
     def _stack(self, handle: int) -> bytes:
-        text = self._texts.get(handle)
+        stack_text = self._source.stack_text
+        known, texts = self._texts
+        if known != stack_text:
+            texts = {}
+            self._texts = stack_text, texts
+        text = texts.get(handle)
         if text is None:
             try:
-                text = self._source.stack_text(handle)
+                text = stack_text(handle)
             except ValueError as error:
                 return b" (%s)\n" % str(error).encode()
-            self._texts[handle] = text
+            texts[handle] = text
         return text
+
+    def forget(self) -> None:
+        """Free the texts of stacks that are no longer tracked."""
+        self._texts = None, {}
 
     def show_stacks(self) -> bytes:
         """Format each stack that holds at least count_threshold pages, and its nr_base_pages."""

@@ -12,6 +12,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
+from pageownerfs.errors import PageOwnerOffError
 from pageownerfs.mm.kstrtox import format_size
 
 from .frozen import FrozenSource
@@ -51,8 +52,8 @@ class SnapshotsDirectory(Directory):
         self._snapshots: dict[str, tuple[Tree, int]] = {}
 
     def absent(self) -> str | None:
-        """Return why the directory is absent: tracking is off."""
-        return self._source.lacks("owners")
+        """Return why the directory is absent: tracking is off, and there are no snapshots."""
+        return None if self._snapshots else self._source.lacks("owners")
 
     def names(self) -> Iterable[str]:
         """List the snapshots."""
@@ -66,19 +67,22 @@ class SnapshotsDirectory(Directory):
     def mkdir(self, name: str) -> None:
         """Take a snapshot.
 
-        :raises ViewError: EEXIST, ENAMETOOLONG, ENOSPC, EBUSY or ENOMEM
+        :raises ViewError: EEXIST, ENAMETOOLONG, ENOSPC, EBUSY or ENOMEM; EOPNOTSUPP: tracking is
+            off
         """
         if len(name) > _NAME_MAX:
             raise ViewError(errno.ENAMETOOLONG)
         with self._lock:
             if name in self._snapshots:
                 raise ViewError(errno.EEXIST)
+            if self._source.lacks("owners"):
+                raise ViewError(errno.EOPNOTSUPP)
             self._source.update()
             room = self._max_bytes - sum(nr_bytes for _, nr_bytes in self._snapshots.values())
             frozen = self._take(name, max(room, 0))
             nodes = self._make_nodes(frozen)
             live = self._source
-            nodes["diff"] = TextView(live, lambda: diff(frozen, live), "owners")
+            nodes["diff"] = _DiffView(frozen, live)
             self._snapshots[name] = (Tree(nodes), frozen.nr_bytes)
 
     def _take(self, name: str, room: int) -> FrozenSource:
@@ -105,15 +109,38 @@ class SnapshotsDirectory(Directory):
                 raise ViewError(errno.ENOENT)
 
 
+def _comparable(then: Source, now: Source) -> bool:
+    # Handles are only the same stacks if tracking was not switched off meanwhile.
+    return then.stack_text == now.stack_text
+
+
+class _DiffView(TextView):
+    # The file diff, which is absent once its snapshot can't be compared.
+
+    def __init__(self, then: FrozenSource, now: Source) -> None:
+        super().__init__(now, lambda: diff(then, now), "owners")
+        self._then, self._now = then, now
+
+    def absent(self) -> str | None:
+        reason = super().absent()
+        if reason is None and not _comparable(self._then, self._now):
+            return "tracking was switched off after the snapshot"
+        return reason
+
+
 def diff(then: Source, now: Source) -> bytes:
     """
     Format the change of each stack's number of pages, largest growth first.
 
     Early pages count, because it matters when some of them are freed.
+
+    :raises PageOwnerOffError: tracking was switched off since then
     """
     now.update()
     before = {handle: pages for handle, pages, _ in then.table().count_stacks(early=True)}
     after = {handle: pages for handle, pages, _ in now.table().count_stacks(early=True)}
+    if not _comparable(then, now):
+        raise PageOwnerOffError("tracking was switched off after the snapshot")
     deltas = {handle: after.get(handle, 0) - before.get(handle, 0) for handle in before | after}
     changed = sorted((-delta, handle) for handle, delta in deltas.items() if delta)
     return b"".join(
@@ -122,7 +149,7 @@ def diff(then: Source, now: Source) -> bytes:
             after.get(handle, 0),
             before.get(handle, 0),
             -negative,
-            _stack(now, handle),
+            _stack(then, handle),
         )
         for negative, handle in changed
     )

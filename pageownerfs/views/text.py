@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from pageownerfs.errors import PageOwnerOffError
 from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC
 
 from .view import ViewError
@@ -25,7 +26,7 @@ class TextFile:
     An open file whose complete text is in memory.
 
     A read at offset 0 makes the text. Reads at later offsets use the same text, so that one pass
-    over the file sees one state.
+    over the file sees one state. If tracking is off by then, the text is empty.
     """
 
     def __init__(
@@ -46,7 +47,10 @@ class TextFile:
         """Copy the text at ``offset`` into ``view``; return the number of bytes."""
         with self._lock:
             if offset == 0 or self._text is None:
-                self._text = self._make()
+                try:
+                    self._text = self._make()
+                except PageOwnerOffError:
+                    self._text = b""
             data = self._text[offset : offset + len(view)]
         view[: len(data)] = data
         return len(data)

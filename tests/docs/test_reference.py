@@ -232,7 +232,7 @@ def kernel() -> KernelSource:
     source._table = states
     tracker: Any = Tracker.__new__(Tracker)
     tracker.options = KernelOptions()
-    tracker.page_ext = tracker.stack_nodes = b""
+    tracker.table_bytes, tracker.stack_nodes = 0, b""
     tracker.unseen = []
     tracker._nr_states = 0
     tracker._trackers = RAW

@@ -58,15 +58,6 @@ def test_off_loads_nothing(mount_kernel: MountKernel, start: Callable[[], Proces
     assert len(mount.records_of(process.pid).keys() & set(pfns)) >= 999
 
 
-def test_cannot_be_switched_off(mount_kernel: MountKernel) -> None:
-    """Tracking cannot be switched off, as in the kernel and in a pool."""
-    mount = mount_kernel("page_owner=on")
-    with pytest.raises(PermissionError):
-        (mount.path / "page_owner_on").write_text("0")
-    assert (mount.path / "page_owner_on").read_text() == "1\n"
-    (mount.path / "page_owner_on").write_text("1")
-
-
 def test_off_is_unmounted(mount_kernel: MountKernel) -> None:
     """A mount that never tracked can be unmounted."""
     mount = mount_kernel("page_owner=off")

@@ -28,6 +28,9 @@ class MinimalSource:
     def enable_page_owner(self) -> None:
         """Do nothing: tracking is on."""
 
+    def disable_page_owner(self) -> None:
+        """Do nothing: tracking stays on."""
+
     def table(self) -> _native.Table:
         """Return the owners."""
         raise NotImplementedError

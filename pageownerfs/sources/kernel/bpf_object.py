@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -81,6 +82,7 @@ class BpfObject:
             self._lib.bpf_object__open_file(path, None), OBJECT_PATH.name
         )
         self._links: dict[str, int] = {}
+        self._lock = threading.Lock()
         self._log = ctypes.create_string_buffer(_LOG_BYTES)
 
     def __enter__(self) -> Self:
@@ -97,12 +99,17 @@ class BpfObject:
         self.close()
 
     def close(self) -> None:
-        """Detach the programs, and free them and the maps; mapped maps live until unmapped."""
-        for name in list(self._links):
-            self.detach(name)
-        if self._object is not None:
-            self._lib.bpf_object__close(self._object)
-            self._object = None
+        """
+        Detach the programs, and free them and the maps; mapped maps live until unmapped.
+
+        Waits for calls in other threads. Afterwards no program runs, and no map has entries.
+        """
+        with self._lock:
+            for name in list(self._links):
+                self.detach(name)
+            if self._object is not None:
+                self._lib.bpf_object__close(self._object)
+                self._object = None
 
     # Before load()
 
@@ -223,12 +230,14 @@ class BpfObject:
     def recursion_misses(self, name: str) -> int:
         """Return how often a program was skipped because it was running on that CPU already.
 
-        This is recursion_misses of struct bpf_prog_info.
+        This is recursion_misses of struct bpf_prog_info; 0 after close().
         """
         info = _ProgInfo()
         size = ctypes.c_uint32(ctypes.sizeof(info))
-        fd = self.program_fd(name)
-        check(self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), name)
+        with self._lock:
+            if self._object is not None:
+                fd, pointers = self.program_fd(name), (ctypes.byref(info), ctypes.byref(size))
+                check(self._lib.bpf_obj_get_info_by_fd(fd, *pointers), name)
         return int(info.recursion_misses)
 
     def lookup(
@@ -239,8 +248,12 @@ class BpfObject:
     ) -> bool:
         """Read an entry of a hash map into ``value``; return whether it exists."""
         key_buffer = ctypes.create_string_buffer(key, len(key))
-        result = self._lib.bpf_map_lookup_elem(self.map_fd(name), key_buffer, ctypes.byref(value))
-        return bool(result == 0)
+        with self._lock:
+            if self._object is None:
+                return False
+            fd = self.map_fd(name)
+            found = self._lib.bpf_map_lookup_elem(fd, key_buffer, ctypes.byref(value))
+        return bool(found == 0)
 
     def set_fd(self, name: str, fd: int) -> None:
         """
@@ -257,8 +270,11 @@ class BpfObject:
     def keys(self, name: str, size: int) -> bytes:
         """Return all keys of a hash map, ``size`` bytes each."""
         found, key, following = b"", None, ctypes.create_string_buffer(size)
-        fd = self.map_fd(name)
-        while self._lib.bpf_map_get_next_key(fd, key, following) == 0:
-            found += following.raw
-            key = ctypes.create_string_buffer(following.raw, size)
+        with self._lock:
+            if self._object is None:
+                return found
+            fd = self.map_fd(name)
+            while self._lib.bpf_map_get_next_key(fd, key, following) == 0:
+                found += following.raw
+                key = ctypes.create_string_buffer(following.raw, size)
         return found

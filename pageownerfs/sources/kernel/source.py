@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
+from pageownerfs.errors import PageOwnerOffError
 from pageownerfs.mm.migratetype import MR_NEVER
 from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
 from pageownerfs.mm.page_ext import (
@@ -27,7 +28,7 @@ from pageownerfs.mm.page_ext import (
     PageExt,
     PageOwner,
 )
-from pageownerfs.mm.stack_depot import Frame, format_source_lines, format_stack
+from pageownerfs.mm.stack_depot import Frame
 from pageownerfs.mm.vmstat import STAT_INTERVAL_NSEC, ZoneRow, parse_buddyinfo
 from pageownerfs.mm.vocabulary import Vocabulary
 from pageownerfs.mm.zone import PAGEBLOCK_ORDER, Zone
@@ -40,8 +41,9 @@ from . import maps
 from .btf import Btf
 from .kallsyms import Kallsyms
 from .refusal import step
+from .stacks import KernelStacks
 from .tracker import Tracker
-from .user_stacks import UserStacks, split_user_words
+from .user_stacks import UserStacks
 from .vocabulary import KernelVocabulary
 from .zoneinfo import read_zoneinfo
 
@@ -50,15 +52,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import FrameType, TracebackType
 
+    from pageownerfs.sources.base import StackText
+
     from .options import KernelOptions
 
 _log = logging.getLogger(__name__)
 
-# Names of frames of the programs themselves and of their callers.
-_OWN_FRAMES: Final = (
-    *("bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"),
-    *("bpf_get_stack", "__bpf_prog_enter", "__bpf_prog_exit", "arch_rethook", "ftrace_"),
-)
 # Counters of losses; the log says when one of them grows.
 _LOSSES: Final = ("stack_wrong", "stack_failed", "stack_depot_full", "events_lost")
 _SPECIAL_STACK_DEPTH: Final = 4
@@ -108,18 +107,22 @@ class KernelSource:
         self._lock = threading.Lock()
         self._tracker: Tracker | None = None
         self._table: _native.KernelTable | None = None
-        self._early_pages = self._unknown_pages = self._stale_records = 0
-        self._updated_nsec = 0
-        self._stats: dict[str, int] = {}
-        self._stats_nsec = 0
-        self._logged: dict[str, int] = {}
-        self._stack_counts = StackCounts()
+        self._stacks: KernelStacks | None = None
+        self._reset_counts()
         self._zones: list[Zone] = []
         self._ticker = Ticker("kernel", self.tick)
         if options.page_owner:
             self.enable_page_owner()
         else:
             _log.info("page_owner is disabled")
+
+    def _reset_counts(self) -> None:
+        self._early_pages = self._unknown_pages = self._stale_records = 0
+        self._updated_nsec = 0
+        self._stats: dict[str, int] = {}
+        self._stats_nsec = 0
+        self._logged: dict[str, int] = {}
+        self._stack_counts = StackCounts()
 
     def __enter__(self) -> Self:
         """Start to watch the programs; not before fork(), because it starts a thread."""
@@ -138,11 +141,7 @@ class KernelSource:
     def close(self) -> None:
         """Remove the programs from the kernel; readers find no more records."""
         self._ticker.stop()
-        with self._lock:
-            if self._table is not None:
-                self._table.on = False
-            if self._tracker is not None:
-                self._tracker.close()
+        self.disable_page_owner()
 
     # base.Source
 
@@ -165,8 +164,24 @@ class KernelSource:
             if self._tracker is None:
                 self._init_page_owner()
 
+    def disable_page_owner(self) -> None:
+        """
+        Remove the programs from the kernel; no-op if tracking is off.
+
+        The kernel frees the table when no open file has it mapped any more.
+        """
+        with self._lock:
+            tracker, table = self._tracker, self._table
+            self._tracker = self._table = self._stacks = None
+            if tracker is None or table is None:
+                return
+            table.on = False
+            tracker.close()
+            _log.info("page_owner is disabled")
+
     def _init_page_owner(self) -> None:
         options = self._options
+        self._reset_counts()
         with step("reading the kernel's zones and symbols"):
             zones = self._zones = [zone for zone in read_zoneinfo() if zone.spanned_pages]
             self._kallsyms = Kallsyms()
@@ -184,11 +199,12 @@ class KernelSource:
                 kernel.page_flag_names,
                 kernel.page_flags_fields,
             )
-            self._special = {
+            special = {
                 maps.HANDLE_EARLY: register_early_stack(),
                 maps.HANDLE_FAILURE: register_failure_stack(),
             }
-            self._user_stacks = UserStacks(tracker.local_tgid) if options.user_stacks else None
+            user_stacks = UserStacks(tracker.local_tgid) if options.user_stacks else None
+            stacks = KernelStacks(tracker, self._kallsyms, special, user_stacks)
             table = _native.KernelTable(
                 tracker.page_ext,
                 tracker.end_pfn,
@@ -198,7 +214,7 @@ class KernelSource:
                 tracker.scan_pages_fd,
                 _node_field(kernel),
             )
-            _log.info("allocated %d bytes of page_ext", len(tracker.page_ext))
+            _log.info("allocated %d bytes of page_ext", tracker.table_bytes)
             if not tracker.options.has_filter:
                 with step("looking for early pages"):
                     self._find_early_pages(tracker)
@@ -208,7 +224,7 @@ class KernelSource:
         for unseen in tracker.unseen:
             _log.info("not seen on this kernel: %s", unseen)
         table.on = True
-        self._tracker, self._table = tracker, table
+        self._tracker, self._table, self._stacks = tracker, table, stacks
 
     def _find_early_pages(self, tracker: Tracker) -> None:
         found: Counter[Zone] = Counter()
@@ -293,36 +309,15 @@ class KernelSource:
     def table(self) -> _native.KernelTable:
         """Return the table of records."""
         if self._table is None:
-            msg = "there is no table while page_owner is off"
-            raise AssertionError(msg)
+            raise PageOwnerOffError(PAGE_OWNER_OFF)
         return self._table
 
-    def stack_text(self, handle: int, /, *, source_lines: bool = False) -> bytes:
-        """Return the lines of a stack, innermost frame first.
-
-        :raises ValueError: no stack has this handle
-        """
-        frames = self._stack(handle)
-        return format_source_lines(frames) if source_lines else format_stack(frames)
-
-    def _stack(self, handle: int) -> list[Frame]:
-        if handle in self._special_handles():
-            return self._special[handle]
-        tracker = self._tracker
-        if tracker is None:
-            msg = f"no stack has the handle {handle} while page_owner is off"
-            raise ValueError(msg)
-        kernel, user = split_user_words(tracker.stack_words(handle))
-        frames = [self._kallsyms.frame(tracker.text_base | word) for word in kernel]
-        while frames and frames[0].name.startswith(_OWN_FRAMES):
-            del frames[0]
-        del frames[self._options.stack_depth :]
-        if user is not None and self._user_stacks is not None:
-            frames += self._user_stacks.frames(user)
-        return frames
-
-    def _special_handles(self) -> Mapping[int, list[Frame]]:
-        return self._special if self._tracker is not None else {}
+    @property
+    def stack_text(self) -> StackText:
+        """Return the lines of a stack, innermost frame first."""
+        if self._stacks is None:
+            raise PageOwnerOffError(PAGE_OWNER_OFF)
+        return self._stacks.text
 
     def memcg_lines(self, memcg: int) -> bytes:
         """Return the lines about the cgroup of a page, as print_page_owner_memcg() prints them."""
@@ -356,7 +351,7 @@ class KernelSource:
             "early_found": self._early_pages,
             "unknown_found": self._unknown_pages,
             "stale_found": self._stale_records,
-            "page_ext_bytes": len(tracker.page_ext),
+            "page_ext_bytes": tracker.table_bytes,
             "stack_depot_bytes": len(tracker.stack_nodes),
             **tracker.counters(),
         }
@@ -373,7 +368,7 @@ class KernelSource:
             "programs": tracker.programs if tracker else [],
             "unseen": tracker.unseen if tracker else [],
             "filter": self._describe_filter(),
-            "size_bytes": len(tracker.page_ext) if tracker else 0,
+            "size_bytes": tracker.table_bytes if tracker else 0,
         }
 
     def _describe_filter(self) -> dict[str, Any]:
@@ -387,8 +382,8 @@ class KernelSource:
 
     def tick(self) -> None:
         """Log losses, and remember the mappings of processes with user stacks."""
-        tracker = self._tracker
-        if tracker is None:
+        tracker, stacks = self._tracker, self._stacks
+        if tracker is None or stacks is None:
             return
         counters = tracker.counters()
         for name in _LOSSES:
@@ -397,8 +392,8 @@ class KernelSource:
             if value > 2 * before:
                 _log.warning("%s: %d", name, value)
                 self._logged[name] = value
-        if self._user_stacks is not None:
-            self._user_stacks.remember(tracker.user_tasks())
+        if stacks.user_stacks is not None:
+            stacks.user_stacks.remember(tracker.user_tasks())
 
 
 def _printable(text: str) -> str:

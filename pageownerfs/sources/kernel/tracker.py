@@ -242,7 +242,8 @@ class Tracker:
         def pages(size: int) -> int:
             return (size + page - 1) // page * page
 
-        self.page_ext = bpf.mmap("page_ext", pages(self.end_pfn * _RECORD_BYTES))
+        self.table_bytes = pages(self.end_pfn * _RECORD_BYTES)
+        self.page_ext = bpf.mmap("page_ext", self.table_bytes)
         self.stack_nodes = bpf.mmap("stack_depot", pages(nr_nodes * maps.STACK_NODE_BYTES))
         self.page_scan = bpf.mmap("page_scan", pages(ctypes.sizeof(maps.PageScan)), writable=True)
         self._state_map = bpf.mmap(
@@ -329,8 +330,14 @@ class Tracker:
         return True
 
     def close(self) -> None:
-        """Detach the programs and free the table, once no reader has it mapped."""
+        """
+        Detach the programs and free the table, once no reader has it mapped.
+
+        stack_words() still works, for snapshots.
+        """
         self._object.close()
+        for table in ("page_ext", "page_scan"):
+            vars(self).pop(table, None)
 
     @property
     def programs(self) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pageownerfs import _native
 from pageownerfs.client import Pool
-from pageownerfs.errors import MountError, UsageError
+from pageownerfs.errors import MountError, PageOwnerOffError, UsageError
 from pageownerfs.mm.kstrtox import format_size
 from pageownerfs.mm.migratetype import MIGRATETYPE_NAMES
 from pageownerfs.mm.need import PAGE_OWNER_OFF, Need
@@ -101,6 +101,7 @@ class PoolSource:
             default_size_bytes() if options.size_bytes is None else options.size_bytes
         )
         self._pool = self._create()
+        self._table: _native.Table | None = None
         self._enabling = threading.Lock()
         self._ticker = Ticker("pool", self.tick)
         if not options.page_owner:
@@ -176,9 +177,24 @@ class PoolSource:
             if not self._pool.page_owner_on:
                 init_page_owner(self._pool)
 
+    def disable_page_owner(self) -> None:
+        """Switch tracking off; no-op if it is off.
+
+        :raises OSError: EPERM: a pool can't be switched off
+        """
+        if self._pool.page_owner_on:
+            raise PermissionError(errno.EPERM, "a pool can't be switched off")
+
     def table(self) -> _native.Table:
-        """Return the table of records."""
-        return self._pool.table()
+        """Return the table of records.
+
+        :raises PageOwnerOffError: tracking is off
+        """
+        if not self._pool.page_owner_on:
+            raise PageOwnerOffError(PAGE_OWNER_OFF)
+        if self._table is None:
+            self._table = self._pool.table()
+        return self._table
 
     def lacks(self, need: Need, /) -> str | None:
         """Return that tracking is off; a pool lacks nothing else."""
