@@ -66,10 +66,6 @@ class PoolAccessError(PageOwnerError):
     exit_code = 6
 
 
-class PageOwnerOffError(PageOwnerError):
-    """Tracking is off, or was switched off meanwhile: there are no records."""
-
-
 class OutOfMemoryError(PageOwnerError, MemoryError):
     """
     The pool has no free block of this order that the gfp mask may use.
@@ -119,3 +115,10 @@ class BadPageError(PageOwnerError, ValueError):
     def __reduce__(self) -> tuple[type["BadPageError"], tuple[str, int]]:
         """Pickle with all arguments."""
         return type(self), (str(self), self.pfn)
+
+
+class PageOwnerOffError(Exception):
+    """Tracking is off, or was switched off meanwhile: there are no records.
+
+    It never leaves a mount, which makes it the end of a file, or ENOENT.
+    """

@@ -234,7 +234,7 @@ def kernel() -> KernelSource:
     tracker.options = KernelOptions()
     tracker.table_bytes, tracker.stack_nodes = 0, b""
     tracker.unseen = []
-    tracker._nr_states = 0
+    tracker._states, tracker._nr_states = (), 0
     tracker._trackers = RAW
     tracker._object = SimpleNamespace(attached=[])
     source._tracker = tracker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,18 +175,18 @@ def test_cgroup_namespace(tmp_path: Path, cgroup: Path) -> None:
         exec unshare -Cm sh -ec '
             mount -t cgroup2 none "$2"
             head -1 /proc/self/cgroup
-            pageownerfs kernel "$1" -o page_owner=on,cgroup=/below
+            "$4" -m pageownerfs kernel "$1" -o page_owner=on,cgroup=/below
             (read pid rest </proc/self/stat; echo $pid > "$2/below/cgroup.procs"
              exec head -c 4M /dev/zero >"$3")
             grep -o "tgid [0-9]* (.*)," "$1/page_owner" | cut -d"(" -f2 | sort -u
-            pageownerfs umount "$1"
-        ' sh "$2" "$3" "$4"
+            "$4" -m pageownerfs umount "$1"
+        ' sh "$2" "$3" "$4" "$5"
     """
     places = [tmp_path / "mnt", tmp_path / "cgroups"]
     for place in places:
         place.mkdir()
     done = subprocess.run(
-        ["sh", "-ec", script, "sh", cgroup, *places, tmp_path / "file"],
+        ["sh", "-ec", script, "sh", cgroup, *places, tmp_path / "file", sys.executable],
         capture_output=True,
         text=True,
         check=False,

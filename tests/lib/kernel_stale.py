@@ -26,6 +26,7 @@ from kernel_process import compile_c
 
 from pageownerfs.mm.page_ext import PAGE_EXT_OWNER_ALLOCATED, PAGE_EXT_OWNER_FREED
 from pageownerfs.sources.kernel.btf import Btf
+from pageownerfs.sources.kernel.comm_filter import parse_comm
 from pageownerfs.sources.kernel.kallsyms import Kallsyms
 from pageownerfs.sources.kernel.options import KernelOptions
 from pageownerfs.sources.kernel.tracker import Tracker
@@ -100,7 +101,7 @@ def _unforge(table: mmap.mmap, forged: dict[int, bytes]) -> int:
 
 
 def _new_tracker(zones: list[Zone]) -> Tracker:
-    options = KernelOptions(stack_depth=0, comm=b"(nobody)")
+    options = KernelOptions(stack_depth=0, comm=parse_comm("(nobody)"))
     with Btf() as btf:
         return Tracker(options, zones, btf, Kallsyms())
 

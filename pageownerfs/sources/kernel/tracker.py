@@ -27,6 +27,7 @@ from pageownerfs.sources.pid_ns import pid_namespace
 from . import maps
 from .bpf_object import BpfObject
 from .cgroup import opened_cgroup
+from .counters import sum_counters
 from .features import HOOKS, MIGRATION, REASON, SCANS, select_hooks, select_trackers
 from .refusal import step
 
@@ -60,29 +61,6 @@ _MEM_SECTION_USERS: Final = (
 )
 _CODE_BYTES: Final = 256
 _MIGRATION_PROGRAMS: Final = tuple(hook.program for hook in MIGRATION)
-
-
-# Numbers of the programs whose counters are summed: alloc and free have second copies.
-_COUNTED: Final = {
-    "alloc": (1, 3),
-    "free": (2, 4),
-    "bulk": (5,),
-    "contig": (6,),
-    "migrate": (7,),
-    "split": (8,),
-}
-
-
-def _stat_name(program: str, counter: str) -> str:
-    if counter.startswith("stack_"):
-        return counter
-    if counter in ("recovered", "out_of_range"):
-        return f"events_{counter}"
-    if counter == "untracked":
-        return "free_untracked"
-    if counter == "filtered":
-        return "alloc_filtered"
-    return f"{program}_{counter}"
 
 
 class Early(NamedTuple):
@@ -409,7 +387,7 @@ class Tracker:
         """
         missed = self._missed()
         for _ in range(_COUNTER_READS):
-            total = self._sums()
+            total = sum_counters(self._states, self._nr_states)
             before, missed = missed, self._missed()
             if missed == before:
                 break  # otherwise, what was missed meanwhile would count as lost
@@ -426,21 +404,6 @@ class Tracker:
         return Counter(
             {name: self._object.recursion_misses(name) for name in self._object.attached}
         )
-
-    def _sums(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for name, numbers in _COUNTED.items():
-            for counter in maps.COUNTERS:
-                if counter == "tail_pages" and name not in ("alloc", "free"):
-                    continue  # other programs don't count them
-                index = maps.COUNTERS.index(counter)
-                value = sum(
-                    self._states[cpu + number].counter[index]
-                    for cpu in range(0, self._nr_states, maps.NR_PROGRAMS)
-                    for number in numbers
-                )
-                total[_stat_name(name, counter)] += value
-        return total
 
     def stack_words(self, handle: int) -> list[int]:
         """
