@@ -132,7 +132,8 @@ def test_missed_while_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = Busy()
     tracking: Any = Tracker.__new__(Tracker)
     tracking._trackers, tracking._object = RAW, busy
-    monkeypatch.setattr(tracking, "_sums", lambda: Counter(events_recovered=busy.missed))
+    tracking._states, tracking._nr_states = (), 0
+    monkeypatch.setattr(tracker, "sum_counters", lambda *_: Counter(events_recovered=busy.missed))
     counters = tracking.counters()
     assert counters["events_missed_by_first"] == counters["events_recovered"] == 2
     assert counters["events_lost"] == 0
