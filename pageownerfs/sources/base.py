@@ -70,7 +70,7 @@ class Source(Protocol):
         Tables and stack_text() of before stay valid: such a table is empty, and stack_text()
         returns the stacks of before.
 
-        :raises OSError: EBUSY: the source can't be switched off now
+        :raises OSError: EPERM: the source can't be switched off
         """
         ...
 

@@ -2,7 +2,8 @@
 ``page_owner_on``: whether owners are tracked, and a switch.
 
 The kernel takes page_owner=on only at boot. Here, writing a true value starts tracking while
-processes run, and a false one stops it. The records are lost then; snapshots stay.
+processes run, and a false one stops it, if the source can. The records are lost then; snapshots
+stay.
 """
 
 from __future__ import annotations

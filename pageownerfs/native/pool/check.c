@@ -88,8 +88,7 @@ static void check_client_lists(struct check *check)
 				     i++) {
 					u32 pfn = client->pcp[zone][mt].pfn[i];
 
-					if (pfn >= pool->nr_pages ||
-					    page_word(pool, pfn) != PAGE_WORD(PAGE_PCP, 0, slot, 0))
+					if (!page_on_pcp(pool, pfn, slot))
 						problem(check,
 							"PFN 0x%x: on the list of client %u, "
 							"but its word is 0x%llx",

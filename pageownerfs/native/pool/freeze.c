@@ -69,7 +69,7 @@ static void mend_list(struct pool *pool, unsigned int slot, struct pcp *pcp)
 	for (u32 i = 0; i < pcp->count && i < PCP_HIGH_MAX; i++) {
 		u32 pfn = pcp->pfn[i];
 
-		if (pfn < pool->nr_pages && page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0))
+		if (page_on_pcp(pool, pfn, slot))
 			pcp->pfn[nr++] = pfn;
 	}
 	pcp->count = nr;

@@ -228,6 +228,12 @@ static inline void set_page_word(struct pool *pool, u32 pfn, u64 word)
 	atomic_store_explicit(&pool->mem_map[pfn].word, word, memory_order_release);
 }
 
+/* Does the word of a page say that it is on an order-0 list of this client? */
+static inline bool page_on_pcp(const struct pool *pool, u32 pfn, unsigned int slot)
+{
+	return pfn < pool->nr_pages && page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0);
+}
+
 static inline void *page_address(const struct pool *pool, u32 pfn)
 {
 	return pool->base + ((u64)pfn << PAGE_SHIFT);

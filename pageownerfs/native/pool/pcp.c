@@ -31,9 +31,7 @@ int free_pcppages_bulk(struct pool *pool, unsigned int slot, struct pcp *pcp, un
 	for (u32 i = 0; i < nr; i++) {
 		u32 pfn = pcp->pfn[i];
 
-		if (pfn < pool->nr_pages &&
-		    page_word(pool, pfn) == PAGE_WORD(PAGE_PCP, 0, slot, 0) &&
-		    page_zone(pool, pfn) == zone)
+		if (page_on_pcp(pool, pfn, slot) && page_zone(pool, pfn) == zone)
 			free_one_page(pool, zone, pfn, 0, 0);
 	}
 	report_excess(pool, zone);

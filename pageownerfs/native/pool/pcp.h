@@ -13,8 +13,7 @@ static inline u32 pcp_pop(struct pool *pool, struct pcp *pcp)
 	if (unlikely(pcp->count - 1 >= PCP_HIGH_MAX))
 		return 0;
 	pfn = pcp->pfn[--pcp->count];
-	if (unlikely(pfn >= pool->nr_pages ||
-		     page_word(pool, pfn) != PAGE_WORD(PAGE_PCP, 0, pool->slot, 0)))
+	if (unlikely(!page_on_pcp(pool, pfn, pool->slot)))
 		return 0;
 	return pfn;
 }
